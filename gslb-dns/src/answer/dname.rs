@@ -1,0 +1,104 @@
+//! Names below a DNAME (RFC 6672).
+
+use super::{Answered, Peer, Snapshot, steered};
+use crate::wire::{NAME_LEN_MAX, Query, Rcode, Reply, Rtype};
+use crate::zone::{Dname, Found, NamePlace, POINTED_MAX};
+
+/// Answers with the DNAME and the CNAME made from it, and goes on with the new name where that is ours too (RFC 6672,
+/// section 3.2). The last name decides the response code; whatever is not followed is left to the resolver.
+pub(super) fn answer<'a>(
+    dname: &'a Dname,
+    snapshot: &'a Snapshot,
+    peer: &Peer,
+    query: &Query,
+    reply: &mut Reply<'_>,
+) -> Answered {
+    let mut walk = Walk::start(query);
+    let mut used: [Option<&Dname>; DNAMES_MAX] = [None; DNAMES_MAX];
+    let mut dname = dname;
+    for at in 0..DNAMES_MAX {
+        used[at] = Some(dname);
+        if walk.follow(dname, reply).is_err() {
+            return walk.end(Rcode::YXDOMAIN);
+        }
+        if matches!(query.qtype, Rtype::CNAME | Rtype::ANY) || !reply.has_room(0) {
+            break;
+        }
+        match snapshot.zones.find(walk.name(), query.qtype) {
+            // One that comes a second time leads round in a circle, or to ever longer names.
+            Found::Redirected(next) if used.iter().flatten().any(|used| std::ptr::eq(*used, next)) => break,
+            Found::Redirected(next) => dname = next,
+            Found::Static(tail) if reply.position() + tail.len() <= POINTED_MAX => {
+                let counts = tail.write(walk.place, reply);
+                return walk.join(Answered::untailored(tail, counts));
+            }
+            Found::Steered { steered, offer, chain, empty } if reply.position() + empty.len() <= POINTED_MAX => {
+                let asked = steered::Asked { snapshot, peer, query, name: walk.place, steered, offer };
+                return walk.join(asked.answer(chain, empty, reply));
+            }
+            Found::Outside | Found::Static(_) | Found::Steered { .. } => break,
+        }
+    }
+    walk.end(Rcode::NOERROR)
+}
+
+/// The name that is asked for at last, and what was written on the way to it.
+struct Walk {
+    /// In lower case.
+    octets: [u8; NAME_LEN_MAX],
+    /// Where it stands in the reply.
+    place: NamePlace,
+    answers: u16,
+}
+
+/// The name would be too long.
+struct TooLong;
+
+impl Walk {
+    fn start(query: &Query) -> Self {
+        let qname = query.qname();
+        let mut octets = [0; NAME_LEN_MAX];
+        octets[..qname.len()].copy_from_slice(qname);
+        Self { octets, place: NamePlace::question(qname.len()), answers: 0 }
+    }
+
+    fn name(&self) -> &[u8] {
+        &self.octets[..self.place.len]
+    }
+
+    /// Writes `dname`, which is above the name, and the CNAME made from it, and takes the name in that.
+    fn follow(&mut self, dname: &Dname, reply: &mut Reply<'_>) -> Result<(), TooLong> {
+        let [dnames, ..] = dname.tail.write(self.place, reply);
+        self.answers += dnames;
+        let kept_len = self.place.len - dname.owner_len;
+        let target = dname.target.as_wire();
+        let name_len = kept_len + target.len();
+        if name_len > NAME_LEN_MAX {
+            return Err(TooLong);
+        }
+        reply.push(&self.place.pointer().to_be_bytes());
+        reply.push(&Rtype::CNAME.0.to_be_bytes());
+        reply.push(&[0, 1]);
+        reply.push(&dname.ttl.to_be_bytes());
+        reply.push(&(name_len as u16).to_be_bytes());
+        self.place = NamePlace { at: reply.position(), len: name_len };
+        self.octets[kept_len..name_len].copy_from_slice(target);
+        reply.push(self.name());
+        self.octets[kept_len..name_len].make_ascii_lowercase();
+        self.answers += 1;
+        Ok(())
+    }
+
+    /// The answer for the last name, behind what was written on the way.
+    fn join(&self, last: Answered) -> Answered {
+        let [answers, authorities, additionals] = last.counts;
+        Answered { is_authoritative: true, counts: [self.answers + answers, authorities, additionals], ..last }
+    }
+
+    fn end(&self, rcode: Rcode) -> Answered {
+        self.join(Answered::without_records(rcode))
+    }
+}
+
+/// More than anybody needs; with the longest names they take less than 7 KiB, so that pointers reach all of it.
+const DNAMES_MAX: usize = 8;

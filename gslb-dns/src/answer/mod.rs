@@ -1,0 +1,174 @@
+//! The engine: the octets of a query in, the octets of its answer out.
+//!
+//! Pure and without allocation, lock, clock, formatting or log; what the edge counts and logs is in the [`Outcome`].
+
+mod dname;
+mod steered;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use shared::snapshot::View;
+use shared::topology::{RegionId, ServiceId};
+
+use crate::geo::GeoTables;
+use crate::wire::{CLASS_IN, DropReason, Query, Rcode, Reply, Rtype, UDP_PAYLOAD_MAX, UDP_PAYLOAD_PLAIN};
+use crate::zone::{Found, NamePlace, Tail, ZoneSet};
+
+/// Everything that answers need, which all belongs together: immutable, swapped whole.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    zones: Arc<ZoneSet>,
+    geo: Arc<GeoTables>,
+    view: View,
+    /// The TTL of each service now, at its [`ServiceId`].
+    ttls: Box<[u32]>,
+}
+
+impl Snapshot {
+    /// Puts together what was built from one and the same topology, the one in `view`.
+    pub fn new(zones: Arc<ZoneSet>, geo: Arc<GeoTables>, view: View) -> Self {
+        debug_assert_eq!(zones.steered_count(), view.services.len(), "zones and view of one topology");
+        let ttl = |(service, standings): (&shared::topology::Service, &shared::snapshot::ServiceView)| {
+            if standings.is_degraded() { service.ttl_degraded } else { service.ttl }
+        };
+        let ttls = view.topology.services.iter().zip(&view.services).map(ttl).collect();
+        Self { zones, geo, view, ttls }
+    }
+
+    /// The zones.
+    pub fn zones(&self) -> &Arc<ZoneSet> {
+        &self.zones
+    }
+
+    /// The places.
+    pub fn geo(&self) -> &Arc<GeoTables> {
+        &self.geo
+    }
+
+    /// The health.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+}
+
+/// Who asks, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// The address of the resolver.
+    pub address: IpAddr,
+    /// What carries the answer.
+    pub transport: Transport,
+}
+
+/// What carries an answer, and so how long it may be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transport {
+    /// One datagram: 512 octets, or what the client takes up to 1232.
+    Udp,
+    /// A stream: 65535 octets.
+    Tcp,
+}
+
+/// What became of a query.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// An answer was written.
+    Sent {
+        /// Its octets.
+        len: usize,
+        /// The response code, the EDNS part included.
+        rcode: Rcode,
+        /// The type asked for; 0 when the question could not be read.
+        qtype: Rtype,
+        /// Whether it did not fit, so that the client must come back over TCP.
+        is_truncated: bool,
+        /// What was decided, when the name is steered.
+        steered: Option<Decided>,
+    },
+    /// No answer is due.
+    Dropped(DropReason),
+}
+
+/// What was decided for one query.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Decided {
+    /// The service asked for.
+    pub service: ServiceId,
+    /// The region that answers; `None`: nobody does, and the answer is empty.
+    pub region: Option<RegionId>,
+    /// Whether nobody was fit to serve and the last resort answers.
+    pub is_last_resort: bool,
+}
+
+/// What a finished answer says beside its records.
+struct Answered {
+    rcode: Rcode,
+    is_authoritative: bool,
+    counts: [u16; 3],
+    /// ECS scope.
+    scope_len: u8,
+    steered: Option<Decided>,
+}
+
+/// Answers the message `query` from `peer` into `out`, which takes 65535 octets over TCP and 1232 over UDP.
+///
+/// Everything but a response or less than a header is answered. Costs no allocation.
+pub fn answer(snapshot: &Snapshot, peer: &Peer, query: &[u8], out: &mut [u8]) -> Outcome {
+    let packet = query;
+    let query = match Query::parse(packet) {
+        Ok(query) => query,
+        Err(reason) => return Outcome::Dropped(reason),
+    };
+    let Some(mut reply) = Reply::new(&query, packet, out, limit(&query, peer.transport)) else {
+        return Outcome::Dropped(DropReason::NoRoom);
+    };
+    let answered = match refusal(&query) {
+        Some(rcode) => Answered::without_records(rcode),
+        None => records(snapshot, peer, &query, &mut reply),
+    };
+    let Answered { rcode, is_authoritative, counts, scope_len, steered } = answered;
+    let (len, is_truncated) = reply.finish(rcode, is_authoritative, counts, scope_len);
+    Outcome::Sent { len, rcode, qtype: query.qtype, is_truncated, steered }
+}
+
+/// The longest reply in octets.
+fn limit(query: &Query, transport: Transport) -> usize {
+    let limit = match (transport, &query.edns) {
+        (Transport::Tcp, _) => u16::MAX,
+        (Transport::Udp, None) => UDP_PAYLOAD_PLAIN,
+        (Transport::Udp, Some(edns)) => edns.udp_payload.clamp(UDP_PAYLOAD_PLAIN, UDP_PAYLOAD_MAX),
+    };
+    usize::from(limit)
+}
+
+/// The code for queries that are answered without looking at the zones. Transfers come over another path.
+fn refusal(query: &Query) -> Option<Rcode> {
+    let is_refused = query.qclass != CLASS_IN || matches!(query.qtype, Rtype::AXFR | Rtype::IXFR);
+    query.fault.or(is_refused.then_some(Rcode::REFUSED))
+}
+
+fn records(snapshot: &Snapshot, peer: &Peer, query: &Query, reply: &mut Reply<'_>) -> Answered {
+    let name = NamePlace::question(query.qname().len());
+    match snapshot.zones.find(query.qname(), query.qtype) {
+        Found::Outside => Answered::without_records(Rcode::REFUSED),
+        Found::Static(tail) => Answered::untailored(tail, tail.write(name, reply)),
+        Found::Redirected(dname) => dname::answer(dname, snapshot, peer, query, reply),
+        Found::Steered { steered, offer, chain, empty } => {
+            steered::Asked { snapshot, peer, query, name, steered, offer }.answer(chain, empty, reply)
+        }
+    }
+}
+
+impl Answered {
+    fn without_records(rcode: Rcode) -> Self {
+        Self { rcode, is_authoritative: false, counts: [0; 3], scope_len: 0, steered: None }
+    }
+
+    fn untailored(tail: &Tail, counts: [u16; 3]) -> Self {
+        let (rcode, is_authoritative) = (tail.rcode(), tail.is_authoritative());
+        Self { rcode, is_authoritative, counts, scope_len: 0, steered: None }
+    }
+}

@@ -1,0 +1,10 @@
+//! The engine as a whole.
+
+mod naive;
+mod overlay;
+mod packet;
+mod protocol;
+mod robust;
+mod stat;
+mod steer;
+mod world;

@@ -1,0 +1,207 @@
+//! Headers, EDNS, limits and what is refused.
+
+use super::packet::{Ask, Reply, ask};
+use super::world::{ZONE, sample};
+use crate::answer::{Outcome, answer};
+use crate::wire::{DropReason, Rtype};
+
+fn www() -> Ask {
+    ask("www.gslb.test", Rtype::A)
+}
+
+fn to(packet: &[u8]) -> Option<Reply> {
+    Reply::to(packet, &www().peer(), &sample().snapshot())
+}
+
+#[test]
+fn responses_and_scraps_are_dropped() {
+    let snapshot = sample().snapshot();
+    let response = Ask { flags: 0x8000, ..www() }.packet();
+    let mut out = [0; 1232];
+    assert_eq!(answer(&snapshot, &www().peer(), &response, &mut out), Outcome::Dropped(DropReason::Response));
+    assert_eq!(answer(&snapshot, &www().peer(), &response[..11], &mut out), Outcome::Dropped(DropReason::Short));
+    assert_eq!(answer(&snapshot, &www().peer(), &www().packet(), &mut out[..20]), Outcome::Dropped(DropReason::NoRoom));
+}
+
+#[test]
+fn id_opcode_and_rd_are_repeated_and_other_flags_cleared() {
+    let reply = Ask { flags: 0x07FF, ..www() }.of(&sample().snapshot());
+    assert_eq!(reply.octets[..4], [0x12, 0x34, 0x85, 0x00]);
+}
+
+#[test]
+fn other_opcodes_get_notimp_and_nothing_else() {
+    for opcode in 1..16_u16 {
+        let reply = Ask { flags: opcode << 11, ..www() }.edns(1232).of(&sample().snapshot());
+        assert_eq!((reply.rcode(), reply.octets.len()), ("NOTIMP", 12));
+    }
+}
+
+#[test]
+fn question_count_other_than_one_is_formerr() {
+    for count in [0, 2] {
+        let mut packet = www().packet();
+        packet[5] = count;
+        let reply = to(&packet).expect("an answer");
+        assert_eq!((reply.rcode(), reply.octets.len()), ("FORMERR", 12));
+    }
+}
+
+#[test]
+fn broken_questions_and_records_are_formerr() {
+    let good = www().edns(1232).packet();
+    let pointer = [&good[..12], &[0xC0, 0x0C, 0, 1, 0, 1]].concat();
+    let label = [&good[..12], &[0x40, 0, 0, 1, 0, 1]].concat();
+    let long = [&good[..12], &[63; 64 * 4], &[0, 0, 1, 0, 1]].concat();
+    let trailing = [&good[..], &[0]].concat();
+    for packet in [&pointer, &label, &long, &trailing, &good[..good.len() - 1], &good[..14]] {
+        assert_eq!(to(packet).expect("an answer").rcode(), "FORMERR", "{packet:?}");
+    }
+}
+
+#[test]
+fn second_opt_is_formerr() {
+    let mut packet = www().edns(1232).packet();
+    packet.extend_from_slice(&packet.clone()[packet.len() - 11..]);
+    packet[11] = 2;
+    assert_eq!(to(&packet).expect("an answer").rcode(), "FORMERR");
+}
+
+#[test]
+fn opt_with_an_owner_or_in_another_section_is_formerr() {
+    let good = www().edns(1232).packet();
+    let (question, opt) = good.split_at(good.len() - 11);
+    assert_eq!(to(&[question, &[1, b'x'], opt].concat()).expect("an answer").rcode(), "FORMERR");
+    let mut moved = good.clone();
+    moved[9..12].copy_from_slice(&[1, 0, 0]);
+    assert_eq!(to(&moved).expect("an answer").rcode(), "FORMERR");
+}
+
+#[test]
+fn unknown_edns_version_is_badvers_with_our_version() {
+    let mut ask = www().edns(1232).option(8, &[9, 9, 9]);
+    ask.opt.as_mut().expect("EDNS").version = 1;
+    let reply = ask.of(&sample().snapshot());
+    let edns = reply.message.edns.as_ref().expect("OPT");
+    assert_eq!((reply.rcode(), edns.rcode_high(), edns.version()), ("BADVERS", 1, 0));
+    assert!(reply.answers().is_empty());
+}
+
+#[test]
+fn tsig_is_notauth_and_only_as_the_last_record() {
+    let tsig = [&[1, b'k', 0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 1, 0][..]].concat();
+    let mut packet = [www().packet(), tsig.clone()].concat();
+    packet[11] = 1;
+    assert_eq!(to(&packet).expect("an answer").rcode(), "NOTAUTH");
+    packet.extend(&tsig);
+    packet[11] = 2;
+    assert_eq!(to(&packet).expect("an answer").rcode(), "FORMERR");
+}
+
+#[test]
+fn other_classes_and_transfers_are_refused() {
+    for class in [3, 4, 254, 255] {
+        assert_eq!(Ask { class, ..www() }.of(&sample().snapshot()).rcode(), "REFUSED");
+    }
+    for qtype in [Rtype::AXFR, Rtype::IXFR] {
+        let reply = ask("gslb.test", qtype).tcp().of(&sample().snapshot());
+        assert_eq!((reply.rcode(), reply.answers().len()), ("REFUSED", 0));
+    }
+}
+
+#[test]
+fn opt_is_in_the_reply_if_and_only_if_in_the_query() {
+    for name in ["www.gslb.test", "nothing.gslb.test", "kid.gslb.test", "example.com"] {
+        let snapshot = sample().snapshot();
+        assert!(ask(name, Rtype::A).of(&snapshot).message.edns.is_none());
+        let reply = ask(name, Rtype::A).edns(4096).of(&snapshot);
+        assert_eq!(reply.message.edns.as_ref().map(|edns| edns.max_payload()), Some(1232), "{name}");
+    }
+}
+
+#[test]
+fn unknown_options_are_passed_over_and_unknown_flags_cleared() {
+    let mut ask = www().option(65001, b"what").option(3, b"").option(10, &[1; 8]);
+    ask.opt.as_mut().expect("EDNS").flags = 0xFFFF;
+    let reply = ask.of(&sample().snapshot());
+    let edns = reply.message.edns.as_ref().expect("OPT");
+    assert_eq!((reply.rcode(), u16::from(*edns.flags())), ("NOERROR", 0x8000));
+    assert!(edns.options().as_ref().is_empty());
+}
+
+#[test]
+fn option_that_runs_over_is_formerr_with_opt() {
+    let mut ask = www().option(65001, b"what");
+    ask.opt.as_mut().expect("EDNS").options[3] = 9;
+    let reply = ask.of(&sample().snapshot());
+    assert_eq!(reply.rcode(), "FORMERR");
+    assert!(reply.message.edns.is_some() && reply.message.queries.len() == 1);
+}
+
+#[test]
+fn malformed_subnet_is_formerr_with_opt() {
+    let one = [0, 1, 24, 0, 192, 0, 2];
+    for data in [&[][..], &[0, 3, 0, 0], &[0, 1, 24, 0, 192, 0], &[0, 1, 23, 0, 192, 0, 3], &[0, 1, 24, 24, 192, 0, 2]]
+    {
+        let reply = www().option(8, data).of(&sample().snapshot());
+        assert!(reply.rcode() == "FORMERR" && reply.message.edns.is_some(), "{data:?}");
+    }
+    assert_eq!(www().option(8, &one).option(8, &one).of(&sample().snapshot()).rcode(), "FORMERR");
+}
+
+/// `count` TXT records of about 110 octets each at big.gslb.test.
+fn big(count: usize) -> crate::answer::Snapshot {
+    let records: String = (0..count).map(|at| format!("big TXT \"{at:0100}\"\n")).collect();
+    sample().zone("gslb.test", &format!("{ZONE}{records}")).snapshot()
+}
+
+#[test]
+fn udp_answer_over_the_limit_is_question_opt_and_tc() {
+    let big_txt = || ask("big.gslb.test", Rtype::TXT);
+    for (ask, limit) in
+        [(big_txt(), 512), (big_txt().edns(512), 512), (big_txt().edns(0), 512), (big_txt().edns(65535), 1232)]
+    {
+        let has_opt = ask.opt.is_some();
+        let lens: Vec<(usize, bool)> = (1..14)
+            .map(|count| {
+                let reply = ask.of(&big(count));
+                assert_eq!(reply.message.metadata.truncation, reply.answers().is_empty());
+                assert_eq!(reply.message.edns.is_some(), has_opt);
+                (reply.octets.len(), reply.message.metadata.truncation)
+            })
+            .collect();
+        assert!(lens.iter().all(|&(len, _)| len <= limit));
+        let fitting = lens.iter().filter(|(_, is_truncated)| !is_truncated).count();
+        assert!(limit - lens[fitting - 1].0 < 115, "the limit of {limit} is used: {lens:?}");
+    }
+}
+
+#[test]
+fn tcp_answer_is_whole() {
+    let reply = ask("big.gslb.test", Rtype::TXT).tcp().of(&big(100));
+    assert!(!reply.message.metadata.truncation && reply.answers().len() == 100);
+}
+
+#[test]
+fn referral_without_its_own_glue_is_truncated_and_without_others_is_not() {
+    let servers: String = (0..12)
+        .map(|at| format!("sub NS n{at}.sub\nn{at}.sub A 192.0.2.{at}\nn{at}.sub AAAA 2001:db8::{at}\n"))
+        .collect();
+    let others: String = (0..12).map(|at| format!("off NS n{at}.sub\n")).collect();
+    let snapshot = sample().zone("gslb.test", &format!("{ZONE}{servers}{others}")).snapshot();
+    let own = ask("x.sub.gslb.test", Rtype::A).of(&snapshot);
+    assert!(own.message.metadata.truncation && own.authorities().is_empty());
+    let other = ask("x.off.gslb.test", Rtype::A).of(&snapshot);
+    assert!(!other.message.metadata.truncation);
+    assert_eq!((other.authorities().len(), other.additionals().len()), (12, 0));
+    let whole = ask("x.off.gslb.test", Rtype::A).tcp().of(&snapshot);
+    assert_eq!((whole.authorities().len(), whole.additionals().len()), (12, 24));
+}
+
+#[test]
+fn longest_name_is_answered() {
+    let label = "x".repeat(63);
+    let name = format!("{label}.{label}.{label}.{}.gslb.test", "y".repeat(51));
+    let reply = ask(&name, Rtype::A).edns(512).ecs("2001:db8::/128").of(&sample().snapshot());
+    assert_eq!(reply.rcode(), "NXDOMAIN");
+}

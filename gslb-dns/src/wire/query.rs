@@ -1,0 +1,268 @@
+//! Queries, read in place.
+
+use super::ecs::Ecs;
+use super::name::Name;
+use super::{HEADER_LEN, NAME_LEN_MAX, Rcode, Rtype};
+
+/// What a query asks, on the stack: nothing of it points into the packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Query {
+    /// The message id.
+    pub id: u16,
+    /// The second pair of header octets: opcode and flags.
+    pub flags: u16,
+    /// The type asked for; 0 while [`Query::question_len`] is.
+    pub qtype: Rtype,
+    /// The class asked for.
+    pub qclass: u16,
+    /// Octets of the question as it stands behind the header; 0: there is none to repeat.
+    pub question_len: usize,
+    /// What the OPT record says; `None`: the client does not speak EDNS.
+    pub edns: Option<Edns>,
+    /// Set when the query is answered by this code alone, whatever it asks.
+    pub fault: Option<Rcode>,
+    qname: [u8; NAME_LEN_MAX],
+    qname_len: u8,
+}
+
+/// What the OPT record of a query says (RFC 6891).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Edns {
+    /// The longest UDP reply that the client takes.
+    pub udp_payload: u16,
+    /// The version; we speak 0.
+    pub version: u8,
+    /// Whether DNSSEC records are wanted.
+    pub is_dnssec_ok: bool,
+    /// The client subnet.
+    pub ecs: Option<Ecs>,
+}
+
+/// Why a packet gets no answer.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum DropReason {
+    /// Shorter than a header.
+    Short,
+    /// A response: answering it could start a loop.
+    Response,
+    /// The buffer for the answer is too small to repeat the question.
+    NoRoom,
+}
+
+impl DropReason {
+    /// The word in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Short => "short",
+            Self::Response => "response",
+            Self::NoRoom => "no-room",
+        }
+    }
+}
+
+impl Query {
+    /// Reads `packet`; fails for what gets no answer at all. Everything else that is wrong is in [`Query::fault`].
+    ///
+    /// ```text
+    /// opcode not QUERY                                        NOTIMP, the header alone (RFC 8906)
+    /// QDCOUNT not 1 (RFC 9619), compressed or broken question FORMERR without a question
+    /// broken records, octets behind the last record           FORMERR
+    /// OPT twice, misplaced, or with a broken option or subnet FORMERR
+    /// EDNS version above 0                                    BADVERS
+    /// TSIG as the last record                                 NOTAUTH: we hold no keys
+    /// ```
+    pub fn parse(packet: &[u8]) -> Result<Self, DropReason> {
+        let header = packet.first_chunk::<HEADER_LEN>().ok_or(DropReason::Short)?;
+        let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        if word(2) & FLAG_QR != 0 {
+            return Err(DropReason::Response);
+        }
+        let mut query = Self {
+            id: word(0),
+            flags: word(2),
+            qtype: Rtype(0),
+            qclass: 0,
+            question_len: 0,
+            edns: None,
+            fault: None,
+            qname: [0; NAME_LEN_MAX],
+            qname_len: 0,
+        };
+        query.fault = if query.flags & MASK_OPCODE != 0 {
+            Some(Rcode::NOTIMP)
+        } else {
+            query.read_body(packet, [word(4), word(6), word(8), word(10)]).err()
+        };
+        Ok(query)
+    }
+
+    /// The name asked for, in lower case; empty while [`Query::question_len`] is 0.
+    pub fn qname(&self) -> &[u8] {
+        &self.qname[..usize::from(self.qname_len)]
+    }
+
+    fn read_body(
+        &mut self,
+        packet: &[u8],
+        [questions, answers, authorities, additionals]: [u16; 4],
+    ) -> Result<(), Rcode> {
+        let mut reader = Reader { packet, at: HEADER_LEN };
+        match questions {
+            0 => {}
+            1 => self.read_question(&mut reader).ok_or(Rcode::FORMERR)?,
+            _ => return Err(Rcode::FORMERR),
+        }
+        for _ in 0..u32::from(answers) + u32::from(authorities) {
+            let record = reader.record().ok_or(Rcode::FORMERR)?;
+            if matches!(record.rtype, Rtype::OPT | Rtype::TSIG) {
+                return Err(Rcode::FORMERR);
+            }
+        }
+        let mut is_signed = false;
+        for left in (0..additionals).rev() {
+            let record = reader.record().ok_or(Rcode::FORMERR)?;
+            match record.rtype {
+                Rtype::OPT => self.read_opt(&record)?,
+                Rtype::TSIG if left > 0 => return Err(Rcode::FORMERR),
+                Rtype::TSIG => is_signed = true,
+                _ => {}
+            }
+        }
+        // A message that is longer than its counts say is as broken as one that is shorter.
+        if questions == 0 || reader.at != packet.len() {
+            return Err(Rcode::FORMERR);
+        }
+        if self.edns.is_some_and(|edns| edns.version > 0) {
+            return Err(Rcode::BADVERS);
+        }
+        if is_signed { Err(Rcode::NOTAUTH) } else { Ok(()) }
+    }
+
+    fn read_question(&mut self, reader: &mut Reader<'_>) -> Option<()> {
+        let (name, rest) = Name::split_from(&reader.packet[reader.at..])?;
+        let [t0, t1, c0, c1] = *rest.first_chunk()?;
+        self.qname[..name.len()].copy_from_slice(name);
+        // Length octets are below 64, so they are no letters.
+        self.qname[..name.len()].make_ascii_lowercase();
+        self.qname_len = name.len() as u8;
+        self.qtype = Rtype(u16::from_be_bytes([t0, t1]));
+        self.qclass = u16::from_be_bytes([c0, c1]);
+        self.question_len = name.len() + 4;
+        reader.at += self.question_len;
+        Some(())
+    }
+
+    fn read_opt(&mut self, record: &Record<'_>) -> Result<(), Rcode> {
+        if self.edns.is_some() || !record.is_owner_root {
+            return Err(Rcode::FORMERR);
+        }
+        let [_, version, flags, _] = record.ttl;
+        let udp_payload = record.class;
+        let edns = self.edns.insert(Edns { udp_payload, version, is_dnssec_ok: flags & FLAG_DO != 0, ecs: None });
+        // Options of a version that we do not know may look different.
+        if version == 0 {
+            edns.ecs = read_options(record.rdata)?;
+        }
+        Ok(())
+    }
+}
+
+/// The client subnet among `options`; unknown options are passed over.
+fn read_options(mut options: &[u8]) -> Result<Option<Ecs>, Rcode> {
+    let mut ecs = None;
+    while !options.is_empty() {
+        let &[c0, c1, l0, l1, ref rest @ ..] = options else { return Err(Rcode::FORMERR) };
+        let option_len = usize::from(u16::from_be_bytes([l0, l1]));
+        let (option, after) = rest.split_at_checked(option_len).ok_or(Rcode::FORMERR)?;
+        options = after;
+        if u16::from_be_bytes([c0, c1]) == Ecs::CODE && ecs.replace(Ecs::parse(option).ok_or(Rcode::FORMERR)?).is_some()
+        {
+            return Err(Rcode::FORMERR);
+        }
+    }
+    Ok(ecs)
+}
+
+struct Reader<'a> {
+    packet: &'a [u8],
+    at: usize,
+}
+
+struct Record<'a> {
+    is_owner_root: bool,
+    rtype: Rtype,
+    class: u16,
+    ttl: [u8; 4],
+    rdata: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn record(&mut self) -> Option<Record<'a>> {
+        let is_owner_root = self.packet.get(self.at) == Some(&0);
+        self.skip_name()?;
+        let &[t0, t1, c0, c1, ttl0, ttl1, ttl2, ttl3, l0, l1] = self.take(10)?.first_chunk()?;
+        let rdata = self.take(usize::from(u16::from_be_bytes([l0, l1])))?;
+        let (rtype, class) = (Rtype(u16::from_be_bytes([t0, t1])), u16::from_be_bytes([c0, c1]));
+        Some(Record { is_owner_root, rtype, class, ttl: [ttl0, ttl1, ttl2, ttl3], rdata })
+    }
+
+    /// Passes over a name, which may be compressed; where it points does not matter.
+    fn skip_name(&mut self) -> Option<()> {
+        let start = self.at;
+        loop {
+            match usize::from(self.take(1)?[0]) {
+                0 => break,
+                label_len @ 1..=63 => _ = self.take(label_len)?,
+                0xC0.. => {
+                    self.take(1)?;
+                    break;
+                }
+                _ => return None,
+            }
+        }
+        (self.at - start <= NAME_LEN_MAX).then_some(())
+    }
+
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let octets = self.packet.get(self.at..)?.get(..len)?;
+        self.at += len;
+        Some(octets)
+    }
+}
+
+const FLAG_QR: u16 = 0x8000;
+const MASK_OPCODE: u16 = 0x7800;
+const FLAG_DO: u8 = 0x80;
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::{Edns as HickoryEdns, Message, MessageType, OpCode, Query as Question};
+    use hickory_proto::rr::{Name as HickoryName, RecordType};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_hickory_writes_is_read(
+            id: u16,
+            labels in prop::collection::vec("[a-zA-Z0-9_-]{1,20}", 0..8),
+            qtype in 1_u16..60000,
+            edns in prop::option::of((512_u16.., any::<bool>())),
+        ) {
+            let name = HickoryName::from_labels(labels.iter().map(String::as_bytes)).expect("a name");
+            let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+            message.add_query(Question::query(name.clone(), RecordType::from(qtype)));
+            if let Some((payload, is_dnssec_ok)) = edns {
+                let mut opt = HickoryEdns::new();
+                opt.set_max_payload(payload).set_dnssec_ok(is_dnssec_ok);
+                message.set_edns(opt);
+            }
+            let query = Query::parse(&message.to_vec().expect("a message")).expect("a query");
+            let expected = Name::parse(&name.to_string().to_ascii_lowercase(), &Name::root()).expect("a name");
+            prop_assert_eq!((query.id, query.qtype, query.qclass, query.fault), (id, Rtype(qtype), 1, None));
+            prop_assert_eq!(query.qname(), expected.as_wire());
+            prop_assert_eq!(query.edns.map(|edns| (edns.udp_payload, edns.is_dnssec_ok)), edns);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Replies, written into a given buffer.
+
+use super::{HEADER_LEN, Query, Rcode, UDP_PAYLOAD_MAX};
+
+/// A reply in the making: the question is there, room for the OPT record is kept, the records come.
+///
+/// What no longer fits makes the whole reply a truncated one: no part of an RRset is ever sent (RFC 2181, section 9).
+#[derive(Debug)]
+pub struct Reply<'a> {
+    out: &'a mut [u8],
+    query: &'a Query,
+    len: usize,
+    /// Where records must end.
+    end: usize,
+    is_overfull: bool,
+}
+
+impl<'a> Reply<'a> {
+    /// Starts the reply to `query`, which was read from `packet`, with at most `limit` octets in all.
+    ///
+    /// `None` when `out` cannot even hold question and OPT.
+    pub fn new(query: &'a Query, packet: &[u8], out: &'a mut [u8], limit: usize) -> Option<Self> {
+        let len = HEADER_LEN + query.question_len;
+        let end = out.len().min(limit).checked_sub(opt_len(query)).filter(|&end| end >= len)?;
+        out[HEADER_LEN..len].copy_from_slice(packet.get(HEADER_LEN..len)?);
+        Some(Self { out, query, len, end, is_overfull: false })
+    }
+
+    /// Whether `len` more octets fit.
+    pub fn has_room(&self, len: usize) -> bool {
+        !self.is_overfull && len <= self.end - self.len
+    }
+
+    /// Where the next octet comes, counted from the start of the message.
+    pub fn position(&self) -> usize {
+        self.len
+    }
+
+    /// Adds `octets` and gives them back for patching; empty when they do not fit, and then the reply is truncated.
+    pub fn push(&mut self, octets: &[u8]) -> &mut [u8] {
+        if !self.has_room(octets.len()) {
+            self.is_overfull = true;
+            return &mut [];
+        }
+        let start = self.len;
+        self.len += octets.len();
+        let room = &mut self.out[start..self.len];
+        room.copy_from_slice(octets);
+        room
+    }
+
+    /// Completes the reply: OPT where the query had it, header. `counts` are the records pushed in answer, authority
+    /// and additional section, without OPT. Gives the length, and whether it was truncated.
+    pub fn finish(mut self, rcode: Rcode, is_authoritative: bool, counts: [u16; 3], scope_len: u8) -> (usize, bool) {
+        let mut counts = counts;
+        if self.is_overfull {
+            self.len = HEADER_LEN + self.query.question_len;
+            counts = [0; 3];
+        }
+        if self.query.edns.is_some() {
+            self.write_opt(rcode, scope_len);
+            counts[2] += 1;
+        }
+        let asked = self.query.flags & (MASK_OPCODE | FLAG_RD);
+        let authority = if is_authoritative { FLAG_AA } else { 0 };
+        let truncation = if self.is_overfull { FLAG_TC } else { 0 };
+        let flags = FLAG_QR | asked | authority | truncation | rcode.as_u16() & 0x0F;
+        let questions = u16::from(self.query.question_len > 0);
+        for (at, word) in [self.query.id, flags, questions, counts[0], counts[1], counts[2]].into_iter().enumerate() {
+            self.out[2 * at..2 * at + 2].copy_from_slice(&word.to_be_bytes());
+        }
+        (self.len, self.is_overfull)
+    }
+
+    fn write_opt(&mut self, rcode: Rcode, scope_len: u8) {
+        let Some(edns) = &self.query.edns else { return };
+        let opt = &mut self.out[self.len..self.len + opt_len(self.query)];
+        self.len += opt.len();
+        let [payload_high, payload_low] = UDP_PAYLOAD_MAX.to_be_bytes();
+        let dnssec_ok = if edns.is_dnssec_ok { 0x80 } else { 0 };
+        let rdata_len = (opt.len() - OPT_LEN) as u8;
+        let extended_rcode = (rcode.as_u16() >> 4) as u8;
+        let head = [0, 0, 41, payload_high, payload_low, extended_rcode, 0, dnssec_ok, 0, 0, rdata_len];
+        opt[..OPT_LEN].copy_from_slice(&head);
+        if let Some(ecs) = &edns.ecs {
+            ecs.write(scope_len, &mut opt[OPT_LEN..]);
+        }
+    }
+}
+
+fn opt_len(query: &Query) -> usize {
+    query.edns.map_or(0, |edns| OPT_LEN + edns.ecs.map_or(0, |ecs| ecs.encoded_len()))
+}
+
+/// Octets of an OPT record without options.
+const OPT_LEN: usize = 11;
+const FLAG_QR: u16 = 0x8000;
+const MASK_OPCODE: u16 = 0x7800;
+const FLAG_AA: u16 = 0x0400;
+const FLAG_TC: u16 = 0x0200;
+const FLAG_RD: u16 = 0x0100;

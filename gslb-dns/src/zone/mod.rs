@@ -1,0 +1,181 @@
+//! Zones: read from master files, checked, and compiled together with the steered names into ready-made answers.
+//!
+//! ```text
+//! text ─► entries ─► records ─► Zone (checked) ─┐
+//!         entry      master     check           ├─► ZoneSet ─► find(qname, qtype) ─► Found
+//! Topology (steered names) ─────────────────────┘   compile, tail
+//! ```
+
+mod check;
+mod compile;
+mod entry;
+mod master;
+mod overlay;
+mod rdata;
+mod set;
+mod steered;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod warn;
+
+use std::hash::BuildHasher as _;
+
+use shared::name::OwnerName;
+use shared::problem::{Problem, Problems};
+
+use crate::wire::{Name, Rtype, parent};
+
+pub use compile::Dname;
+pub use set::{Found, ZoneSet};
+pub use steered::{Offer, SteeredName};
+pub(crate) use tail::POINTED_MAX;
+pub use tail::{Chain, NamePlace, Tail};
+pub use warn::warnings;
+
+/// One zone as its file gives it, checked.
+#[derive(Debug)]
+pub struct Zone {
+    /// In lower case.
+    apex: Name,
+    file: String,
+    /// Whether every record of the file could be read.
+    is_whole: bool,
+    /// By owner name in lower case; empty non-terminals are in it, with no RRset.
+    nodes: Map<Box<[u8]>, Vec<Rrset>>,
+}
+
+/// A hash map whose seed differs from process to process.
+type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::RandomState>;
+
+/// The records of one owner name and type.
+#[derive(Clone, Debug)]
+struct Rrset {
+    rtype: Rtype,
+    ttl: u32,
+    /// Uncompressed, in the case and order of the file.
+    rdatas: Vec<Box<[u8]>>,
+    /// Where each of them stands in the file.
+    places: Vec<FilePlace>,
+}
+
+/// A place in a master file.
+#[derive(Clone, Copy, Debug)]
+struct FilePlace {
+    line: u32,
+    offset: u32,
+}
+
+impl Rrset {
+    /// The line of its first record.
+    fn line(&self) -> usize {
+        self.places.first().map_or(0, |place| place.line as usize)
+    }
+}
+
+impl Zone {
+    /// Reads the master file `text` (RFC 1035, section 5) of the zone `name`; `file` is its name in problems.
+    ///
+    /// Names without a final dot end in the zone's name until `$ORIGIN` says otherwise. `$INCLUDE` and `$GENERATE` are
+    /// refused. Fails with every mistake of syntax, and with every mistake in what the records say together, as far as
+    /// they could be read.
+    pub fn parse(name: &OwnerName, file: &str, text: &str) -> Result<Self, Vec<Problem>> {
+        let (zone, problems) = Self::read(name, file, text);
+        if problems.is_empty() { Ok(zone) } else { Err(problems) }
+    }
+
+    /// The same, and what could be read even when there are mistakes: good for [`ZoneSet::check`] and nothing else.
+    pub fn read(name: &OwnerName, file: &str, text: &str) -> (Self, Vec<Problem>) {
+        let mut zone = Self::unread(name, file);
+        let problems = Problems::new(file, text);
+        let records = master::read(&zone.apex, text, &problems);
+        zone.is_whole = problems.is_empty();
+        zone.add_records(records, &problems);
+        check::check(&zone, &problems);
+        (zone, problems.into_vec())
+    }
+
+    /// A zone whose file could not be read: good for [`ZoneSet::check`] and nothing else.
+    pub fn unread(name: &OwnerName, file: &str) -> Self {
+        Self { apex: wire_name(name), file: file.to_owned(), is_whole: false, nodes: Map::default() }
+    }
+
+    /// The zone's name, in lower case.
+    pub fn apex(&self) -> &Name {
+        &self.apex
+    }
+
+    /// The serial of its SOA record.
+    pub fn serial(&self) -> u32 {
+        let soa = self.rrset(self.apex.as_wire(), Rtype::SOA).and_then(|soa| soa.rdatas.first());
+        let numbers = soa.and_then(|soa| soa.last_chunk::<20>());
+        numbers.map_or(0, |&[a, b, c, d, ..]| u32::from_be_bytes([a, b, c, d]))
+    }
+
+    /// A hash of all records, whatever their order in the file.
+    fn content_hash(&self) -> u64 {
+        let hasher = foldhash::fast::FixedState::default();
+        let mut sum = 0_u64;
+        for (owner, node) in &self.nodes {
+            for rrset in node {
+                let hash = |rdata| hasher.hash_one((owner, rrset.rtype, rrset.ttl, rdata));
+                sum = rrset.rdatas.iter().map(hash).fold(sum, u64::wrapping_add);
+            }
+        }
+        sum
+    }
+
+    fn add_records(&mut self, records: Vec<master::Record>, problems: &Problems) {
+        self.nodes.reserve(records.len());
+        for record in records {
+            let owner = record.owner.folded();
+            self.add_node(owner.as_wire());
+            if let Some(node) = self.nodes.get_mut(owner.as_wire()) {
+                check::add_record(node, record, problems);
+            }
+        }
+    }
+
+    /// Makes sure that `owner` and all names between it and the apex exist.
+    fn add_node(&mut self, owner: &[u8]) {
+        let mut owner = owner;
+        while !self.nodes.contains_key(owner) {
+            self.nodes.insert(owner.into(), Vec::new());
+            match parent(owner) {
+                Some(above) if owner.len() > self.apex.as_wire().len() => owner = above,
+                _ => break,
+            }
+        }
+    }
+
+    fn rrset(&self, owner: &[u8], rtype: Rtype) -> Option<&Rrset> {
+        self.nodes.get(owner)?.iter().find(|rrset| rrset.rtype == rtype)
+    }
+
+    /// The delegation at or above `owner`; the topmost, since what is below one is not ours.
+    fn cut_of<'a>(&self, owner: &'a [u8]) -> Option<&'a [u8]> {
+        self.names_up_to_apex(owner).filter(|name| self.rrset(name, Rtype::NS).is_some()).last()
+    }
+
+    /// `owner` and the names above it, the apex left out.
+    fn names_up_to_apex<'a>(&self, owner: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let apex_len = self.apex.as_wire().len();
+        rdata::suffixes(owner).take_while(move |name| name.len() > apex_len)
+    }
+}
+
+/// The octets of a settings' name.
+fn wire_name(name: &OwnerName) -> Name {
+    let mut wire = Vec::with_capacity(name.as_str().len() + 2);
+    for label in name.labels() {
+        wire.push(label.len() as u8);
+        wire.extend_from_slice(label.as_bytes());
+    }
+    wire.push(0);
+    Name::from_wire(&wire)
+}
+
+/// Whether the first label is `*`.
+fn is_wildcard(name: &[u8]) -> bool {
+    name.starts_with(b"\x01*")
+}
