@@ -6,8 +6,17 @@
 //! socket ─► wire ─► zone ─► geo ─► shared::failover ─► answer ─► socket
 //!           parse   find    locate  decide             encode
 //! ```
+//! Around it is the edge: [`serve`] owns sockets and state, [`probe`] and [`reload`] feed it events, [`admin`] shows it.
 
+pub mod admin;
 pub mod answer;
+pub mod cli;
+pub mod explain;
 pub mod geo;
+pub mod probe;
+pub mod reload;
+pub mod serve;
+pub mod settings;
+pub mod store;
 pub mod wire;
 pub mod zone;

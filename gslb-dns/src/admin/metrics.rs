@@ -1,0 +1,211 @@
+//! The text of `/metrics`, put together anew for each scrape.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode as encode_text;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use shared::topology::ServiceId;
+
+use crate::answer::Transport;
+use crate::serve::{Clock, Look, RCODES, TcpCounters, Totals};
+use crate::wire::Rcode;
+
+/// What the text is.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All metrics at this moment.
+pub(super) fn encode(look: Look, totals: Totals, tcp: &TcpCounters, clock: Clock) -> String {
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let tcp = Tcp {
+        open: read(&tcp.open),
+        accepted: read(&tcp.accepted),
+        refused_total: read(&tcp.refused_total),
+        refused_client: read(&tcp.refused_client),
+        evicted: read(&tcp.evicted),
+        timed_out: read(&tcp.timed_out),
+    };
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape { look, totals, tcp, clock }));
+    let mut text = String::new();
+    // Writing to a text does not fail.
+    let _ = encode_text(&mut text, &registry);
+    text
+}
+
+#[derive(Debug)]
+struct Scrape {
+    look: Look,
+    totals: Totals,
+    tcp: Tcp,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct Tcp {
+    open: u64,
+    accepted: u64,
+    refused_total: u64,
+    refused_client: u64,
+    evicted: u64,
+    timed_out: u64,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut sheet = Sheet(encoder);
+        self.encode_queries(&mut sheet)?;
+        self.encode_tcp(&mut sheet)?;
+        self.encode_health(&mut sheet)?;
+        self.encode_reloads(&mut sheet)
+    }
+}
+
+impl Scrape {
+    fn encode_queries(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let totals = &self.totals;
+        let by_transport =
+            TRANSPORTS.map(|(name, transport)| ([("transport", name)], totals.queries[transport as usize]));
+        sheet.counters("gslb_queries", "Queries received", by_transport)?;
+        let answers = TRANSPORTS.into_iter().flat_map(|(name, transport)| {
+            let of_rcode = move |code: usize| {
+                ([("transport", name), ("rcode", rcode_word(code))], totals.rcodes[transport as usize][code])
+            };
+            (0..RCODES).map(of_rcode).filter(|(_, count)| *count > 0)
+        });
+        sheet.counters("gslb_answers", "Answers sent, by response code", answers)?;
+        let dropped = totals.dropped.iter().map(|&(reason, count)| ([("reason", reason)], count));
+        sheet.counters("gslb_dropped", "Queries without an answer, by reason", dropped)?;
+        let regions = totals.regions.iter().map(|(region, count)| ([("region", region.as_str())], *count));
+        sheet.counters("gslb_steered_answers", "Answers to steered names, by the region chosen", regions)?;
+        sheet.counter("gslb_truncated_answers", "Answers cut to fit a datagram", totals.truncated)?;
+        sheet.counter(
+            "gslb_last_resort_answers",
+            "Answers given though no region was fit to serve",
+            totals.last_resort,
+        )?;
+        sheet.counter("gslb_engine_panics", "Queries that broke the engine; each is a bug", totals.panics)
+    }
+
+    fn encode_tcp(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        sheet.gauge("gslb_tcp_open_connections", "TCP connections open", self.tcp.open)?;
+        sheet.counter("gslb_tcp_connections", "TCP connections accepted", self.tcp.accepted)?;
+        let evicted = "Idle TCP connections closed for a newcomer";
+        sheet.counter("gslb_tcp_evicted_connections", evicted, self.tcp.evicted)?;
+        let refused =
+            [([("limit", "total")], self.tcp.refused_total), ([("limit", "client")], self.tcp.refused_client)];
+        sheet.counters("gslb_tcp_refused_connections", "TCP connections refused, by the limit reached", refused)?;
+        sheet.counter(
+            "gslb_tcp_timeouts",
+            "TCP connections closed because the client was slow or silent",
+            self.tcp.timed_out,
+        )
+    }
+
+    fn encode_health(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let (state, view) = (&self.look.state, self.look.live.snapshot.view());
+        let proxies = state.proxies().flat_map(|(region, proxies)| proxies.iter().map(move |facts| (region, facts)));
+        let proxies = proxies.map(|(region, facts)| {
+            let is_up = facts.health.is_up() == Some(true);
+            ([("region", region.as_str()), ("proxy", facts.proxy.as_str())], u64::from(is_up))
+        });
+        sheet.gauges("gslb_proxy_up", "Whether a proxy is up by its probes", proxies)?;
+        let topology = &view.topology;
+        let standings = (0..).map(ServiceId).zip(&topology.services).flat_map(|(id, service)| {
+            let members = topology.steering(service).member_ids();
+            members
+                .map(move |member| (service, topology.member_name(service, member), view.service(id).standing(member)))
+        });
+        let standings: Vec<_> = standings.collect();
+        let shares = standings.iter().map(|(service, region, standing)| {
+            let labels = [("service", service.name.as_str()), ("region", region.as_str())];
+            (labels, u64::from(standing.share.percent()))
+        });
+        sheet.gauges("gslb_share_percent", "Share of its clients that a region takes for a service", shares)?;
+        let verdicts = standings.iter().map(|(service, region, standing)| {
+            let verdict = ("verdict", standing.verdict.as_str());
+            ([("service", service.name.as_str()), ("region", region.as_str()), verdict], 1)
+        });
+        sheet.gauges("gslb_verdict", "The verdict on a region for a service, as a label", verdicts)?;
+        sheet.gauge("gslb_overrides", "Overrides in force", state.overrides().len() as u64)?;
+        sheet.gauge(
+            "gslb_doubts_itself",
+            "Whether this node doubts itself",
+            u64::from(view.doubts_itself_since.is_some()),
+        )
+    }
+
+    fn encode_reloads(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let reloads = &self.look.reloads;
+        let hash = format!("{:016x}", self.look.live.world.hash);
+        sheet.gauge("gslb_generation", "Counts what was taken into service, from 1", reloads.generation)?;
+        let since = u64::try_from(reloads.since.as_second()).unwrap_or_default();
+        sheet.gauge("gslb_generation_since_seconds", "When that was, in seconds since 1970", since)?;
+        sheet.gauges(
+            "gslb_content",
+            "The hash of the content that serves, as a label",
+            [([("hash", hash.as_str())], 1)],
+        )?;
+        sheet.counter("gslb_reload_failures", "Reloads refused for mistakes in the files", reloads.failures)?;
+        let is_failed = u64::from(reloads.failure.is_some());
+        sheet.gauge("gslb_last_reload_failed", "Whether the last reload was refused", is_failed)?;
+        sheet.gauge("gslb_uptime_seconds", "Time since the start", self.clock.now().elapsed().as_secs())
+    }
+}
+
+/// One metric after the other.
+struct Sheet<'a>(DescriptorEncoder<'a>);
+
+impl Sheet<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        ConstCounter::new(value).encode(self.0.encode_descriptor(name, help, None, MetricType::Counter)?)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        ConstGauge::new(value).encode(self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+
+    fn counters<'l, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl IntoIterator<Item = ([(&'l str, &'l str); N], u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        rows.into_iter().try_for_each(|(labels, value)| ConstCounter::new(value).encode(family.encode_family(&labels)?))
+    }
+
+    fn gauges<'l, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl IntoIterator<Item = ([(&'l str, &'l str); N], u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let gauge = |value| ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        rows.into_iter().try_for_each(|(labels, value)| gauge(value).encode(family.encode_family(&labels)?))
+    }
+}
+
+/// The mnemonic of an rcode, or its number where the engine never sends it.
+fn rcode_word(code: usize) -> &'static str {
+    let known = [
+        Rcode::NOERROR,
+        Rcode::FORMERR,
+        Rcode::NXDOMAIN,
+        Rcode::NOTIMP,
+        Rcode::REFUSED,
+        Rcode::YXDOMAIN,
+        Rcode::NOTAUTH,
+        Rcode::BADVERS,
+    ];
+    known.into_iter().find(|rcode| usize::from(rcode.as_u16()) == code).map_or("other", Rcode::as_str)
+}
+
+const TRANSPORTS: [(&str, Transport); 2] = [("udp", Transport::Udp), ("tcp", Transport::Tcp)];

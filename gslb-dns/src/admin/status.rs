@@ -1,0 +1,128 @@
+//! The JSON of `/status`: everything as it stands.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use shared::name::RegionName;
+use shared::state::ProxyFacts;
+use shared::topology::{Region, ServiceId};
+
+use crate::explain::ALARM;
+use crate::serve::{Clock, Look};
+
+/// The page. Keys are stable; readers ignore those they do not know.
+pub(super) fn page(look: &Look, clock: Clock, config: &Path) -> Value {
+    let view = look.live.snapshot.view();
+    let failure = look.reloads.failure.as_ref().map(|(at, problems)| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        json!({ "at": at.to_string(), "problems": problems })
+    });
+    let files: Vec<String> = look.live.world.files().paths().map(|path| path.display().to_string()).collect();
+    let zones: Vec<Value> = look
+        .live
+        .world
+        .zones
+        .zones()
+        .map(|(name, serial)| json!({ "name": name.to_string(), "serial": serial }))
+        .collect();
+    let doubts_since = view.doubts_itself_since.map(|since| clock.wall(since).to_string());
+    json!({
+        // The first in order, as it is in what matters.
+        "alarm": doubts_since.as_ref().map(|since| format!("since {since}: {ALARM}")),
+        "version": env!("CARGO_PKG_VERSION"),
+        "now": clock.wall(clock.now()).to_string(),
+        "started": clock.wall(shared::moment::Moment::START).to_string(),
+        "settings": config.display().to_string(),
+        "generation": look.reloads.generation,
+        "generation_since": look.reloads.since.to_string(),
+        "content_hash": format!("{:016x}", look.live.world.hash),
+        "files": files,
+        "reload_failures": look.reloads.failures,
+        "last_reload_failure": failure,
+        "doubts_itself_since": doubts_since,
+        "zones": zones,
+        "regions": regions(look, clock),
+        "services": services(look, clock),
+        "overrides": overrides(look, clock),
+    })
+}
+
+fn regions(look: &Look, clock: Clock) -> Value {
+    let find = |name: &RegionName| {
+        let topology = look.state.topology();
+        topology.find_region(name).map(|id| topology.region(id))
+    };
+    let is_frozen = look.live.snapshot.view().doubts_itself_since.is_some();
+    let shown = look.state.proxies().map(|(name, proxies)| {
+        let urls = |facts: &ProxyFacts| find(name).and_then(|region| status_url(region, facts));
+        let proxies: Vec<Value> = proxies.iter().map(|facts| proxy(facts, urls(facts), is_frozen, clock)).collect();
+        json!({
+            "name": name,
+            "vips": find(name).map(|region| region.vips.clone()),
+            "is_deciding": look.state.is_deciding(name),
+            "proxies": proxies,
+        })
+    });
+    shown.collect()
+}
+
+fn status_url<'a>(region: &'a Region, facts: &ProxyFacts) -> Option<&'a str> {
+    region.proxies.iter().find(|proxy| proxy.name == facts.proxy).map(|proxy| proxy.status_url.as_str())
+}
+
+fn proxy(facts: &ProxyFacts, status_url: Option<&str>, is_frozen: bool, clock: Clock) -> Value {
+    let wall = |moment| clock.wall(moment).to_string();
+    json!({
+        "name": facts.proxy,
+        "status_url": status_url,
+        "is_up": facts.health.is_up(),
+        // Then no verdict follows from it: that it is not reached may be this node's own fault.
+        "is_frozen": is_frozen,
+        "failure": facts.failure.as_ref().map(ToString::to_string),
+        "failing_since": facts.failing_since.map(wall),
+        "probed": facts.probed.map(wall),
+        "status": facts.status,
+    })
+}
+
+fn services(look: &Look, clock: Clock) -> Value {
+    let view = look.live.snapshot.view();
+    let topology = &view.topology;
+    let shown = (0..).map(ServiceId).zip(&topology.services).map(|(id, service)| {
+        let steering = topology.steering(service);
+        let standing = |member| {
+            let standing = view.service(id).standing(member);
+            json!({
+                "region": topology.member_name(service, member),
+                "verdict": standing.verdict,
+                "share_percent": standing.share.percent(),
+                "is_taken_out": standing.is_taken_out,
+                "reason": &*standing.reason,
+                "since": clock.wall(standing.since).to_string(),
+            })
+        };
+        let is_degraded = view.service(id).is_degraded();
+        json!({
+            "name": service.name,
+            "policy": steering.policy.as_str(),
+            "ttl": if is_degraded { service.ttl_degraded } else { service.ttl },
+            "is_degraded": is_degraded,
+            "regions": steering.member_ids().map(standing).collect::<Vec<_>>(),
+        })
+    });
+    shown.collect()
+}
+
+fn overrides(look: &Look, clock: Clock) -> Value {
+    let shown = look.state.overrides().iter().map(|order| {
+        json!({
+            "region": order.region,
+            "service": order.service,
+            "action": order.action,
+            "who": order.who,
+            "why": order.why,
+            "expires": clock.wall(order.expires).to_string(),
+        })
+    });
+    shown.collect()
+}

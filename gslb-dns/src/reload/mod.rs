@@ -1,0 +1,230 @@
+//! Reading the settings and every file that they name, all or nothing; and noticing when one of them changes.
+
+mod warn;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use shared::problem::Problem;
+
+use crate::geo::{GeoData, GeoSources, GeoTables, Source};
+use crate::settings::{GeoSettings, NamedFiles, Outline, Settings, ZoneSettings};
+use crate::zone::{self, Zone, ZoneSet};
+use shared::token::Token;
+
+pub use watch::Watcher;
+
+/// All that the files say, checked and compiled: what a node serves, save health.
+#[derive(Debug)]
+pub struct World {
+    /// The settings.
+    pub settings: Settings,
+    /// The zones, with the steered names.
+    pub zones: Arc<ZoneSet>,
+    /// Where addresses are.
+    pub geo_data: Arc<GeoData>,
+    /// In which order regions come for them.
+    pub geo: Arc<GeoTables>,
+    /// What an operator should look at, though it is no mistake.
+    pub warnings: Vec<Problem>,
+    /// What changes by the admin listener need.
+    pub token: Option<Token>,
+    /// A hash of the content of all files but the token, the same on every node that serves the same.
+    pub hash: u64,
+    files: Files,
+}
+
+/// The files that were read, or were meant to be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Files {
+    stamps: Vec<(PathBuf, Option<Stamp>)>,
+    geo_stamps: Vec<(PathBuf, Option<Stamp>)>,
+    geo_hash: u64,
+}
+
+/// What shows that a file is another one or was written to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    len: u64,
+    inode: u64,
+}
+
+/// What a load came to.
+pub struct Loaded {
+    /// What the files say, or every mistake in them.
+    pub world: Result<World, Vec<Problem>>,
+    /// Which files were read; also when they had mistakes.
+    pub files: Files,
+}
+
+/// Reads the settings at `path` and every file that they name. Fails with every mistake in all of them.
+///
+/// Geo files that have not changed since `last` are not read again.
+pub fn load(path: &Path, last: Option<&World>) -> Loaded {
+    let mut reader = Reader { folder: folder_of(path), ..Reader::default() };
+    let world = reader.read_world(path, last);
+    let world = world.filter(|_| reader.problems.is_empty()).ok_or(reader.problems);
+    let world = world.map(|world| World { files: reader.files.clone(), ..world });
+    Loaded { world, files: reader.files }
+}
+
+impl World {
+    /// The files it was read from.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+}
+
+impl Files {
+    /// Their paths.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.stamps.iter().chain(&self.geo_stamps).map(|(path, _)| path.as_path())
+    }
+
+    /// Whether one of them is another now than when it was read.
+    pub fn have_changed(&self) -> bool {
+        self.stamps.iter().chain(&self.geo_stamps).any(|(path, stamp)| Stamp::of(path) != *stamp)
+    }
+}
+
+impl Stamp {
+    /// `None` when there is no such file.
+    fn of(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self { modified: metadata.modified().ok(), len: metadata.len(), inode: metadata.ino() })
+    }
+}
+
+/// Reads files and gathers their mistakes.
+#[derive(Default)]
+struct Reader {
+    /// Where relative paths start.
+    folder: PathBuf,
+    files: Files,
+    problems: Vec<Problem>,
+    hash: Fnv,
+}
+
+impl Reader {
+    fn read_world(&mut self, path: &Path, last: Option<&World>) -> Option<World> {
+        let text = self.read_text(path)?;
+        let (outline, settings) = Settings::parse_with_outline(&path.display().to_string(), &text);
+        let Outline { files: named, services, lines } = outline;
+        let settings = settings.map_err(|problems| self.problems.extend(problems)).ok();
+        let token = self.read_token(&named);
+        let zones: Vec<Zone> = named.zones.iter().map(|zone| self.read_zone(zone)).collect();
+        let geo_data = self.read_geo(&named.geo, last);
+        // Even where something could not be read, the rest must go together: all mistakes come at once.
+        let is_missing = |problem: &Problem| problem.file.is_empty() && !named.are_zones_whole;
+        let found = ZoneSet::check(&zones, &services).into_iter().filter(|problem| !is_missing(problem));
+        self.problems.extend(found.map(|problem| lines.located(problem)));
+        let (settings, geo_data) = settings.zip(geo_data).filter(|_| self.problems.is_empty())?;
+        let mut warnings = warn::of_settings(&settings, &lines, &geo_data);
+        warnings.extend(warn::of_files(&settings.server, &self.folder, &lines));
+        warnings.extend(zone::warnings(&zones, &services, last.map(|last| &*last.zones)));
+        let zones = ZoneSet::build(zones, &settings.topology);
+        let located = |problem| lines.located(problem);
+        let zones = zones.map_err(|problems| self.problems.extend(problems.into_iter().map(located))).ok()?;
+        let is_geo_known =
+            |last: &&World| Arc::ptr_eq(&last.geo_data, &geo_data) && last.settings.topology == settings.topology;
+        let geo = match last.filter(is_geo_known) {
+            Some(last) => Arc::clone(&last.geo),
+            None => Arc::new(GeoTables::build(&geo_data, &settings.topology)),
+        };
+        self.hash.add(&self.files.geo_hash.to_be_bytes());
+        let hash = self.hash.0;
+        Some(World { settings, zones: Arc::new(zones), geo_data, geo, warnings, token, hash, files: Files::default() })
+    }
+
+    /// What could be read of it.
+    fn read_zone(&mut self, zone: &ZoneSettings) -> Zone {
+        let path = self.folder.join(&zone.file);
+        let file = path.display().to_string();
+        let Some(text) = self.read_text(&path) else { return Zone::unread(&zone.name, &file) };
+        let (zone, problems) = Zone::read(&zone.name, &file, &text);
+        self.problems.extend(problems);
+        zone
+    }
+
+    fn read_geo(&mut self, geo: &GeoSettings, last: Option<&World>) -> Option<Arc<GeoData>> {
+        let paths = [&geo.database, &geo.asn_database, &geo.overrides, &geo.countries];
+        let paths = paths.map(|path| path.as_ref().map(|path| self.folder.join(path)));
+        // The stamps are taken before the content, so that a change in between is seen as one later.
+        self.files.geo_stamps = paths.iter().flatten().map(|path| (path.clone(), Stamp::of(path))).collect();
+        if let Some(last) = last
+            && last.files.geo_stamps == self.files.geo_stamps
+        {
+            self.files.geo_hash = last.files.geo_hash;
+            return Some(Arc::clone(&last.geo_data));
+        }
+        let found_before = self.problems.len();
+        let mut hash = Fnv::default();
+        let contents = paths.map(|path| {
+            let path = path?;
+            let bytes = fs::read(&path).map_err(|error| self.unreadable(&path, &error)).ok()?;
+            hash.add(&bytes);
+            Some((path.display().to_string(), bytes))
+        });
+        self.files.geo_hash = hash.0;
+        if self.problems.len() > found_before {
+            return None;
+        }
+        let [database, asn_database, overrides, countries] =
+            contents.each_ref().map(|content| content.as_ref().map(|(file, bytes)| Source { file, bytes }));
+        let parsed = GeoData::parse(GeoSources { database, asn_database, overrides, countries });
+        parsed.map(Arc::new).map_err(|problems| self.problems.extend(problems)).ok()
+    }
+
+    fn read_token(&mut self, named: &NamedFiles) -> Option<Token> {
+        let path = self.folder.join(named.admin_token_file.as_ref()?);
+        self.files.stamps.push((path.clone(), Stamp::of(&path)));
+        let text = fs::read_to_string(&path).map_err(|error| self.unreadable(&path, &error)).ok()?;
+        Token::parse(&text).map_err(|error| self.problem(&path, error.to_string())).ok()
+    }
+
+    fn read_text(&mut self, path: &Path) -> Option<String> {
+        self.files.stamps.push((path.to_owned(), Stamp::of(path)));
+        let text = fs::read_to_string(path).map_err(|error| self.unreadable(path, &error)).ok()?;
+        self.hash.add(text.as_bytes());
+        Some(text)
+    }
+
+    fn unreadable(&mut self, path: &Path, error: &std::io::Error) {
+        self.problem(path, format!("cannot be read: {error}"));
+    }
+
+    fn problem(&mut self, path: &Path, what: String) {
+        let file = path.display().to_string();
+        self.problems.push(Problem { file, line: None, key: String::new(), what });
+    }
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(Path::new("")).to_owned()
+}
+
+/// FNV-1a: short and the same on every machine; it tells versions apart and protects nothing.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    /// Adds `content`, and a mark where it ends.
+    fn add(&mut self, content: &[u8]) {
+        let len = (content.len() as u64).to_be_bytes();
+        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        self.0 = content.iter().chain(&len).fold(self.0, step);
+    }
+}

@@ -1,0 +1,233 @@
+use super::*;
+use crate::serve::sample::Site;
+
+fn loaded(site: &Site, last: Option<&World>) -> World {
+    load(&site.config(), last).world.expect("no mistakes")
+}
+
+fn mistakes(site: &Site) -> Vec<String> {
+    load(&site.config(), None).world.expect_err("mistakes").iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn mistakes_of_all_files_are_found_at_once() {
+    let site = Site::new();
+    site.write("topology.toml", &format!("{}\n[nonsense]\n", site.settings()));
+    site.write("example.com.zone", "@ IN A 192.0.2.300\n");
+    site.write("overrides.csv", "192.0.2.0/33,KR\n");
+    site.write("token", "");
+    let found = mistakes(&site);
+    for file in ["topology.toml", "example.com.zone", "overrides.csv", "token"] {
+        assert!(found.iter().any(|problem| problem.contains(file)), "{file} is not in {found:#?}");
+    }
+}
+
+#[test]
+fn what_does_not_go_together_is_found_beside_other_mistakes() {
+    let site = Site::new();
+    let settings = site.settings().replace("threads = 1", "threads = -1");
+    site.write("topology.toml", &format!("{settings}ttl = -1\n[services.\"all.example.tset\"]\n"));
+    let zone = fs::read_to_string(site.path("example.com.zone")).expect("there");
+    site.write("example.com.zone", &format!("{zone}www A 192.0.2.1\nb A 192.0.2.300\nc TXT x\nc CNAME d\n"));
+    site.write("overrides.csv", "192.0.2.0/33,KR\n");
+    let found = mistakes(&site);
+    let line = |text: &str| settings.lines().count() + usize::from(text != "ttl") + 1;
+    for expected in [
+        "server.threads: -1".to_owned(),
+        format!("topology.toml:{}: services.\"api.example.com\".ttl: ", line("ttl")),
+        format!("topology.toml:{}: services.\"all.example.tset\": the name lies in no zone", line("all")),
+        "example.com.zone:5: services.\"www.example.com\": A records stand here".to_owned(),
+        "example.com.zone:6: ".to_owned(),
+        "example.com.zone:8: c.example.com.: CNAME beside TXT".to_owned(),
+        "overrides.csv:1: ".to_owned(),
+    ] {
+        assert!(found.iter().any(|problem| problem.contains(&expected)), "{expected} is not in {found:#?}");
+    }
+    assert_eq!(found.len(), 7, "{found:#?}");
+}
+
+#[test]
+fn what_may_only_seem_to_be_missing_is_no_mistake() {
+    let site = Site::new();
+    site.write("topology.toml", &site.settings().replace("name = \"example.com\"", "name = \"a..b\""));
+    assert_eq!(mistakes(&site).len(), 1, "the name of the zone, and not that services lie in none");
+    site.write("topology.toml", &site.settings());
+    site.write(
+        "example.com.zone",
+        "$TTL 5\n@ SOA ns1 h 1 2 3\n@ NS ns1\nns1 A 192.0.2.300\nkid NS ns.kid 5\nns.kid A 192.0.2.1\n",
+    );
+    assert_eq!(mistakes(&site).len(), 3, "{:#?}", mistakes(&site));
+}
+
+#[test]
+fn missing_files_are_mistakes_by_name() {
+    let site = Site::new();
+    for file in ["example.com.zone", "overrides.csv", "token"] {
+        fs::remove_file(site.path(file)).expect("removed");
+    }
+    let found = mistakes(&site);
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(found.iter().all(|problem| problem.contains("cannot be read")), "{found:#?}");
+    let nowhere = load(&site.path("nowhere.toml"), None).world.expect_err("mistakes");
+    assert_eq!(nowhere.len(), 1);
+}
+
+#[test]
+fn geo_files_that_did_not_change_are_not_read_again() {
+    let site = Site::new();
+    let first = loaded(&site, None);
+    site.write(
+        "example.com.zone",
+        &fs::read_to_string(site.path("example.com.zone")).expect("there").replace("1 3600", "2 3600"),
+    );
+    let second = loaded(&site, Some(&first));
+    assert!(Arc::ptr_eq(&first.geo_data, &second.geo_data) && Arc::ptr_eq(&first.geo, &second.geo));
+    assert_ne!(first.hash, second.hash);
+    site.write("overrides.csv", "192.0.2.0/24,US,,,,39.0,-77.0\n");
+    let third = loaded(&site, Some(&second));
+    assert!(!Arc::ptr_eq(&second.geo_data, &third.geo_data));
+    assert_ne!(second.hash, third.hash);
+}
+
+#[test]
+fn same_content_has_the_same_hash_whatever_its_folder() {
+    let (one, other) = (Site::new(), Site::new());
+    let settings = one.settings();
+    other.write("topology.toml", &settings);
+    assert_eq!(loaded(&one, None).hash, loaded(&other, None).hash);
+}
+
+#[test]
+fn change_of_any_file_is_seen() {
+    let site = Site::new();
+    let Loaded { files, .. } = load(&site.config(), None);
+    assert!(!files.have_changed());
+    for file in ["token", "overrides.csv", "example.com.zone", "topology.toml"] {
+        let Loaded { files, .. } = load(&site.config(), None);
+        site.write(file, &fs::read_to_string(site.path(file)).expect("there"));
+        assert!(files.have_changed(), "{file} was replaced");
+    }
+}
+
+#[test]
+fn files_of_a_failed_load_are_known_so_that_their_repair_is_seen() {
+    let site = Site::new();
+    site.write("example.com.zone", "nonsense");
+    let Loaded { world, files } = load(&site.config(), None);
+    assert!(world.is_err() && !files.have_changed());
+    site.write("example.com.zone", "still nonsense");
+    assert!(files.have_changed());
+}
+
+/// What is warned of in files without mistakes.
+fn warnings(site: &Site, last: Option<&World>) -> Vec<String> {
+    loaded(site, last).warnings.iter().map(ToString::to_string).collect()
+}
+
+/// A site that nothing is to be said about.
+fn quiet_site() -> Site {
+    use std::os::unix::fs::PermissionsExt as _;
+    let site = Site::new();
+    fs::set_permissions(site.path("token"), fs::Permissions::from_mode(0o600)).expect("set");
+    site.write(
+        "example.com.zone",
+        "$TTL 300\n@ SOA ns1 h 1 4h 1h 2w 300\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.53\nns2 A 192.0.2.54\n",
+    );
+    assert_eq!(warnings(&site, None), Vec::<String>::new());
+    site
+}
+
+/// The only warning about settings with `from` in place of `to`, from its line on.
+fn warning(from: &str, to: &str) -> String {
+    let site = quiet_site();
+    let settings = site.settings();
+    assert!(settings.contains(from), "{from}");
+    site.write("topology.toml", &settings.replacen(from, to, 1));
+    let found = warnings(&site, None);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    found[0].replace(&format!("{}/", site.config().parent().expect("a folder").display()), "")
+}
+
+#[test]
+fn nearness_without_coordinates_is_warned_of() {
+    let site = quiet_site();
+    let placeless = site.settings().replace("overrides = \"overrides.csv\"\n", "");
+    site.write("topology.toml", &placeless);
+    assert_eq!(warnings(&site, None), Vec::<String>::new(), "services in a given order ask for no place");
+    site.write("topology.toml", &format!("{placeless}[services.\"near.example.com\"]\n"));
+    let found = warnings(&site, None);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].contains("topology.toml:11: geo.database: `nearest` finds nobody near"), "{found:?}");
+    site.write("topology.toml", &format!("{}[services.\"near.example.com\"]\n", site.settings()));
+    assert_eq!(warnings(&site, None), Vec::<String>::new(), "the overrides say where somebody is");
+}
+
+#[test]
+fn addresses_of_two_regions_are_warned_of() {
+    let found = warning("vips = [\"198.51.100.2\"]", "vips = [\"198.51.100.1\"]");
+    assert!(
+        found.starts_with("topology.toml:23: regions.virginia.vips: 198.51.100.1 of virginia is a VIP of seoul"),
+        "{found}"
+    );
+    let own = "policy = \"ordered\"\nvips = { seoul = [\"198.51.100.2\"], virginia = [\"198.51.100.3\"] }";
+    let found = warning("policy = \"ordered\"", own);
+    assert!(found.starts_with("topology.toml:27: services.\"www.example.com\".vips: 198.51.100.2 of seoul"), "{found}");
+}
+
+#[test]
+fn very_long_ttls_are_warned_of() {
+    let found = warning("policy = \"ordered\"", "policy = \"ordered\"\nttl = 604801");
+    assert!(found.starts_with("topology.toml:27: services.\"www.example.com\".ttl: 604801 seconds"), "{found}");
+}
+
+#[test]
+fn state_file_in_no_folder_is_warned_of() {
+    let found = warning("\"state.json\"", "\"nowhere/state.json\"");
+    assert!(found.starts_with("topology.toml:6: server.state_file: there is no folder nowhere"), "{found}");
+}
+
+#[test]
+fn token_that_others_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let site = quiet_site();
+    fs::set_permissions(site.path("token"), fs::Permissions::from_mode(0o640)).expect("set");
+    let found = warnings(&site, None);
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].contains("topology.toml:5: server.admin_token_file: ") && found[0].contains("mode 0640"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn zone_that_changes_under_its_serial_is_warned_of_once() {
+    let site = quiet_site();
+    let first = loaded(&site, None);
+    let zone = fs::read_to_string(site.path("example.com.zone")).expect("there");
+    site.write("example.com.zone", &format!("{zone}; a comment\n"));
+    assert_eq!(warnings(&site, Some(&first)), Vec::<String>::new());
+    site.write("example.com.zone", &format!("{zone}new TXT x\n"));
+    let second = loaded(&site, Some(&first));
+    assert_eq!(second.warnings.len(), 1);
+    assert!(second.warnings[0].what.contains("has changed, but the serial has not"));
+    assert_eq!(warnings(&site, Some(&second)), Vec::<String>::new());
+}
+
+#[test]
+fn sample_of_the_project_gives_no_warning() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../zones/topology.toml");
+    let text = fs::read_to_string(&path).expect("there");
+    let world = load(&path, None).world.expect("no mistakes");
+    assert_eq!(world.warnings, []);
+    let site = quiet_site();
+    fs::create_dir(site.path("zones")).expect("made");
+    let link = |file: &str| std::os::unix::fs::symlink(path.with_file_name(file), site.path("zones").join(file));
+    link("gslb.test.zone").expect("linked");
+    link("../geo").expect("linked");
+    // What somebody leaves out who has not read on: half of the world is steered nowhere, and is told so.
+    site.write("zones/topology.toml", &text.replace("\ncountries = ", "\n# countries = "));
+    let world = load(&site.path("zones/topology.toml"), None).world.expect("no mistakes");
+    let [warning] = &*world.warnings else { panic!("{:#?}", world.warnings) };
+    assert_eq!(warning.key, "geo.countries");
+    assert!(warning.line.is_some() && warning.what.contains("set geo.countries = \"…/countries.csv\""), "{warning}");
+}

@@ -1,0 +1,120 @@
+//! What is allowed in the settings, but seldom meant.
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use shared::problem::Problem;
+use shared::topology::{Policy, RegionId, Service, Steering, Topology};
+
+use crate::geo::GeoData;
+use crate::settings::{GeoSettings, KeyLines, ServerSettings, Settings, service_key};
+
+/// What an operator should look at in `settings`, whose keys stand at `lines`.
+pub(super) fn of_settings(settings: &Settings, lines: &KeyLines, geo: &GeoData) -> Vec<Problem> {
+    let topology = &settings.topology;
+    let mut found: Vec<Problem> = unsteered(topology, &settings.geo, lines, geo).into_iter().collect();
+    found.extend(shared_vips(topology, lines));
+    for service in topology.services.iter().filter(|service| service.ttl > TTL_USUAL_MAX) {
+        let key = format!("{}.ttl", service_key(&service.name));
+        let what =
+            format!("{} seconds is more than a week: clients would stay with a dead region for as long", service.ttl);
+        found.push(lines.problem(&key, &[&key], what));
+    }
+    found
+}
+
+/// The same in the files that stand beside the zones; relative paths start at `folder`.
+pub(super) fn of_files(server: &ServerSettings, folder: &Path, lines: &KeyLines) -> Vec<Problem> {
+    let mut found = Vec::new();
+    if let Some(path) = server.admin_token_file.as_ref().map(|path| folder.join(path)) {
+        let mode = fs::metadata(&path).map_or(0, |metadata| metadata.mode() & 0o777);
+        if mode & OTHERS != 0 {
+            let path = path.display();
+            let what =
+                format!("{path} has mode {mode:04o}, so that others can get at the token: expected chmod 600 {path}");
+            found.push(lines.problem("server.admin_token_file", &["server.admin_token_file"], what));
+        }
+    }
+    let state_folder = server.state_file.as_ref().map(|path| folder.join(path));
+    let state_folder = state_folder.as_deref().and_then(Path::parent).filter(|folder| *folder != Path::new(""));
+    if let Some(missing) = state_folder.filter(|folder| !folder.is_dir()) {
+        let what = format!("there is no folder {}: verdicts would not survive a restart; create it", missing.display());
+        found.push(lines.problem("server.state_file", &["server.state_file"], what));
+    }
+    found
+}
+
+/// Services by nearness where nobody is known to be near anything.
+fn unsteered(topology: &Topology, geo: &GeoSettings, lines: &KeyLines, data: &GeoData) -> Option<Problem> {
+    let is_by_distance = |service: &&Service| measures(topology.steering(service));
+    let services: Vec<&str> =
+        topology.services.iter().filter(is_by_distance).map(|service| service.name.as_str()).collect();
+    if services.is_empty() || data.knows_coordinates() {
+        return None;
+    }
+    let (key, why) = match (&geo.database, &geo.countries) {
+        (None, _) => (
+            "geo.database",
+            "no database tells where clients are: set geo.database, and geo.countries = \"…/countries.csv\" where it \
+             knows no more than countries",
+        ),
+        (Some(_), None) => (
+            "geo.countries",
+            "the database tells countries, and nothing where these are: set geo.countries = \"…/countries.csv\"",
+        ),
+        (Some(_), Some(_)) => (
+            "geo.countries",
+            "the database tells no coordinates and no country that this file has: expected the countries of the database",
+        ),
+    };
+    let shown = services.iter().take(SERVICES_SHOWN).copied().collect::<Vec<_>>().join(", ");
+    let more = services.len().saturating_sub(SERVICES_SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let what =
+        format!("`nearest` finds nobody near anything, and orders regions by weight and name ({shown}{more}): {why}");
+    Some(lines.problem(key, &[key, "geo.database", "geo", "services"], what))
+}
+
+/// Whether distance decides anything: two regions in one tier.
+fn measures(steering: &Steering) -> bool {
+    let mut tiers: Vec<u8> = steering.members.iter().map(|member| member.tier).collect();
+    tiers.sort_unstable();
+    steering.policy == Policy::Nearest && tiers.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// Addresses that two regions have: a failover from the one to the other would move nobody.
+fn shared_vips(topology: &Topology, lines: &KeyLines) -> Vec<Problem> {
+    let mut owners: HashMap<IpAddr, RegionId> = HashMap::new();
+    let mut found = Vec::new();
+    let mut claim = |vip: IpAddr, region: RegionId, key: String| {
+        let owner = *owners.entry(vip).or_insert(region);
+        if owner != region {
+            let (owner, region) = (&topology.region(owner).name, &topology.region(region).name);
+            let what = format!("{vip} of {region} is a VIP of {owner} too: a failover between them moves nobody");
+            found.push(lines.problem(&key, &[&key], what));
+        }
+    };
+    for (at, region) in topology.regions.iter().enumerate() {
+        for &vip in &region.vips {
+            claim(vip, RegionId(at as u16), format!("regions.{}.vips", region.name));
+        }
+    }
+    for service in &topology.services {
+        for (member, vips) in topology.steering(service).members.iter().zip(&service.vips) {
+            // Those of the region have had their turn.
+            if *vips != topology.region(member.region).vips {
+                vips.iter().for_each(|&vip| claim(vip, member.region, format!("{}.vips", service_key(&service.name))));
+            }
+        }
+    }
+    found
+}
+
+/// Who is neither the owner nor, as root, above all that.
+const OTHERS: u32 = 0o077;
+/// A week, in seconds.
+const TTL_USUAL_MAX: u32 = 604_800;
+const SERVICES_SHOWN: usize = 3;

@@ -1,0 +1,277 @@
+//! Counting what was answered: a set of counters for each thread, summed when somebody asks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use shared::name::RegionName;
+use shared::topology::Topology;
+
+use crate::answer::{Decided, Outcome, Transport};
+use crate::wire::DropReason;
+
+/// Rcodes that are counted apart; the highest that the engine sends is BADVERS (16).
+pub(crate) const RCODES: usize = 17;
+/// Regions that are counted apart over the life of a process; those beyond share the last slot.
+const REGIONS_MAX: usize = 1024;
+
+/// What one thread has counted. Its own cache lines, so that threads do not slow each other down.
+#[repr(align(128))]
+#[derive(Debug)]
+pub(crate) struct Counters {
+    transport: Transport,
+    sharing: Sharing,
+    queries: AtomicU64,
+    truncated: AtomicU64,
+    rcodes: [AtomicU64; RCODES],
+    dropped: [AtomicU64; DROPS.len()],
+    last_resort: AtomicU64,
+    panics: AtomicU64,
+    regions: Box<[AtomicU64]>,
+}
+
+/// Who writes a set of counters.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Sharing {
+    /// One thread only: no locked instruction is needed.
+    OneWriter,
+    /// Many tasks.
+    ManyWriters,
+}
+
+/// Why a query got no answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Drop {
+    /// The engine gives none.
+    Engine(DropReason),
+    /// It was longer than any query is.
+    TooLong,
+    /// The kernel did not take the answer.
+    NotSent,
+}
+
+/// The sum over all threads.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals {
+    /// Queries by transport: UDP, TCP.
+    pub(crate) queries: [u64; 2],
+    /// Answers cut to fit a datagram.
+    pub(crate) truncated: u64,
+    /// Answers by transport and rcode.
+    pub(crate) rcodes: [[u64; RCODES]; 2],
+    /// Queries without an answer, by reason.
+    pub(crate) dropped: Vec<(&'static str, u64)>,
+    /// Answers given though no region was admitted.
+    pub(crate) last_resort: u64,
+    /// Times that a query broke the engine; 0 unless there is a bug.
+    pub(crate) panics: u64,
+    /// Answers by region.
+    pub(crate) regions: Vec<(RegionName, u64)>,
+}
+
+/// All counters of a process, and which region is counted where.
+#[derive(Debug, Default)]
+pub(crate) struct CounterBook {
+    counters: Mutex<Vec<Arc<Counters>>>,
+    slots: Mutex<Vec<RegionName>>,
+}
+
+/// Where each region of one topology is counted, at its [`shared::topology::RegionId`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RegionSlots(Vec<u16>);
+
+impl Counters {
+    fn new(transport: Transport, sharing: Sharing) -> Self {
+        let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            transport,
+            sharing,
+            queries: AtomicU64::new(0),
+            truncated: AtomicU64::new(0),
+            rcodes: [const { AtomicU64::new(0) }; RCODES],
+            dropped: [const { AtomicU64::new(0) }; DROPS.len()],
+            last_resort: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+            regions: zeros(REGIONS_MAX),
+        }
+    }
+
+    /// Counts what the engine made of one query; gives the length of the answer, if there is one.
+    pub(crate) fn count(&self, outcome: &Outcome, slots: &RegionSlots) -> Option<usize> {
+        self.add(&self.queries);
+        match *outcome {
+            Outcome::Dropped(reason) => {
+                self.add(&self.dropped[Drop::Engine(reason).position()]);
+                None
+            }
+            Outcome::Sent { len, rcode, is_truncated, steered, .. } => {
+                self.add(&self.rcodes[usize::from(rcode.as_u16()).min(RCODES - 1)]);
+                if is_truncated {
+                    self.add(&self.truncated);
+                }
+                if let Some(decided) = steered {
+                    self.count_decided(&decided, slots);
+                }
+                Some(len)
+            }
+        }
+    }
+
+    fn count_decided(&self, decided: &Decided, slots: &RegionSlots) {
+        if let Some(slot) = decided.region.and_then(|region| slots.0.get(usize::from(region.0))) {
+            self.add(&self.regions[usize::from(*slot)]);
+        }
+        if decided.is_last_resort {
+            self.add(&self.last_resort);
+        }
+    }
+
+    /// Counts a query that never came to the engine.
+    pub(crate) fn count_unread(&self, why: Drop) {
+        self.add(&self.queries);
+        self.add(&self.dropped[why.position()]);
+    }
+
+    /// Counts `count` answers that the kernel did not take.
+    pub(crate) fn count_not_sent(&self, count: usize) {
+        (0..count).for_each(|_| self.add(&self.dropped[Drop::NotSent.position()]));
+    }
+
+    /// Counts a query that broke the engine.
+    pub(crate) fn count_panic(&self) {
+        self.add(&self.panics);
+    }
+
+    fn add(&self, counter: &AtomicU64) {
+        match self.sharing {
+            Sharing::OneWriter => counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
+            Sharing::ManyWriters => {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop {
+    fn position(self) -> usize {
+        match self {
+            Self::Engine(DropReason::Short) => 0,
+            Self::Engine(DropReason::Response) => 1,
+            Self::Engine(DropReason::NoRoom) => 2,
+            Self::TooLong => 3,
+            Self::NotSent => 4,
+        }
+    }
+}
+
+/// The words for drops in metrics, at their positions.
+const DROPS: [&str; 5] = ["short", "response", "no-room", "too-long", "not-sent"];
+
+impl CounterBook {
+    /// A new set, for one thread or for many tasks.
+    pub(crate) fn counters(&self, transport: Transport, sharing: Sharing) -> Arc<Counters> {
+        let counters = Arc::new(Counters::new(transport, sharing));
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&counters));
+        counters
+    }
+
+    /// Where the regions of `topology` are counted: each goes on where it was before.
+    pub(crate) fn region_slots(&self, topology: &Topology) -> RegionSlots {
+        let mut names = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = |name: &RegionName| match names.iter().position(|known| known == name) {
+            Some(slot) => slot,
+            None if names.len() < REGIONS_MAX => {
+                names.push(name.clone());
+                names.len() - 1
+            }
+            None => REGIONS_MAX - 1,
+        };
+        RegionSlots(topology.regions.iter().map(|region| slot(&region.name) as u16).collect())
+    }
+
+    /// The sums at this moment.
+    pub(crate) fn totals(&self) -> Totals {
+        let names = self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut totals = Totals {
+            dropped: DROPS.iter().map(|name| (*name, 0)).collect(),
+            regions: names.into_iter().map(|name| (name, 0)).collect(),
+            ..Totals::default()
+        };
+        for counters in self.counters.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            totals.add(counters);
+        }
+        totals
+    }
+}
+
+impl Totals {
+    fn add(&mut self, counters: &Counters) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let transport = counters.transport as usize;
+        self.queries[transport] += read(&counters.queries);
+        self.truncated += read(&counters.truncated);
+        self.last_resort += read(&counters.last_resort);
+        self.panics += read(&counters.panics);
+        self.rcodes[transport].iter_mut().zip(&counters.rcodes).for_each(|(sum, counter)| *sum += read(counter));
+        self.dropped.iter_mut().zip(&counters.dropped).for_each(|((_, sum), counter)| *sum += read(counter));
+        self.regions.iter_mut().zip(&counters.regions).for_each(|((_, sum), counter)| *sum += read(counter));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::topology::{Region, RegionId};
+
+    use super::*;
+    use crate::wire::{Rcode, Rtype};
+
+    fn topology(names: &[&str]) -> Topology {
+        let region = |name: &&str| Region {
+            name: RegionName::parse(name).expect("a name"),
+            coordinates: None,
+            bias_km: 0,
+            vips: Vec::new(),
+            min_proxies: 1,
+            proxies: Vec::new(),
+        };
+        Topology { regions: names.iter().map(region).collect(), ..Topology::default() }
+    }
+
+    fn sent(region: u16) -> Outcome {
+        let service = shared::topology::ServiceId(0);
+        let steered = Some(Decided { service, region: Some(RegionId(region)), is_last_resort: false });
+        Outcome::Sent { len: 40, rcode: Rcode::NOERROR, qtype: Rtype::A, is_truncated: false, steered }
+    }
+
+    #[test]
+    fn region_is_counted_under_its_name_over_reloads() {
+        let book = CounterBook::default();
+        let counters = [Sharing::OneWriter, Sharing::ManyWriters].map(|sharing| book.counters(Transport::Udp, sharing));
+        let before = book.region_slots(&topology(&["seoul", "virginia"]));
+        assert_eq!(counters[0].count(&sent(1), &before), Some(40));
+        let after = book.region_slots(&topology(&["busan", "seoul", "virginia"]));
+        counters[1].count(&sent(2), &after);
+        counters[1].count(&sent(0), &after);
+        let totals = book.totals();
+        let count =
+            |name: &str| totals.regions.iter().find(|(region, _)| region.as_str() == name).map(|(_, count)| *count);
+        assert_eq!((count("seoul"), count("virginia"), count("busan")), (Some(0), Some(2), Some(1)));
+        assert_eq!((totals.queries, totals.rcodes[0][0]), ([3, 0], 3));
+    }
+
+    #[test]
+    fn every_drop_has_its_own_word() {
+        let book = CounterBook::default();
+        let counters = book.counters(Transport::Tcp, Sharing::ManyWriters);
+        let engine = [DropReason::Short, DropReason::Response, DropReason::NoRoom];
+        for reason in engine {
+            assert_eq!(counters.count(&Outcome::Dropped(reason), &RegionSlots::default()), None);
+            let at = Drop::Engine(reason).position();
+            assert_eq!(DROPS[at], reason.as_str());
+        }
+        counters.count_unread(Drop::TooLong);
+        counters.count_not_sent(2);
+        let totals = book.totals();
+        assert_eq!(totals.dropped.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [1, 1, 1, 1, 2]);
+        assert_eq!(totals.queries, [0, 4]);
+    }
+}

@@ -1,0 +1,52 @@
+//! Reading the files again when they change.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tracing::error;
+
+use super::systemd::{tell_reloading, tell_systemd};
+use super::{Command, Live};
+use crate::reload::{Files, Watcher, load};
+
+/// The files in use, and who wants to know of them.
+pub(super) struct FileTask {
+    /// The settings file.
+    pub(super) config: PathBuf,
+    /// What was read at the start.
+    pub(super) files: Files,
+    /// Requests to read all again.
+    pub(super) requests: mpsc::Receiver<()>,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) live: Arc<ArcSwap<Live>>,
+}
+
+impl FileTask {
+    /// Reads the files again whenever one changes or somebody asks, until nobody can ask any more.
+    pub(super) async fn run(mut self) {
+        let mut watcher = Watcher::new();
+        loop {
+            watcher.follow(&self.files);
+            tokio::select! {
+                () = watcher.changed(&self.files) => {}
+                request = self.requests.recv() => if request.is_none() { return },
+            }
+            tell_reloading();
+            let (config, last) = (self.config.clone(), Arc::clone(&self.live.load().world));
+            match spawn_blocking(move || load(&config, Some(&last))).await {
+                Ok(loaded) => {
+                    self.files = loaded.files;
+                    if self.commands.send(Command::Reloaded(Box::new(loaded.world))).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => error!(%error, "reading the files broke off: a bug, please report it"),
+            }
+            tell_systemd(&[NotifyState::Ready]);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What changes say in the log: one line for each region that moved, however many services moved with it.
+
+use std::collections::BTreeMap;
+
+use shared::moment::Moment;
+use shared::name::{OwnerName, ProxyName, RegionName};
+use shared::snapshot::Verdict;
+use shared::state::{Change, Changes, Doubt, Event, ProbeFailure};
+use tracing::{error, info, warn};
+
+use super::clock::Clock;
+
+/// Changes of one region that are alike.
+struct Line<'a> {
+    region: &'a RegionName,
+    from: Verdict,
+    to: Verdict,
+    share: u8,
+    why: &'a str,
+    since: Moment,
+    services: Vec<&'a str>,
+}
+
+/// Logs `changes`.
+pub(super) fn log(changes: &Changes, clock: &Clock) {
+    match changes.doubt {
+        Some(Doubt::Began) => {
+            error!("all regions are unreachable: this node doubts itself, verdicts are frozen")
+        }
+        Some(Doubt::Ended) => info!("a region can be reached again: this node trusts itself again, verdicts move"),
+        None => {}
+    }
+    for line in lines(&changes.verdicts) {
+        let Line { region, from, to, share, why, since, .. } = line;
+        let since = clock.wall(since);
+        let services = shown(&line.services);
+        match to {
+            _ if from == to => info!(%region, verdict = %to, share, why, services, "share changed"),
+            Verdict::Down | Verdict::Draining => {
+                warn!(%region, %from, %to, why, %since, services, "failover: the region takes no new clients");
+            }
+            Verdict::Serving | Verdict::Ramping => {
+                info!(%region, %from, %to, share, why, %since, services, "the region takes clients");
+            }
+            Verdict::Recovering => info!(%region, %from, %to, why, %since, services, "the region recovers"),
+        }
+    }
+}
+
+/// Logs that a proxy was found up or down; `failure` is that of its last probe.
+pub(super) fn log_proxy(region: &RegionName, proxy: &ProxyName, is_up: Option<bool>, failure: Option<&ProbeFailure>) {
+    match is_up {
+        Some(true) => info!(%region, %proxy, "proxy is up"),
+        Some(false) => {
+            let why = failure.map(ToString::to_string).unwrap_or_default();
+            warn!(%region, %proxy, why, "proxy is down");
+        }
+        None => {}
+    }
+}
+
+/// An operator's event in a few words.
+pub(super) fn command_line(event: &Event) -> String {
+    let scope = |region: &RegionName, service: &Option<OwnerName>| match service {
+        Some(service) => format!("{region} for {service}"),
+        None => region.to_string(),
+    };
+    match event {
+        Event::Override(order) => {
+            let what = scope(&order.region, &order.service);
+            format!("{} {what} by {}: {}", order.action.as_str(), order.who, order.why)
+        }
+        Event::Clear { region, service } => format!("clear {}", scope(region, service)),
+        _ => String::new(),
+    }
+}
+
+fn lines(changes: &[Change]) -> Vec<Line<'_>> {
+    let mut lines: BTreeMap<_, Line<'_>> = BTreeMap::new();
+    for change in changes {
+        let key = (&change.region, change.from.as_str(), change.to.as_str(), change.share, &*change.reason);
+        let line = lines.entry(key).or_insert_with(|| Line {
+            region: &change.region,
+            from: change.from,
+            to: change.to,
+            share: change.share.percent(),
+            why: &change.reason,
+            since: change.previous_since,
+            services: Vec::new(),
+        });
+        line.since = line.since.min(change.previous_since);
+        line.services.push(change.service.as_str());
+    }
+    lines.into_values().collect()
+}
+
+/// The names of a few services, the number of many.
+fn shown(services: &[&str]) -> String {
+    if services.len() <= SERVICES_SHOWN { services.join(", ") } else { format!("{} services", services.len()) }
+}
+
+const SERVICES_SHOWN: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use shared::snapshot::Share;
+
+    use super::*;
+
+    fn change(service: usize, region: &str, reason: &str) -> Change {
+        Change {
+            service: OwnerName::parse(&format!("s{service}.example.com")).expect("a name"),
+            region: RegionName::parse(region).expect("a name"),
+            from: Verdict::Serving,
+            to: Verdict::Down,
+            share: Share::NONE,
+            reason: reason.into(),
+            previous_since: Moment::START,
+        }
+    }
+
+    #[test]
+    fn failover_of_a_region_is_one_line_however_many_services() {
+        let changes: Vec<Change> =
+            (0..1000).map(|service| change(service, "seoul", "0 of 2 proxies healthy")).collect();
+        let lines = lines(&changes);
+        assert_eq!(lines.len(), 1);
+        assert_eq!(shown(&lines[0].services), "1000 services");
+    }
+
+    #[test]
+    fn regions_and_reasons_have_their_own_lines() {
+        let changes = [change(1, "seoul", "a"), change(2, "seoul", "b"), change(3, "virginia", "a")];
+        let lines = lines(&changes);
+        assert_eq!(lines.len(), 3);
+        assert_eq!(shown(&lines[0].services), "s1.example.com");
+    }
+}

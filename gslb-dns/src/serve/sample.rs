@@ -1,0 +1,176 @@
+//! A small site for tests of the edge: settings, a zone and proxies that answer, all in a folder of its own.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Message, Query};
+use hickory_proto::rr::{Name, RecordType};
+
+/// Two regions of one proxy each, the services `www` and `api` of `example.com`.
+pub(crate) struct Site {
+    folder: tempfile::TempDir,
+    proxies: [Proxy; 2],
+}
+
+/// A proxy's status endpoint.
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    is_up: Arc<AtomicBool>,
+}
+
+pub(crate) const TOKEN: &str = "0123456789abcdef";
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        let site =
+            Self { folder: tempfile::tempdir().expect("a folder"), proxies: ["seoul", "virginia"].map(Proxy::start) };
+        site.write("token", TOKEN);
+        site.write("example.com.zone", ZONE);
+        site.write("overrides.csv", "192.0.2.0/24,KR,,,,37.5,127.0\n");
+        site.write("topology.toml", &site.settings());
+        site
+    }
+
+    pub(crate) fn settings(&self) -> String {
+        let [seoul, virginia] = self.proxies.each_ref().map(|proxy| proxy.address);
+        format!(
+            r#"
+[server]
+listen = ["127.0.0.1:0"]
+admin = "127.0.0.1:0"
+admin_token_file = "token"
+state_file = "state.json"
+threads = 1
+[[zones]]
+name = "example.com"
+file = "example.com.zone"
+[geo]
+overrides = "overrides.csv"
+[probe]
+interval = "100ms"
+deciding_interval = "50ms"
+time_limit = "300ms"
+[regions.seoul]
+coordinates = [37.57, 126.98]
+vips = ["198.51.100.1"]
+proxies = {{ seoul-1 = "http://{seoul}/status" }}
+[regions.virginia]
+coordinates = [39.04, -77.49]
+vips = ["198.51.100.2"]
+proxies = {{ virginia-1 = "http://{virginia}/status" }}
+[services."www.example.com"]
+policy = "ordered"
+regions = ["seoul", "virginia"]
+[services."api.example.com"]
+policy = "ordered"
+regions = ["virginia", "seoul"]
+"#
+        )
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path("topology.toml")
+    }
+
+    pub(crate) fn write(&self, file: &str, text: &str) {
+        let temporary = self.path("new");
+        fs::write(&temporary, text).expect("written");
+        fs::rename(temporary, self.path(file)).expect("renamed");
+    }
+
+    pub(crate) fn set_up(&self, region: &str, is_up: bool) {
+        let at = usize::from(region == "virginia");
+        self.proxies[at].is_up.store(is_up, Ordering::Relaxed);
+    }
+}
+
+impl Proxy {
+    /// Closes connections without an answer while it is not up.
+    fn start(region: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let is_up = Arc::new(AtomicBool::new(true));
+        let services = r#"{"www.example.com":{"servers_up":1,"servers_total":1},"api.example.com":{"servers_up":1,"servers_total":1}}"#;
+        let body = format!(
+            r#"{{"region":"{region}","proxy":"{region}-1","holds_vip":true,"is_draining":false,"services":{services}}}"#
+        );
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+        let shared = Arc::clone(&is_up);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                if shared.load(Ordering::Relaxed) {
+                    let _ = stream.read(&mut [0; 4096]);
+                    let _ = stream.write_all(answer.as_bytes());
+                }
+            }
+        });
+        Self { address, is_up }
+    }
+}
+
+/// The octets of a query.
+pub(crate) fn query(id: u16, name: &str, rtype: RecordType) -> Vec<u8> {
+    let mut message = Message::query();
+    message.metadata.id = id;
+    message.add_query(Query::query(Name::from_ascii(name).expect("a name"), rtype));
+    message.to_vec().expect("encoded")
+}
+
+/// Asks over UDP; gives the data of the answer section.
+pub(crate) fn ask(server: SocketAddr, name: &str) -> Vec<String> {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+    socket.send_to(&query(1, name, RecordType::A), server).expect("sent");
+    let mut buffer = [0; 1500];
+    let len = socket.recv(&mut buffer).expect("answered");
+    data(&buffer[..len])
+}
+
+/// The data of the answer section.
+pub(crate) fn data(message: &[u8]) -> Vec<String> {
+    let message = Message::from_vec(message).expect("readable");
+    message.answers.iter().map(|record| record.data.to_string()).collect()
+}
+
+/// Waits until `holds`, or fails.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(15), "not in time: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// One HTTP request to the admin listener: status code and body.
+pub(crate) fn http(server: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(server).expect("connected");
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+    let len = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len}\r\n{headers}\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    (status, body.to_owned())
+}
+
+const ZONE: &str = "\
+$TTL 300
+@ IN SOA ns1 hostmaster 1 3600 600 86400 60
+@ IN NS ns1
+ns1 IN A 192.0.2.53
+";

@@ -1,0 +1,179 @@
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use hickory_proto::rr::RecordType;
+
+use super::*;
+use crate::serve::sample::{Site, ask, data, query, until};
+
+const SEOUL: &str = "198.51.100.1";
+const VIRGINIA: &str = "198.51.100.2";
+
+fn start(site: &Site) -> Node {
+    Node::start(&site.config()).expect("started")
+}
+
+#[test]
+fn first_answer_comes_after_the_first_probe_round() {
+    let site = Site::new();
+    site.set_up("seoul", false);
+    let node = start(&site);
+    assert_eq!(ask(node.addresses()[0], "www.example.com"), [VIRGINIA]);
+    node.stop();
+}
+
+#[test]
+fn node_that_reaches_nobody_answers_all_the_same() {
+    let site = Site::new();
+    site.set_up("seoul", false);
+    site.set_up("virginia", false);
+    let node = start(&site);
+    assert_eq!(ask(node.addresses()[0], "www.example.com"), [SEOUL]);
+    let admin = node.admin_address().expect("there is one");
+    assert_eq!(crate::serve::sample::http(admin, "GET", "/ready", "", "").0, 200);
+    node.stop();
+}
+
+#[test]
+fn region_that_dies_is_answered_no_more() {
+    let site = Site::new();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    assert_eq!(ask(server, "www.example.com"), [SEOUL]);
+    site.set_up("seoul", false);
+    until("failover", || ask(server, "www.example.com") == [VIRGINIA]);
+    node.stop();
+}
+
+#[test]
+fn pipelined_tcp_queries_are_answered_in_order() {
+    let site = Site::new();
+    let node = start(&site);
+    let mut stream = TcpStream::connect(node.addresses()[0]).expect("connected");
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+    let mut sent = Vec::new();
+    for id in 0..100 {
+        let query = query(id, if id % 2 == 0 { "www.example.com" } else { "api.example.com" }, RecordType::A);
+        sent.extend_from_slice(&(query.len() as u16).to_be_bytes());
+        sent.extend_from_slice(&query);
+    }
+    // In two pieces, cut within a message.
+    stream.write_all(&sent[..777]).expect("sent");
+    thread::sleep(Duration::from_millis(50));
+    stream.write_all(&sent[777..]).expect("sent");
+    for id in 0..100_u16 {
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).expect("answered");
+        let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut answer).expect("answered");
+        assert_eq!(answer[..2], id.to_be_bytes());
+        assert_eq!(data(&answer), [if id % 2 == 0 { SEOUL } else { VIRGINIA }]);
+    }
+    drop(stream);
+    node.stop();
+}
+
+#[test]
+fn changed_file_is_taken_over_and_a_broken_one_is_not() {
+    let site = Site::new();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    site.write("topology.toml", &site.settings().replace("198.51.100.1", "198.51.100.7"));
+    until("reload", || ask(server, "www.example.com") == ["198.51.100.7"]);
+    // Health goes on: nobody was probed anew before the answer.
+    assert!(!node.live().snapshot.view().services.iter().any(|service| service.is_degraded()));
+    let hash = node.live().world.hash;
+    site.write("topology.toml", &site.settings().replace("198.51.100.1", "no address"));
+    site.write("example.com.zone", "nonsense");
+    let admin = node.admin_address().expect("there is one");
+    let problems = || {
+        let (_, status) = crate::serve::sample::http(admin, "GET", "/status", "", "");
+        let page: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        page["last_reload_failure"]["problems"].to_string()
+    };
+    until("refusal", || problems().contains("example.com.zone"));
+    let problems = problems();
+    assert!(problems.contains("no address") && problems.contains("example.com.zone"), "{problems}");
+    assert_eq!((ask(server, "www.example.com"), node.live().world.hash), (vec!["198.51.100.7".to_owned()], hash));
+    node.stop();
+}
+
+#[test]
+fn no_query_is_lost_over_reloads() {
+    let site = Site::new();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    let is_over = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&is_over);
+    let client = thread::spawn(move || {
+        let mut asked = 0;
+        while !seen.load(Ordering::Relaxed) {
+            let answer = ask(server, "www.example.com");
+            assert!(answer == [SEOUL] || answer == ["198.51.100.7"], "{answer:?}");
+            asked += 1;
+        }
+        asked
+    });
+    for round in 0..4 {
+        let vip = if round % 2 == 0 { "198.51.100.7" } else { SEOUL };
+        site.write("topology.toml", &site.settings().replace(SEOUL, vip));
+        node.reload();
+        until("reload", || ask(server, "www.example.com") == [vip]);
+    }
+    is_over.store(true, Ordering::Relaxed);
+    assert!(client.join().expect("every query was answered") > 0);
+    node.stop();
+}
+
+#[test]
+fn verdicts_survive_a_restart() {
+    let site = Site::new();
+    let node = start(&site);
+    site.set_up("seoul", false);
+    until("failover", || ask(node.addresses()[0], "www.example.com") == [VIRGINIA]);
+    node.stop();
+    site.set_up("seoul", true);
+    let node = start(&site);
+    // Without its past it would be taken for serving at once.
+    assert_eq!(ask(node.addresses()[0], "www.example.com"), [VIRGINIA]);
+    node.stop();
+}
+
+#[test]
+fn broken_state_file_does_not_keep_a_node_from_starting() {
+    let site = Site::new();
+    site.write("state.json", "{");
+    let node = start(&site);
+    assert_eq!(ask(node.addresses()[0], "www.example.com"), [SEOUL]);
+    node.stop();
+}
+
+#[test]
+fn start_fails_with_every_mistake() {
+    let site = Site::new();
+    site.write("topology.toml", &site.settings().replace("threads = 1", "threads = \"x\""));
+    site.write("overrides.csv", "192.0.2.0/33,KR\n");
+    site.write("token", "short");
+    let Err(StartError::Problems(problems)) = Node::start(&site.config()) else { panic!("it must not start") };
+    for file in ["topology.toml", "overrides.csv", "token"] {
+        assert!(problems.iter().any(|problem| problem.file.ends_with(file)), "{file}: {problems:?}");
+    }
+}
+
+#[test]
+fn queries_that_wait_in_the_socket_are_answered_at_the_stop() {
+    let site = Site::new();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+    for id in 0..50 {
+        socket.send_to(&query(id, "www.example.com", RecordType::A), server).expect("sent");
+    }
+    node.stop();
+    for _ in 0..50 {
+        assert!(socket.recv(&mut [0; 512]).expect("answered") > 12);
+    }
+}

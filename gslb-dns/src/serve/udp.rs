@@ -1,0 +1,79 @@
+//! Answering over UDP: one thread for each socket, many datagrams a system call.
+
+use std::net::UdpSocket;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tracing::{error, warn};
+
+use super::Live;
+use super::counters::{Counters, Drop};
+use super::mmsg::{Batch, Datagram, Wait};
+use crate::answer::{Peer, Transport, answer};
+
+/// One socket and all it takes to answer there.
+pub(super) struct UdpWorker {
+    pub(super) socket: UdpSocket,
+    pub(super) live: Arc<ArcSwap<Live>>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) is_stopping: Arc<AtomicBool>,
+}
+
+impl UdpWorker {
+    /// Answers until it is told to stop; what is queued at that moment is answered too.
+    ///
+    /// The engine never panics; should it all the same, the other queries of the batch are lost and the thread goes on.
+    pub(super) fn run(&self) {
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve())) {
+            self.counters.count_panic();
+            let what = panic.downcast_ref::<String>().map(String::as_str);
+            let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+            error!(what, "a query broke the engine: a bug, please report it");
+        }
+    }
+
+    fn serve(&self) {
+        let mut batch = Batch::new();
+        let mut last_warning: Option<Instant> = None;
+        loop {
+            // Asked before the socket is read: what came before the stop is surely read then.
+            let is_stopping = self.is_stopping.load(Ordering::Acquire);
+            let wait = if is_stopping { Wait::No } else { Wait::ForOne };
+            match batch.receive(&self.socket, wait) {
+                Ok(0) if is_stopping => return,
+                Ok(0) => continue,
+                Ok(_) => {}
+                Err(_) if is_stopping => return,
+                Err(error) => {
+                    if last_warning.is_none_or(|last| last.elapsed() > WARNING_PAUSE) {
+                        last_warning = Some(Instant::now());
+                        warn!(%error, "cannot receive over UDP");
+                    }
+                    thread::sleep(ERROR_PAUSE);
+                    continue;
+                }
+            }
+            let live = self.live.load();
+            batch.answer_each(|datagram| self.answer(&live, datagram));
+            self.counters.count_not_sent(batch.send(&self.socket));
+        }
+    }
+
+    fn answer(&self, live: &Live, datagram: Datagram<'_>) -> Option<usize> {
+        if datagram.is_cut {
+            self.counters.count_unread(Drop::TooLong);
+            return None;
+        }
+        let peer = Peer { address: datagram.peer, transport: Transport::Udp };
+        let outcome = answer(&live.snapshot, &peer, datagram.query, datagram.answer);
+        self.counters.count(&outcome, &live.region_slots)
+    }
+}
+
+/// A socket that fails (the interface is gone, say) must not turn the thread into a busy loop.
+const ERROR_PAUSE: Duration = Duration::from_millis(50);
+const WARNING_PAUSE: Duration = Duration::from_secs(10);
