@@ -1,0 +1,149 @@
+//! The command line.
+
+use std::io::{self, IsTerminal};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::header::{AUTHORIZATION, HOST};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::{once, reload, serve};
+
+/// Reverse proxy of one region: forwards to healthy origin servers and reports its health to gslb-dns.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy until SIGTERM or SIGINT; SIGHUP reads the settings again.
+    Serve {
+        #[command(flatten)]
+        settings: Settings,
+        /// How log lines look; which ones are written is set by RUST_LOG, such as RUST_LOG=debug.
+        #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+        log_format: LogFormat,
+    },
+    /// Report every mistake in the settings; exit 2 if there is one.
+    Check(Settings),
+    /// Tell the running proxy that it wants no new clients: it serves on, and gslb-dns sends clients elsewhere.
+    Drain(Settings),
+    /// Take the running proxy's drain back.
+    Undrain(Settings),
+}
+
+#[derive(Args, Debug)]
+struct Settings {
+    /// The settings file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Runs the command of this process's arguments.
+///
+/// Exits 0 when all went well, 2 for mistakes in the arguments or settings, 1 for all else.
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve { settings, log_format } => with(&settings, |config| {
+            start_log(log_format);
+            serve::run(settings.config.clone(), config).map_err(|error| error.to_string())
+        }),
+        Command::Check(settings) => with(&settings, |config| {
+            let servers: usize = config.services.values().map(|service| service.servers.len()).sum();
+            println!("{}: right: {} services, {servers} servers", settings.config.display(), config.services.len());
+            Ok(())
+        }),
+        Command::Drain(settings) => with(&settings, |config| post(&settings.config, &config, "/drain")),
+        Command::Undrain(settings) => with(&settings, |config| post(&settings.config, &config, "/undrain")),
+    }
+}
+
+/// Reads the settings and goes on with them.
+fn with(settings: &Settings, then: impl FnOnce(Config) -> Result<(), String>) -> ExitCode {
+    let config = match reload::read(&settings.config) {
+        Ok(config) => config,
+        Err(problems) => {
+            for problem in problems {
+                eprintln!("{problem}");
+            }
+            return ExitCode::from(2);
+        }
+    };
+    match then(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("region-proxy: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).with_target(false).init(),
+    }
+}
+
+/// Asks the running proxy of `config` for a change and prints its answer.
+fn post(file: &Path, config: &Config, path: &str) -> Result<(), String> {
+    let Some(token) = &config.token else {
+        return Err(format!(
+            "{}: admin_token_file is missing: without it drain and undrain are refused",
+            file.display()
+        ));
+    };
+    if config.status.port() == 0 {
+        return Err(format!("{}: status: port 0 does not tell where the proxy listens", file.display()));
+    }
+    let address = reachable(config.status);
+    let request = Request::post(path)
+        .header(HOST, address.to_string())
+        .header(AUTHORIZATION, format!("Bearer {}", token.reveal()))
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let answer =
+        runtime.block_on(async { tokio::time::timeout(ANSWER_LIMIT, once::fetch(address, request, 64 * 1024)).await });
+    let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_LIMIT:?}")));
+    let (status, body) = answer.map_err(|error| format!("{address}: {error}"))?;
+    let text = String::from_utf8_lossy(&body);
+    if status.is_success() {
+        print!("{text}");
+        Ok(())
+    } else {
+        Err(format!("{address}: {status}: {}", text.trim_end()))
+    }
+}
+
+/// Where a listener on `address` is reached from this machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// A proxy that takes longer is not well.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);

@@ -1,0 +1,109 @@
+//! Active checks of servers: one task each, never two checks of one server at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::header::{CONNECTION, HOST, USER_AGENT};
+use jiff::Timestamp;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::balance::Health;
+use crate::config::Probe;
+use crate::live::{Live, Server, Service};
+
+/// The running checks of one [`Live`]; they end when this is dropped.
+#[derive(Debug)]
+pub struct Checks {
+    _tasks: JoinSet<()>,
+    first_round: mpsc::Receiver<()>,
+}
+
+impl Checks {
+    /// Starts to check every server of `live`, now.
+    pub fn start(live: &Live) -> Self {
+        let (done, first_round) = mpsc::channel(1);
+        let mut tasks = JoinSet::new();
+        for service in live.services() {
+            for server in &service.servers {
+                tasks.spawn(check_for_ever(Arc::clone(service), Arc::clone(server), done.clone()));
+            }
+        }
+        Self { _tasks: tasks, first_round }
+    }
+
+    /// Waits until every server was checked once; each check ends by its time limit.
+    pub async fn first_round(&mut self) {
+        while self.first_round.recv().await.is_some() {}
+    }
+}
+
+async fn check_for_ever(service: Arc<Service>, server: Arc<Server>, first_done: mpsc::Sender<()>) {
+    let check = &service.config.check;
+    let mut first_done = Some(first_done);
+    loop {
+        let started = Instant::now();
+        let outcome = check_once(&service, &server).await;
+        if let Some(change) = server.observe(outcome.is_ok(), check, Timestamp::now()) {
+            let reason = outcome.err().unwrap_or_else(|| "check succeeded".to_owned());
+            log(&service, &server, change, &reason);
+        }
+        first_done = first_done.and(None);
+        sleep_until(started + jittered(check.interval)).await;
+    }
+}
+
+async fn check_once(service: &Service, server: &Server) -> Result<(), String> {
+    let check = &service.config.check;
+    let probe = async {
+        match &check.probe {
+            Probe::Connect => connect(server).await,
+            Probe::Http { path, status } => ask(service, server, path, *status).await,
+        }
+    };
+    timeout(check.time_limit, probe).await.unwrap_or_else(|_| Err(format!("no answer within {:?}", check.time_limit)))
+}
+
+async fn connect(server: &Server) -> Result<(), String> {
+    TcpStream::connect(server.address).await.map(drop).map_err(|error| format!("connect: {error}"))
+}
+
+async fn ask(service: &Service, server: &Server, path: &str, expected: u16) -> Result<(), String> {
+    let request = Request::get(path)
+        .header(HOST, service.name.as_str())
+        .header(USER_AGENT, concat!("region-proxy/", env!("CARGO_PKG_VERSION")))
+        .header(CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let (status, _) = crate::once::fetch(server.address, request, 0).await?;
+    if status.as_u16() == expected { Ok(()) } else { Err(format!("status {}, expected {expected}", status.as_u16())) }
+}
+
+/// Within a tenth of `interval`, so that proxies started together do not check together for ever.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+fn log(service: &Service, server: &Server, change: crate::live::Change, reason: &str) {
+    let (from, to) = (word(change.from), word(change.to));
+    let since = format!("{:.3}", change.since);
+    let (service, server) = (service.name.as_str(), server.name.as_str());
+    if change.to == Health::Up {
+        tracing::info!(service, server, from, to, reason, from_since = since, "server is up");
+    } else {
+        tracing::warn!(service, server, from, to, reason, from_since = since, "server is down");
+    }
+}
+
+fn word(health: Health) -> &'static str {
+    match health {
+        Health::Up => "up",
+        Health::Unknown => "unknown",
+        Health::Down => "down",
+    }
+}

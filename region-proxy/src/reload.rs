@@ -1,0 +1,148 @@
+//! New settings in a running proxy: all of them or none.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecursiveMode, Watcher};
+use shared::problem::Problem;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::health::Checks;
+use crate::live::{Live, Proxy};
+
+/// The settings in `file` and in the files that it names, or every mistake in them.
+pub fn read(file: &Path) -> Result<Config, Vec<Problem>> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let (file, what) = (file.display().to_string(), error.to_string());
+        vec![Problem { file, line: None, key: String::new(), what }]
+    })?;
+    Config::parse(file, &text, &|path| std::fs::read_to_string(path).map_err(|error| error.to_string()))
+}
+
+/// Why settings are read again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// SIGHUP: an operator wants to know how it went.
+    Asked,
+    /// Something in the folder of the file changed: perhaps not the settings.
+    FolderChanged,
+}
+
+/// Reads the settings anew and remembers what it said of them.
+#[derive(Debug)]
+pub struct Reloader {
+    file: PathBuf,
+    proxy: Arc<Proxy>,
+    checks: Checks,
+    started: Config,
+    last_problems: Vec<Problem>,
+}
+
+impl Reloader {
+    /// For `proxy`, which just started by the settings in `file` and whose servers `checks` checks.
+    pub fn new(file: PathBuf, proxy: Arc<Proxy>, checks: Checks) -> Self {
+        let started = proxy.live.load().config.clone();
+        Self { file, proxy, checks, started, last_problems: Vec::new() }
+    }
+
+    /// Puts the settings of the file in the place of the present ones, or leaves those when there is any mistake.
+    ///
+    /// Requests in flight end by the settings that they began with.
+    pub fn reload(&mut self, cause: Cause) {
+        let file = self.file.display().to_string();
+        match read(&self.file) {
+            Err(problems) => {
+                if cause == Cause::Asked || problems != self.last_problems {
+                    for problem in &problems {
+                        tracing::error!(%problem, "mistake in the settings");
+                    }
+                    tracing::error!(file, mistakes = problems.len(), "settings not reloaded: the old ones stay");
+                }
+                self.last_problems = problems;
+            }
+            Ok(next) => {
+                self.last_problems.clear();
+                let before = self.proxy.live.load_full();
+                if next == before.config && cause == Cause::FolderChanged {
+                    return;
+                }
+                for key in self.started.restart_keys(&next) {
+                    tracing::warn!(key, "takes effect only after a restart");
+                }
+                let live = Live::new(next, Some(&before));
+                self.checks = Checks::start(&live);
+                self.proxy.live.store(Arc::new(live));
+                tracing::info!(file, "settings reloaded");
+            }
+        }
+    }
+}
+
+/// Watches the folder of a file: editors and config management replace files rather than write to them.
+#[derive(Debug)]
+pub struct Watch {
+    _watcher: notify::RecommendedWatcher,
+    changes: mpsc::Receiver<()>,
+}
+
+impl Watch {
+    /// Watches the folder of `file`.
+    pub fn start(file: &Path) -> notify::Result<Self> {
+        let (sender, changes) = mpsc::channel(1);
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| may_change(event.kind)) {
+                // A full channel means that a change is waiting to be seen already.
+                let _ = sender.try_send(());
+            }
+        })?;
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        Ok(Self { _watcher: watcher, changes })
+    }
+
+    /// Waits for a change and for the moment of quiet after it, but not for ever.
+    pub async fn changed(&mut self) {
+        if self.changes.recv().await.is_none() {
+            return std::future::pending().await;
+        }
+        let quiet = async { while timeout(QUIET, self.changes.recv()).await.is_ok_and(|change| change.is_some()) {} };
+        // Either way what the files say now is read.
+        let _ = timeout(QUIET_WAIT_MAX, quiet).await;
+    }
+}
+
+/// Reading the settings is an event too, which must not lead to reading them again.
+fn may_change(kind: EventKind) -> bool {
+    !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
+/// How long a file may rest between the parts of one change.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// In a folder that something writes to all the time, quiet never comes.
+const QUIET_WAIT_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_that_never_rests_holds_no_reload_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut watch = Watch::start(&folder.path().join("p.toml")).expect("watched");
+        let log = folder.path().join("log");
+        let writing = tokio::spawn(async move {
+            for count in 0_u32.. {
+                std::fs::write(&log, count.to_string()).expect("written");
+                tokio::time::sleep(QUIET / 5).await;
+            }
+        });
+        let changed = tokio::time::timeout(QUIET_WAIT_MAX * 5, watch.changed()).await;
+        writing.abort();
+        assert!(changed.is_ok());
+    }
+}
