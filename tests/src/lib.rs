@@ -1,0 +1,12 @@
+//! Harness, failover scenarios, end-to-end and interoperability tests, and the demo.
+//!
+//! ```text
+//! scenario ─► shared::State under a virtual clock; laws are checked at every step
+//! harness  ─► the real programs, real sockets, a DNS and an HTTP client of their own
+//! demo     ─► the harness with the shipped zone, at a terminal or by a script
+//! ```
+
+pub mod demo;
+pub mod harness;
+pub mod laws;
+pub mod scenario;
