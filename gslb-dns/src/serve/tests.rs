@@ -177,3 +177,26 @@ fn queries_that_wait_in_the_socket_are_answered_at_the_stop() {
         assert!(socket.recv(&mut [0; 512]).expect("answered") > 12);
     }
 }
+
+#[test]
+fn clients_that_never_stop_to_ask_do_not_hold_up_a_stop() {
+    let site = Site::new();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    let begun = std::time::Instant::now();
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            thread::spawn(move || {
+                let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
+                let query = query(1, "www.example.com", RecordType::A);
+                while begun.elapsed() < Duration::from_secs(8) {
+                    let _ = socket.send_to(&query, server);
+                }
+            })
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(200));
+    node.stop();
+    assert!(begun.elapsed() < Duration::from_secs(6), "it took {:?}", begun.elapsed());
+    clients.into_iter().for_each(|client| client.join().expect("ended"));
+}

@@ -24,7 +24,7 @@ pub(super) struct UdpWorker {
 }
 
 impl UdpWorker {
-    /// Answers until it is told to stop; what is queued at that moment is answered too.
+    /// Answers until it is told to stop; what is queued at that moment is answered too, unless that takes too long.
     ///
     /// The engine never panics; should it all the same, the other queries of the batch are lost and the thread goes on.
     pub(super) fn run(&self) {
@@ -39,9 +39,13 @@ impl UdpWorker {
     fn serve(&self) {
         let mut batch = Batch::new();
         let mut last_warning: Option<Instant> = None;
+        let mut stop_by: Option<Instant> = None;
         loop {
             // Asked before the socket is read: what came before the stop is surely read then.
             let is_stopping = self.is_stopping.load(Ordering::Acquire);
+            if is_stopping && Instant::now() > *stop_by.get_or_insert_with(|| Instant::now() + LAST_ANSWERS_MAX) {
+                return;
+            }
             let wait = if is_stopping { Wait::No } else { Wait::ForOne };
             match batch.receive(&self.socket, wait) {
                 Ok(0) if is_stopping => return,
@@ -76,4 +80,6 @@ impl UdpWorker {
 
 /// A socket that fails (the interface is gone, say) must not turn the thread into a busy loop.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
+/// Clients that never stop to ask must not hold up a stop; what one socket can queue is answered in far less.
+const LAST_ANSWERS_MAX: Duration = Duration::from_secs(1);
 const WARNING_PAUSE: Duration = Duration::from_secs(10);
