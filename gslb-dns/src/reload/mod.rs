@@ -159,7 +159,9 @@ impl Reader {
         let paths = paths.map(|path| path.as_ref().map(|path| self.folder.join(path)));
         // The stamps are taken before the content, so that a change in between is seen as one later.
         self.files.geo_stamps = paths.iter().flatten().map(|path| (path.clone(), Stamp::of(path))).collect();
+        // The same file may have got another role, in which it says something else.
         if let Some(last) = last
+            && last.settings.geo == *geo
             && last.files.geo_stamps == self.files.geo_stamps
         {
             self.files.geo_hash = last.files.geo_hash;

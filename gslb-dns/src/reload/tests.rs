@@ -90,6 +90,15 @@ fn geo_files_that_did_not_change_are_not_read_again() {
 }
 
 #[test]
+fn geo_file_that_gets_another_role_is_read_again() {
+    let site = Site::new();
+    let first = loaded(&site, None);
+    site.write("topology.toml", &site.settings().replace("overrides = ", "countries = "));
+    let found = load(&site.config(), Some(&first)).world.expect_err("networks are no countries");
+    assert!(found.iter().all(|problem| problem.file.ends_with("overrides.csv")), "{found:?}");
+}
+
+#[test]
 fn same_content_has_the_same_hash_whatever_its_folder() {
     let (one, other) = (Site::new(), Site::new());
     let settings = one.settings();
