@@ -5,7 +5,7 @@
 //! GET    /metrics                              Prometheus text
 //! GET    /status                               JSON of everything
 //! GET    /explain?name=&client=&type=&format=  JSON, or text with format=text
-//! GET    /healthz                              200: the process lives
+//! GET    /healthz                              200: the process lives; 503: nothing can change any more
 //! GET    /ready                                200 once it answers queries, 503 before
 //! POST   /overrides                            JSON of an override; needs the token
 //! DELETE /overrides?region=&service=           takes one back; needs the token
@@ -84,7 +84,7 @@ fn router(parts: AdminParts) -> Router {
         .route("/metrics", get(show_metrics))
         .route("/status", get(show_status))
         .route("/explain", get(show_explanation))
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(show_health))
         .route("/ready", get(show_readiness))
         .route("/overrides", post(overrides::add).delete(overrides::clear))
         .fallback(async || (StatusCode::NOT_FOUND, format!("nothing is here: expected one of\n\n{INDEX}")))
@@ -108,6 +108,16 @@ async fn show_metrics(State(parts): State<AdminParts>) -> Result<Response, Refus
 async fn show_status(State(parts): State<AdminParts>) -> Result<Response, Refusal> {
     let look = parts.look().await?;
     Ok(Json(status::page(&look, parts.clock, &parts.config)).into_response())
+}
+
+/// Without its writer a node answers for ever as it does now, whatever fails: that is no life.
+async fn show_health(State(parts): State<AdminParts>) -> (StatusCode, &'static str) {
+    match parts.commands.is_closed() {
+        false => (StatusCode::OK, "ok\n"),
+        true => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the verdicts are frozen: the node is stopping, or must be restarted\n")
+        }
+    }
 }
 
 async fn show_readiness(State(parts): State<AdminParts>) -> (StatusCode, &'static str) {
@@ -220,7 +230,7 @@ gslb-dns, the admin listener of a node
 GET    /metrics                              Prometheus text
 GET    /status                               JSON of everything
 GET    /explain?name=&client=&type=&format=  who a client is answered with, and why: JSON, or text with format=text
-GET    /healthz                              200: the process lives
+GET    /healthz                              200: the process lives; 503: nothing can change any more
 GET    /ready                                200 once it answers queries, 503 before
 POST   /overrides                            JSON of an override; needs the token
 DELETE /overrides?region=&service=           takes one back; needs the token
