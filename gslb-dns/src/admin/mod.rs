@@ -11,6 +11,7 @@
 //! DELETE /overrides?region=&service=           takes one back; needs the token
 //! ```
 
+mod listener;
 mod metrics;
 mod overrides;
 mod status;
@@ -38,6 +39,8 @@ use tracing::error;
 
 use crate::explain::{Question, QuestionError, explain};
 use crate::serve::{Clock, Command, CounterBook, Live, Look, TcpCounters};
+
+use listener::FewConnections;
 
 pub use overrides::OverrideRequest;
 pub(crate) use overrides::with_expected;
@@ -73,7 +76,7 @@ enum Refusal {
 
 /// Serves requests until the process ends.
 pub(crate) async fn serve(listener: TcpListener, parts: AdminParts) {
-    if let Err(error) = axum::serve(listener, router(parts)).await {
+    if let Err(error) = axum::serve(FewConnections::new(listener), router(parts)).await {
         error!(%error, "admin listener ended");
     }
 }
