@@ -21,7 +21,7 @@ use crate::admin::with_expected;
 use crate::answer::Snapshot;
 use crate::explain::{Explained, Question, explain as explain_question};
 use crate::reload::{World, load};
-use crate::serve::{Node, StartError, tell_systemd};
+use crate::serve::{Node, PrivilegeError, StartError, tell_systemd};
 
 /// Serves until a signal ends it.
 pub(super) fn serve(args: &ServeArgs) -> Result<(), Failure> {
@@ -30,7 +30,7 @@ pub(super) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     // Before anything else, so that a signal that comes during the start is not lost.
     let runtime = runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
     let mut signals = runtime.block_on(async { Signals::new() }).map_err(failed)?;
-    let node = Node::start(&args.config.config).map_err(|error| Failure::Mistakes(error.to_string()))?;
+    let node = Node::start(&args.config.config).map_err(not_started)?;
     info!(version = env!("CARGO_PKG_VERSION"), "ready");
     tell_systemd(&[NotifyState::Ready]);
     runtime.block_on(async {
@@ -44,6 +44,18 @@ pub(super) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     node.stop();
     info!("stopped");
     Ok(())
+}
+
+/// An address in use or a right that is missing is no mistake in the files: the same files may do in a moment.
+fn not_started(error: StartError) -> Failure {
+    match error {
+        StartError::Problems(_) | StartError::Privileges(PrivilegeError::UnknownUser { .. }) => {
+            Failure::Mistakes(error.to_string())
+        }
+        StartError::Bind(_) | StartError::Privileges(_) | StartError::System(_) => {
+            Failure::Impossible(error.to_string())
+        }
+    }
 }
 
 /// What a signal asks for.
@@ -232,6 +244,21 @@ mod tests {
         ] {
             let filter = log_filter(option, variable).expect("valid");
             assert_eq!(filter.to_string(), expected, "{option:?} {variable:?}");
+        }
+    }
+
+    #[test]
+    fn only_mistakes_in_the_files_count_as_such() {
+        let user = || "nobody-here".to_owned();
+        for (error, is_mistake) in [
+            (StartError::Problems(Vec::new()), true),
+            (StartError::Privileges(PrivilegeError::UnknownUser { user: user() }), true),
+            (StartError::Privileges(PrivilegeError::Regained { user: user() }), false),
+            (StartError::Bind(Vec::new()), false),
+            (StartError::System(String::new()), false),
+        ] {
+            let what = format!("{error:?}");
+            assert_eq!(matches!(not_started(error), Failure::Mistakes(_)), is_mistake, "{what}");
         }
     }
 
