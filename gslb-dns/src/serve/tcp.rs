@@ -78,7 +78,8 @@ impl TcpFront {
             }
         }
         // Who has connected already gets an answer still.
-        while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept()).await {
+        let end = Instant::now() + LAST_WAIT;
+        while let Ok(Ok((stream, peer))) = timeout_at(end, listener.accept()).await {
             self.admit(stream, peer, &is_stopping);
         }
     }
@@ -154,11 +155,11 @@ impl Connection<'_> {
     async fn finish(&mut self) -> io::Result<()> {
         for _ in 0..LAST_READS_MAX {
             self.unread.reserve(READ_LEN);
-            match self.stream.try_read_buf(&mut self.unread) {
-                Ok(0) => return Ok(()),
-                Ok(_) => self.answer_and_send().await?,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
+            match timeout(LAST_WAIT, self.stream.read_buf(&mut self.unread)).await {
+                Ok(Ok(0)) => return Ok(()),
+                Ok(Ok(_)) => self.answer_and_send().await?,
+                Ok(Err(error)) => return Err(error),
+                Err(_) => break,
             };
         }
         self.stream.shutdown().await
@@ -258,6 +259,8 @@ const READ_LEN: usize = 2048;
 const UNSENT_MAX: usize = 64 << 10;
 /// A client that never stops to send must not keep a connection that is to end.
 const LAST_READS_MAX: usize = 64;
+/// What the kernel has already may take the runtime a moment to hear of.
+const LAST_WAIT: Duration = Duration::from_millis(20);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
