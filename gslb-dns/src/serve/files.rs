@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
@@ -23,6 +24,7 @@ pub(super) struct FileTask {
     pub(super) requests: mpsc::Receiver<()>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) live: Arc<ArcSwap<Live>>,
+    pub(super) is_answering: Arc<AtomicBool>,
 }
 
 impl FileTask {
@@ -35,7 +37,11 @@ impl FileTask {
                 () = watcher.changed(&self.files) => {}
                 request = self.requests.recv() => if request.is_none() { return },
             }
-            tell_reloading();
+            // Before the first answer, Ready would be a lie.
+            let is_answering = self.is_answering.load(Ordering::Acquire);
+            if is_answering {
+                tell_reloading();
+            }
             let (config, last) = (self.config.clone(), Arc::clone(&self.live.load().world));
             match spawn_blocking(move || load(&config, Some(&last))).await {
                 Ok(loaded) => {
@@ -46,7 +52,9 @@ impl FileTask {
                 }
                 Err(error) => error!(%error, "reading the files broke off: a bug, please report it"),
             }
-            tell_systemd(&[NotifyState::Ready]);
+            if is_answering {
+                tell_systemd(&[NotifyState::Ready]);
+            }
         }
     }
 }

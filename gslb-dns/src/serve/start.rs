@@ -154,7 +154,8 @@ impl Starter {
         let admin_address = sockets.admin.map(|listener| self.start_admin(listener)).transpose()?;
         let (reload, requests) = mpsc::channel(1);
         let (config, commands) = (self.config.clone(), self.commands.clone());
-        tokio::spawn(FileTask { config, files, requests, commands, live: Arc::clone(&self.live) }.run());
+        let (live, is_answering) = (Arc::clone(&self.live), Arc::clone(&self.is_answering));
+        tokio::spawn(FileTask { config, files, requests, commands, live, is_answering }.run());
         self.wait_until_ready(&runtime);
         let addresses = sockets.dns.iter().map(|bound| bound.address).collect();
         let workers = self.answer(sockets.dns)?;
