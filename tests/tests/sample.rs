@@ -56,6 +56,16 @@ fn sample_topology_has_no_mistake_and_shows_every_policy() {
 }
 
 #[test]
+fn settings_in_the_readme_have_no_mistake() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(path).expect("it is there");
+    let (_, settings) = readme.split_once("```toml\n").expect("it shows settings");
+    let (settings, _) = settings.split_once("```").expect("they end");
+    let settings = gslb_dns::settings::Settings::parse("README.md", settings);
+    assert!(settings.is_ok(), "{settings:#?}");
+}
+
+#[test]
 fn files_that_the_sample_names_are_there() {
     let text = sample("topology.toml");
     let named: Vec<&str> = text
