@@ -3,6 +3,7 @@
 //! Pure: a text comes in, settings or every mistake in it come out. [`crate::reload`] reads the files that it names.
 
 mod lines;
+mod tcp;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use shared::topology::Topology;
 
 pub use lines::KeyLines;
 pub(crate) use lines::service_key;
+pub use tcp::TcpSettings;
 
 /// Everything in the settings file, checked. Paths are as written: relative ones start at the folder of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,8 +47,10 @@ pub struct ServerSettings {
     pub state_file: Option<PathBuf>,
     /// The user to become once the sockets are bound.
     pub user: Option<String>,
-    /// UDP threads an address; `None`: one a core.
+    /// UDP threads an address, and TCP threads in all; `None`: one a core.
     pub threads: Option<NonZeroUsize>,
+    /// What TCP connections may use.
+    pub tcp: TcpSettings,
 }
 
 /// One `[[zones]]`.
@@ -128,6 +132,7 @@ impl ServerSettings {
             ("state_file", self.state_file != other.state_file),
             ("user", self.user != other.user),
             ("threads", self.threads != other.threads),
+            ("tcp", self.tcp != other.tcp),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
@@ -153,7 +158,8 @@ fn read_server(table: &Table<'_>, files: &mut NamedFiles) -> Option<ServerSettin
     let user = table.value("user").and_then(|value| value.parsed_as("the name of a user", non_empty));
     let threads = table.value("threads").and_then(|value| value.integer(1..=THREADS_MAX));
     let threads = threads.and_then(|count| NonZeroUsize::new(usize::try_from(count).ok()?));
-    Some(ServerSettings { listen: listen?, admin, admin_token_file, state_file, user, threads })
+    let tcp = table.table("tcp").map(|table| TcpSettings::read(&table)).unwrap_or_default();
+    Some(ServerSettings { listen: listen?, admin, admin_token_file, state_file, user, threads, tcp })
 }
 
 fn read_admin(value: &Value<'_>, has_token: bool) -> Option<SocketAddr> {

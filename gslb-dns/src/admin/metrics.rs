@@ -24,11 +24,15 @@ pub(super) fn encode(look: Look, totals: Totals, tcp: &TcpCounters, clock: Clock
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let tcp = Tcp {
         open: read(&tcp.open),
+        bytes_in_flight: read(&tcp.bytes_in_flight),
         accepted: read(&tcp.accepted),
-        refused_total: read(&tcp.refused_total),
-        refused_client: read(&tcp.refused_client),
-        evicted: read(&tcp.evicted),
-        timed_out: read(&tcp.timed_out),
+        evicted: [("connections", read(&tcp.evicted)), ("bytes", read(&tcp.evicted_bytes))],
+        refused: read(&tcp.refused),
+        timed_out: [
+            ("idle", read(&tcp.timed_out_idle)),
+            ("query", read(&tcp.timed_out_query)),
+            ("answer", read(&tcp.timed_out_answer)),
+        ],
     };
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Scrape { look, totals, tcp, clock }));
@@ -49,11 +53,11 @@ struct Scrape {
 #[derive(Debug)]
 struct Tcp {
     open: u64,
+    bytes_in_flight: u64,
     accepted: u64,
-    refused_total: u64,
-    refused_client: u64,
-    evicted: u64,
-    timed_out: u64,
+    evicted: [(&'static str, u64); 2],
+    refused: u64,
+    timed_out: [(&'static str, u64); 3],
 }
 
 impl Collector for Scrape {
@@ -93,18 +97,16 @@ impl Scrape {
     }
 
     fn encode_tcp(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
-        sheet.gauge("gslb_tcp_open_connections", "TCP connections open", self.tcp.open)?;
-        sheet.counter("gslb_tcp_connections", "TCP connections accepted", self.tcp.accepted)?;
-        let evicted = "Idle TCP connections closed for a newcomer";
-        sheet.counter("gslb_tcp_evicted_connections", evicted, self.tcp.evicted)?;
-        let refused =
-            [([("limit", "total")], self.tcp.refused_total), ([("limit", "client")], self.tcp.refused_client)];
-        sheet.counters("gslb_tcp_refused_connections", "TCP connections refused, by the limit reached", refused)?;
-        sheet.counter(
-            "gslb_tcp_timeouts",
-            "TCP connections closed because the client was slow or silent",
-            self.tcp.timed_out,
-        )
+        let Tcp { open, bytes_in_flight, accepted, evicted, refused, timed_out } = &self.tcp;
+        sheet.gauge("gslb_tcp_open_connections", "TCP connections open", *open)?;
+        let held = "Octets of queries not yet whole and of answers not yet taken, over TCP";
+        sheet.gauge("gslb_tcp_bytes_in_flight", held, *bytes_in_flight)?;
+        sheet.counter("gslb_tcp_connections", "TCP connections accepted", *accepted)?;
+        let evicted = evicted.map(|(limit, count)| ([("limit", limit)], count));
+        sheet.counters("gslb_tcp_evicted_connections", "TCP connections closed at a limit", evicted)?;
+        sheet.counter("gslb_tcp_refused_connections", "TCP connections refused for want of files", *refused)?;
+        let timed_out = timed_out.map(|(awaited, count)| ([("awaited", awaited)], count));
+        sheet.counters("gslb_tcp_timeouts", "TCP connections closed because the client let wait", timed_out)
     }
 
     fn encode_health(&self, sheet: &mut Sheet<'_>) -> fmt::Result {

@@ -10,6 +10,7 @@ use shared::problem::Problem;
 use shared::topology::{Policy, RegionId, Service, Steering, Topology};
 
 use crate::geo::GeoData;
+use crate::serve::open_files;
 use crate::settings::{GeoSettings, KeyLines, ServerSettings, Settings, service_key};
 
 /// What an operator should look at in `settings`, whose keys stand at `lines`.
@@ -44,7 +45,21 @@ pub(super) fn of_files(server: &ServerSettings, folder: &Path, lines: &KeyLines)
         let what = format!("there is no folder {}: verdicts would not survive a restart; create it", missing.display());
         found.push(lines.problem("server.state_file", &["server.state_file"], what));
     }
+    found.extend(open_files::most().and_then(|files| too_many_connections(server, files, lines)));
     found
+}
+
+/// More connections than this process may have of `files`.
+fn too_many_connections(server: &ServerSettings, files: u64, lines: &KeyLines) -> Option<Problem> {
+    let (asked, most) = (server.tcp.connections, open_files::connections(files));
+    let key = "server.tcp.connections";
+    let what = || {
+        format!(
+            "{asked} connections, but a process may open {files} files here, so that there are {most} at most: raise \
+             that limit (LimitNOFILE in systemd, ulimit -Hn) or lower this one"
+        )
+    };
+    (asked > most).then(|| lines.problem(key, &[key, "server.tcp", "server"], what()))
 }
 
 /// Services by nearness where nobody is known to be near anything.

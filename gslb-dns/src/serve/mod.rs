@@ -10,6 +10,7 @@ mod clock;
 mod counters;
 mod files;
 mod mmsg;
+pub(crate) mod open_files;
 mod report;
 mod seats;
 mod start;
@@ -34,8 +35,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use shared::problem::Problem;
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::answer::Snapshot;
 use crate::reload::World;
@@ -46,6 +46,7 @@ pub use clock::Clock;
 pub(crate) use counters::{CounterBook, RCODES, Totals};
 pub(crate) use seats::TcpCounters;
 pub(crate) use systemd::tell_systemd;
+use tcp::TcpThreads;
 pub(crate) use writer::{Command, Look};
 
 /// What every answer is made from; swapped whole.
@@ -99,7 +100,7 @@ pub struct Node {
     workers: Vec<JoinHandle<()>>,
     writer: JoinHandle<()>,
     udp_stop: Arc<AtomicBool>,
-    tcp_stop: watch::Sender<bool>,
+    tcp: TcpThreads,
 }
 
 impl Node {
@@ -132,16 +133,15 @@ impl Node {
 
     /// Answers what is queued, saves the state and ends.
     pub fn stop(self) {
-        let Self { runtime, commands, workers, writer, udp_stop, tcp_stop, .. } = self;
+        let Self { runtime, commands, workers, writer, udp_stop, tcp, .. } = self;
         udp_stop.store(true, Ordering::Release);
-        tcp_stop.send_replace(true);
+        tcp.begin_stop();
         for worker in workers {
             // Its panics were caught and logged.
             let _ = worker.join();
         }
+        tcp.finish_stop(STOP_MAX);
         runtime.block_on(async {
-            // Each connection holds a receiver.
-            let _ = timeout(STOP_MAX, tcp_stop.closed()).await;
             let (done, is_done) = oneshot::channel();
             // A writer that is gone has nothing to save.
             let _ = commands.send(Command::Stop(done)).await;

@@ -1,234 +1,282 @@
-//! Who holds how many TCP connections, and who gives one up for a newcomer.
+//! The TCP connections that there are: each in a seat, which is taken from it when a newcomer needs it more, when it
+//! has waited for its client for too long, or when the node stops.
 //!
-//! A connection on which nothing is under way is worth less than a new one: at a limit the longest idle one is closed
-//! (RFC 7766, section 6.2.3), and a newcomer is refused only where all others are at work.
+//! Ending a connection from outside is shutting its socket down for reading: its task then finds what has come already,
+//! answers it, finds the end of the stream, and goes. So a connection needs no timer, no signal and no lock of its own;
+//! it notes only what it waits for, and time passes in ticks for all at once.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
+mod book;
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use socket2::SockRef;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::settings::TcpSettings;
+use book::{Book, BookLimits, Id, Line, Tick, Wait};
+
+pub(super) use book::Awaited;
 
 /// What happened to connections.
 #[derive(Debug, Default)]
 pub(crate) struct TcpCounters {
     /// Connections that are open.
     pub(crate) open: AtomicU64,
+    /// Octets of queries that are not whole and of answers that are not taken.
+    pub(crate) bytes_in_flight: AtomicU64,
     /// Connections ever taken.
     pub(crate) accepted: AtomicU64,
-    /// Refused: as many as there may be in all were at work.
-    pub(crate) refused_total: AtomicU64,
-    /// Refused: as many as one client may have were at work.
-    pub(crate) refused_client: AtomicU64,
-    /// Closed while idle, for a newcomer.
+    /// Closed for a newcomer: there were as many as there may be in all, or of its client.
     pub(crate) evicted: AtomicU64,
-    /// Closed by us because the client was too slow or silent.
-    pub(crate) timed_out: AtomicU64,
+    /// Closed because all together held too many octets.
+    pub(crate) evicted_bytes: AtomicU64,
+    /// Not taken for want of files.
+    pub(crate) refused: AtomicU64,
+    /// Closed because no query came in time.
+    pub(crate) timed_out_idle: AtomicU64,
+    /// Closed because a query was not whole in time, or none came on a new connection.
+    pub(crate) timed_out_query: AtomicU64,
+    /// Closed because answers were not taken in time.
+    pub(crate) timed_out_answer: AtomicU64,
 }
 
-/// How many connections there may be.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SeatLimits {
-    /// In all.
-    pub(super) total: usize,
-    /// Of one client: an IPv4 address, or an IPv6 /64.
-    pub(super) per_client: usize,
-}
-
-/// All connections that are counted.
+/// All seats.
 pub(super) struct Seats {
-    limits: SeatLimits,
     counters: Arc<TcpCounters>,
-    taken: Mutex<Taken>,
-    /// Numbers the moments at which connections became idle.
-    turn: AtomicU64,
+    book: Mutex<Book<Arc<Call>>>,
+    start: Instant,
+    tick: Duration,
+    now: AtomicU64,
 }
 
-#[derive(Default)]
-struct Taken {
-    next_id: u64,
-    entries: HashMap<u64, Entry>,
-    clients: HashMap<IpAddr, usize>,
-}
-
-struct Entry {
-    client: IpAddr,
-    status: Arc<Status>,
-}
-
-struct Status {
-    /// The turn at which it became idle; [`AT_WORK`] while it is not.
-    idle_since: AtomicU64,
-    evicted: Notify,
+/// A connection as others see it.
+struct Call {
+    /// [`Awaited`] in the last two bits, before them the tick since when.
+    wait: AtomicU64,
+    is_ending: AtomicBool,
+    is_lost: AtomicBool,
+    /// Held to shut it down; `Some` until it is dropped.
+    socket: Option<OwnedWriteHalf>,
 }
 
 /// The right to one open connection, until it is dropped or taken away.
 pub(super) struct Seat {
     seats: Arc<Seats>,
-    id: u64,
-    status: Arc<Status>,
+    id: Id,
+    call: Arc<Call>,
+    held: usize,
 }
 
 impl Seats {
-    pub(super) fn new(limits: SeatLimits, counters: Arc<TcpCounters>) -> Self {
-        Self { limits, counters, taken: Mutex::default(), turn: AtomicU64::new(0) }
+    /// Seats with the limits of `settings`, of which there are at most `connections`.
+    pub(super) fn new(settings: &TcpSettings, connections: usize, counters: Arc<TcpCounters>) -> Self {
+        let tick = (settings.idle.min(settings.message) / TICKS_MIN).clamp(Duration::from_millis(1), TICK_MAX);
+        // One more, since a wait may have begun at the end of its tick.
+        let ticks = |time: Duration| time.as_nanos().div_ceil(tick.as_nanos()) as Tick + 1;
+        let limits = BookLimits {
+            total: settings.connections.min(connections).max(1),
+            per_client: settings.connections_per_client,
+            octets: settings.bytes_in_flight,
+            idle: ticks(settings.idle),
+            message: ticks(settings.message),
+            patience: ticks(PATIENCE),
+        };
+        let book = Mutex::new(Book::new(limits));
+        Self { counters, book, start: Instant::now(), tick, now: AtomicU64::new(0) }
     }
 
-    /// A seat for `peer`, idle at first; `None` when it must be refused.
-    pub(super) fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Seat> {
-        let client = client_of(peer);
-        let mut taken = self.lock();
-        let is_client_full = taken.clients.get(&client).is_some_and(|&count| count >= self.limits.per_client);
-        if is_client_full || taken.entries.len() >= self.limits.total {
-            let only = is_client_full.then_some(client);
-            let refused = if is_client_full { &self.counters.refused_client } else { &self.counters.refused_total };
-            let Some(victim) = taken.longest_idle(only) else {
-                refused.fetch_add(1, Ordering::Relaxed);
-                return None;
-            };
-            if let Some(entry) = taken.remove(victim) {
-                entry.status.evicted.notify_one();
-                self.counters.evicted.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        let status = Arc::new(Status { idle_since: AtomicU64::new(self.next_turn()), evicted: Notify::new() });
-        let id = taken.add(Entry { client, status: Arc::clone(&status) });
-        self.counters.open.fetch_add(1, Ordering::Relaxed);
+    /// A seat for the connection of `peer` behind `socket`, which waits for its first query.
+    pub(super) fn take(self: &Arc<Self>, peer: IpAddr, socket: OwnedWriteHalf) -> Seat {
+        let now = self.now();
+        let call = Arc::new(Call {
+            wait: AtomicU64::new(packed(Awaited::RestOfQuery, now)),
+            is_ending: AtomicBool::new(false),
+            is_lost: AtomicBool::new(false),
+            socket: Some(socket),
+        });
+        let mut book = self.lock();
+        let (id, victim) = book.join(peer, now, Arc::clone(&call));
+        self.show(&book);
+        drop(book);
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        Some(Seat { seats: Arc::clone(self), id, status })
+        if let Some(victim) = victim {
+            self.counters.evicted.fetch_add(1, Ordering::Relaxed);
+            victim.end();
+        }
+        Seat { seats: Arc::clone(self), id, call, held: 0 }
     }
 
-    fn next_turn(&self) -> u64 {
-        self.turn.fetch_add(1, Ordering::Relaxed)
+    /// Lets time pass, for ever.
+    pub(super) async fn keep_time(self: Arc<Self>) {
+        let mut ticks = interval(self.tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now = (self.start.elapsed().as_nanos() / self.tick.as_nanos()) as Tick;
+            self.now.store(now, Ordering::Relaxed);
+            self.end_late(now);
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn end_late(&self, now: Tick) {
+        let mut book = self.lock();
+        let late = book.expire(now);
+        if late.is_empty() {
+            return;
+        }
+        self.show(&book);
+        drop(book);
+        for (call, awaited) in late {
+            let counter = match awaited {
+                Awaited::Query => &self.counters.timed_out_idle,
+                Awaited::RestOfQuery => &self.counters.timed_out_query,
+                Awaited::Room => &self.counters.timed_out_answer,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+            call.end();
+        }
+    }
+
+    /// Ends all connections once they have answered what has come; who must wait for room to send may, for its time.
+    pub(super) fn end_all(&self) {
+        let calls: Vec<Arc<Call>> = self.lock().lines().cloned().collect();
+        calls.iter().for_each(|call| call.stop_reading());
+    }
+
+    /// Counts a connection that could not be taken for want of files.
+    pub(super) fn count_refused(&self) {
+        self.counters.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> Tick {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// Shows the sums of `book`.
+    fn show(&self, book: &Book<Arc<Call>>) {
+        self.counters.open.store(book.len() as u64, Ordering::Relaxed);
+        self.counters.bytes_in_flight.store(book.held() as u64, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book<Arc<Call>>> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Seat {
-    /// Notes whether nothing is under way on the connection.
-    pub(super) fn set_idle(&self, is_idle: bool) {
-        let turn = if is_idle { self.seats.next_turn() } else { AT_WORK };
-        self.status.idle_since.store(turn, Ordering::Relaxed);
+    /// Notes that the connection waits from now on. Costs neither a lock nor a look at a clock.
+    pub(super) fn wait_for(&self, awaited: Awaited) {
+        let order = match awaited {
+            // Either the next look at `is_lost` sees it, or who cuts sees this.
+            Awaited::Room => Ordering::SeqCst,
+            Awaited::Query | Awaited::RestOfQuery => Ordering::Relaxed,
+        };
+        self.call.wait.store(packed(awaited, self.seats.now()), order);
     }
 
-    /// Waits until the seat is taken away.
-    pub(super) async fn evicted(&self) {
-        self.status.evicted.notified().await;
+    /// Whether the connection is to end after what has come already.
+    pub(super) fn is_ending(&self) -> bool {
+        self.call.is_ending.load(Ordering::Relaxed)
+    }
+
+    /// Whether the seat is lost, so that nobody watches over the connection any more: it must wait for nothing.
+    pub(super) fn is_lost(&self) -> bool {
+        self.call.is_lost.load(Ordering::SeqCst)
+    }
+
+    /// Notes how many octets the connection holds. Takes a lock where that is another number than before.
+    pub(super) fn hold(&mut self, octets: usize) {
+        if self.held == octets {
+            return;
+        }
+        self.held = octets;
+        let mut book = self.seats.lock();
+        let gone = book.hold(self.id, octets);
+        self.seats.show(&book);
+        drop(book);
+        for call in gone {
+            self.seats.counters.evicted_bytes.fetch_add(1, Ordering::Relaxed);
+            call.cut();
+        }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.seats.counters.open.fetch_sub(1, Ordering::Relaxed);
-        self.seats.lock().remove(self.id);
+        let mut book = self.seats.lock();
+        book.leave(self.id);
+        self.seats.show(&book);
     }
 }
 
-impl Taken {
-    fn add(&mut self, entry: Entry) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        *self.clients.entry(entry.client).or_default() += 1;
-        self.entries.insert(id, entry);
-        id
+impl Line for Arc<Call> {
+    fn wait(&self) -> Wait {
+        let packed = self.wait.load(Ordering::SeqCst);
+        let awaited = match packed & 3 {
+            0 => Awaited::Query,
+            1 => Awaited::RestOfQuery,
+            _ => Awaited::Room,
+        };
+        Wait { awaited, since: packed >> 2 }
     }
+}
 
-    /// `None` when it has been removed before.
-    fn remove(&mut self, id: u64) -> Option<Entry> {
-        let entry = self.entries.remove(&id)?;
-        if let Some(count) = self.clients.get_mut(&entry.client) {
-            *count -= 1;
-            if *count == 0 {
-                self.clients.remove(&entry.client);
-            }
+impl Call {
+    /// Lets it answer what has come, then go; at once where that could take for ever.
+    fn end(self: &Arc<Self>) {
+        self.is_lost.store(true, Ordering::SeqCst);
+        match self.wait().awaited {
+            Awaited::Room => self.cut(),
+            Awaited::Query | Awaited::RestOfQuery => self.stop_reading(),
         }
-        Some(entry)
     }
 
-    /// The connection that has been idle for the longest time, of one client or of all.
-    fn longest_idle(&self, only: Option<IpAddr>) -> Option<u64> {
-        let wanted = self.entries.iter().filter(|(_, entry)| only.is_none_or(|client| client == entry.client));
-        let idle = wanted.map(|(id, entry)| (entry.status.idle_since.load(Ordering::Relaxed), *id));
-        idle.filter(|(since, _)| *since != AT_WORK).min().map(|(_, id)| id)
-    }
-}
-
-/// Whose connections count together: hosts have a whole IPv6 /64.
-fn client_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.into(),
-        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX)).into(),
-    }
-}
-
-const AT_WORK: u64 = u64::MAX;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seats() -> Arc<Seats> {
-        Arc::new(Seats::new(SeatLimits { total: 3, per_client: 2 }, Arc::default()))
-    }
-
-    fn client(text: &str) -> IpAddr {
-        text.parse().expect("an address")
-    }
-
-    fn is_evicted(seat: &Seat) -> bool {
-        !seat.seats.lock().entries.contains_key(&seat.id)
-    }
-
-    #[test]
-    fn newcomer_takes_the_seat_that_was_idle_for_the_longest_time() {
-        let seats = seats();
-        let first = seats.take(client("192.0.2.1")).expect("free");
-        let second = seats.take(client("192.0.2.1")).expect("free");
-        first.set_idle(true);
-        let third = seats.take(client("192.0.2.1"));
-        assert!(third.is_some() && is_evicted(&second) && !is_evicted(&first));
-    }
-
-    #[test]
-    fn client_at_its_limit_costs_nobody_else_a_seat() {
-        let seats = seats();
-        let other = seats.take(client("192.0.2.9")).expect("free");
-        let held: Vec<Seat> = (0..2).filter_map(|_| seats.take(client("192.0.2.1"))).collect();
-        assert!(seats.take(client("192.0.2.1")).is_some());
-        assert!(!is_evicted(&other) && is_evicted(&held[0]));
-    }
-
-    #[test]
-    fn who_is_at_work_is_never_evicted() {
-        let seats = seats();
-        let held: Vec<Seat> =
-            ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|peer| seats.take(client(peer)).expect("free")).into();
-        held.iter().for_each(|seat| seat.set_idle(false));
-        assert!(seats.take(client("192.0.2.4")).is_none());
-        held[1].set_idle(true);
-        assert!(seats.take(client("192.0.2.4")).is_some() && is_evicted(&held[1]));
-        assert_eq!(seats.counters.refused_total.load(Ordering::Relaxed), 1);
-    }
-
-    #[test]
-    fn seats_that_are_given_back_leave_no_trace() {
-        let seats = seats();
-        for _ in 0..10 {
-            drop((0..5).map(|_| seats.take(client("2001:db8::1"))).collect::<Vec<_>>());
+    fn stop_reading(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
+        if let Some(socket) = &self.socket {
+            // Fails where the client has gone already, which ends it too.
+            let _ = SockRef::from(socket.as_ref()).shutdown(std::net::Shutdown::Read);
         }
-        assert!(seats.lock().entries.is_empty() && seats.lock().clients.is_empty());
-        assert_eq!(seats.counters.open.load(Ordering::Relaxed), 0);
     }
 
-    #[test]
-    fn ipv6_clients_count_by_their_network() {
-        let client = |text: &str| client_of(client(text));
-        assert_eq!(client("2001:db8::1"), client("2001:db8::ffff:1"));
-        assert_ne!(client("2001:db8::1"), client("2001:db8:0:1::1"));
-        assert_eq!(client("::ffff:192.0.2.1"), client("192.0.2.1"));
+    /// Ends it at once; what the client has not taken is lost, and the kernel keeps none of it.
+    fn cut(&self) {
+        self.is_lost.store(true, Ordering::SeqCst);
+        self.is_ending.store(true, Ordering::Relaxed);
+        if let Some(socket) = &self.socket {
+            let socket = SockRef::from(socket.as_ref());
+            // The same.
+            let _ = socket.set_linger(Some(Duration::ZERO));
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
     }
 }
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        // Closing the socket says what is to be said; otherwise it would be shut down for writing before.
+        if let Some(socket) = self.socket.take() {
+            socket.forget();
+        }
+    }
+}
+
+fn packed(awaited: Awaited, since: Tick) -> u64 {
+    let awaited = match awaited {
+        Awaited::Query => 0,
+        Awaited::RestOfQuery => 1,
+        Awaited::Room => 2,
+    };
+    since << 2 | awaited
+}
+
+/// Into how many ticks the shortest time is cut at least.
+const TICKS_MIN: u32 = 20;
+/// No limit needs to be kept better than this.
+const TICK_MAX: Duration = Duration::from_millis(100);
+/// A connection without a query for so long is not busy: its client loses little if it has to open another one.
+const PATIENCE: Duration = Duration::from_secs(1);

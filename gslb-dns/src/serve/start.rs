@@ -21,8 +21,9 @@ use tracing::{info, warn};
 use super::bind::{self, Bound};
 use super::counters::{CounterBook, Sharing};
 use super::files::FileTask;
-use super::seats::TcpCounters;
-use super::tcp::{TcpFront, TcpLimits};
+use super::open_files;
+use super::seats::{Seats, TcpCounters};
+use super::tcp::{Lane, TcpThreads};
 use super::udp::UdpWorker;
 use super::writer::{Command, Reloads, Writer};
 use super::{BindError, Clock, Live, Node, StartError};
@@ -39,6 +40,7 @@ pub(super) fn start(config: &Path) -> Result<Node, StartError> {
     let world = Arc::new(world.map_err(StartError::Problems)?);
     log_warnings(&world);
     let server = world.settings.server.clone();
+    let connections = open_files::connections(open_files::raise());
     let sockets = Sockets::bind(&server)?;
     if let Some(user) = &server.user {
         bind::become_user(user)?;
@@ -47,7 +49,7 @@ pub(super) fn start(config: &Path) -> Result<Node, StartError> {
     }
     let runtime = runtime::Builder::new_multi_thread().enable_all().thread_name("gslb-async").build();
     let runtime = runtime.map_err(system)?;
-    Starter::new(config, world, &runtime)?.start(runtime, sockets, files)
+    Starter::new(config, world, &runtime, connections)?.start(runtime, sockets, files)
 }
 
 /// Logs what an operator should look at in files that were just read.
@@ -106,12 +108,13 @@ struct Starter {
     is_answering: Arc<AtomicBool>,
     writer: JoinHandle<()>,
     udp_stop: Arc<AtomicBool>,
-    tcp_stop: watch::Sender<bool>,
+    /// How many there may be of TCP for want of files.
+    connections: usize,
 }
 
 impl Starter {
     /// Starts the writer, and with it the probes.
-    fn new(config: &Path, world: Arc<World>, runtime: &Runtime) -> Result<Self, StartError> {
+    fn new(config: &Path, world: Arc<World>, runtime: &Runtime, connections: usize) -> Result<Self, StartError> {
         let (clock, counters) = (Clock::start(), Arc::new(CounterBook::default()));
         let store = world.settings.server.state_file.as_ref();
         let store = store.map(|path| StateFile::new(config.parent().unwrap_or(Path::new("")).join(path)));
@@ -145,7 +148,7 @@ impl Starter {
             is_answering: Arc::default(),
             writer,
             udp_stop: Arc::default(),
-            tcp_stop: watch::Sender::new(false),
+            connections,
         })
     }
 
@@ -158,10 +161,10 @@ impl Starter {
         tokio::spawn(FileTask { config, files, requests, commands, live, is_answering }.run());
         self.wait_until_ready(&runtime);
         let addresses = sockets.dns.iter().map(|bound| bound.address).collect();
-        let workers = self.answer(sockets.dns)?;
+        let (workers, tcp) = self.answer(sockets.dns)?;
         drop(context);
-        let Self { live, commands, writer, udp_stop, tcp_stop, .. } = self;
-        Ok(Node { runtime, addresses, admin_address, live, commands, reload, workers, writer, udp_stop, tcp_stop })
+        let Self { live, commands, writer, udp_stop, .. } = self;
+        Ok(Node { runtime, addresses, admin_address, live, commands, reload, workers, writer, udp_stop, tcp })
     }
 
     fn start_admin(&self, listener: StdListener) -> Result<SocketAddr, StartError> {
@@ -193,22 +196,31 @@ impl Starter {
         }
     }
 
-    /// Starts to answer; gives the UDP threads.
-    fn answer(&self, sockets: Vec<Bound>) -> Result<Vec<JoinHandle<()>>, StartError> {
-        let counters = self.counters.counters(Transport::Tcp, Sharing::ManyWriters);
-        let (live, tcp_counters) = (Arc::clone(&self.live), Arc::clone(&self.tcp_counters));
-        let front = Arc::new(TcpFront::new(live, counters, tcp_counters, TcpLimits::default()));
-        let mut workers = Vec::new();
+    /// Starts to answer; gives the UDP threads, and those for TCP.
+    fn answer(&self, sockets: Vec<Bound>) -> Result<(Vec<JoinHandle<()>>, TcpThreads), StartError> {
+        let threads = sockets.iter().map(|bound| bound.udp.len()).max().unwrap_or(1);
+        let (mut workers, mut listeners) = (Vec::new(), Vec::new());
         for Bound { address, udp, tcp } in sockets {
             info!(%address, udp_threads = udp.len(), "answers over UDP and TCP");
             for socket in udp {
                 workers.push(self.spawn_udp(socket)?);
             }
-            let listener = TcpListener::from_std(tcp).map_err(system)?;
-            tokio::spawn(Arc::clone(&front).accept(listener, self.tcp_stop.subscribe()));
+            listeners.push(tcp);
         }
+        let tcp = self.start_tcp(listeners, threads)?;
         self.is_answering.store(true, Ordering::Release);
-        Ok(workers)
+        Ok((workers, tcp))
+    }
+
+    fn start_tcp(&self, listeners: Vec<StdListener>, threads: usize) -> Result<TcpThreads, StartError> {
+        let lane = || Lane {
+            live: Arc::clone(&self.live),
+            counters: self.counters.counters(Transport::Tcp, Sharing::OneWriter),
+        };
+        let settings = &self.world.settings.server.tcp;
+        let seats = Arc::new(Seats::new(settings, self.connections, Arc::clone(&self.tcp_counters)));
+        let lanes = (0..threads).map(|_| lane()).collect();
+        TcpThreads::start(listeners, seats, lanes).map_err(system)
     }
 
     fn spawn_udp(&self, socket: UdpSocket) -> Result<JoinHandle<()>, StartError> {

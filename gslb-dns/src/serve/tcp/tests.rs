@@ -1,144 +1,283 @@
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream as StdStream;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpStream as StdStream};
+use std::sync::atomic::AtomicU64;
 use std::thread;
+
+use hickory_proto::rr::RecordType;
+use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::answer::Transport;
 use crate::serve::Clock;
 use crate::serve::counters::{CounterBook, Sharing};
-use crate::serve::sample::{Site, query};
-use hickory_proto::rr::RecordType;
+use crate::serve::open_files;
+use crate::serve::sample::{Site, query, until};
+use crate::serve::seats::TcpCounters;
+use crate::settings::TcpSettings;
 
-fn limits() -> TcpLimits {
-    TcpLimits {
-        seats: SeatLimits { total: 3, per_client: 2 },
-        idle: Duration::from_millis(300),
-        message: Duration::from_millis(200),
+/// Limits that nobody reaches by chance.
+fn wide() -> TcpSettings {
+    let (idle, message) = (Duration::from_secs(60), Duration::from_secs(60));
+    TcpSettings { idle, message, ..TcpSettings::default() }
+}
+
+/// Threads with limits, that answer from a site whose regions were never probed.
+struct Front {
+    threads: TcpThreads,
+    address: SocketAddr,
+    counters: Arc<TcpCounters>,
+}
+
+impl Front {
+    fn start(settings: &TcpSettings) -> Self {
+        open_files::raise();
+        let site = Site::new();
+        let world = Arc::new(crate::reload::load(&site.config(), None).world.expect("no mistakes"));
+        let state = shared::state::State::new(Arc::clone(&world.settings.topology), Clock::start().now());
+        let book = CounterBook::default();
+        let live = Arc::new(ArcSwap::from_pointee(Live::new(&world, &state, &book)));
+        let counters = Arc::new(TcpCounters::default());
+        let lane = || Lane { live: Arc::clone(&live), counters: book.counters(Transport::Tcp, Sharing::OneWriter) };
+        let seats = Arc::new(Seats::new(settings, usize::MAX, Arc::clone(&counters)));
+        let listener = StdListener::bind("127.0.0.1:0").expect("bound");
+        listener.set_nonblocking(true).expect("set");
+        let address = listener.local_addr().expect("bound");
+        let threads = TcpThreads::start(vec![listener], seats, vec![lane(), lane()]).expect("started");
+        Self { threads, address, counters }
+    }
+
+    fn connect(&self) -> StdStream {
+        self.connect_from(Ipv4Addr::LOCALHOST)
+    }
+
+    fn connect_from(&self, client: Ipv4Addr) -> StdStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::new(IpAddr::V4(client), 0).into()).expect("bound");
+        socket.connect(&self.address.into()).expect("connected");
+        let stream = StdStream::from(socket);
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        stream
+    }
+
+    fn stop(self) {
+        self.threads.finish_stop(Duration::from_secs(20));
     }
 }
 
-/// A front with `limits` that answers from a site whose regions were never probed.
-struct Front {
-    runtime: tokio::runtime::Runtime,
-    address: SocketAddr,
-    counters: Arc<TcpCounters>,
-    stop: watch::Sender<bool>,
+fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }
 
-fn start(limits: TcpLimits) -> Front {
-    let site = Site::new();
-    let world = Arc::new(crate::reload::load(&site.config(), None).world.expect("no mistakes"));
-    let clock = Clock::start();
-    let state = shared::state::State::new(Arc::clone(&world.settings.topology), clock.now());
-    let book = CounterBook::default();
-    let live = Arc::new(ArcSwap::from_pointee(Live::new(&world, &state, &book)));
-    let counters = Arc::new(TcpCounters::default());
-    let front = TcpFront::new(live, book.counters(Transport::Tcp, Sharing::ManyWriters), Arc::clone(&counters), limits);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("built");
-    let (stop, is_stopping) = watch::channel(false);
-    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("bound");
-    let address = listener.local_addr().expect("bound");
-    runtime.spawn(Arc::new(front).accept(listener, is_stopping));
-    Front { runtime, address, counters, stop }
-}
-
-fn connect(front: &Front) -> StdStream {
-    let stream = StdStream::connect(front.address).expect("connected");
-    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
-    stream
-}
-
-fn framed(name: &str) -> Vec<u8> {
-    let query = query(7, name, RecordType::A);
+fn framed(id: u16, name: &str) -> Vec<u8> {
+    let query = query(id, name, RecordType::A);
     let mut framed = (query.len() as u16).to_be_bytes().to_vec();
     framed.extend_from_slice(&query);
     framed
 }
 
-fn read_answer(stream: &mut StdStream) -> std::io::Result<Vec<u8>> {
+fn read_answer(stream: &mut StdStream) -> io::Result<Vec<u8>> {
     let mut length = [0; 2];
     stream.read_exact(&mut length)?;
     let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
     stream.read_exact(&mut answer).map(|()| answer)
 }
 
-/// Whether the other side closes without a word.
+/// Asks and gets an answer.
+fn ask(stream: &mut StdStream) {
+    stream.write_all(&framed(7, "ns1.example.com")).expect("sent");
+    assert_eq!(read_answer(stream).expect("answered")[..2], [0, 7]);
+}
+
+/// Waits until the other side closes without a word.
 fn is_closed(stream: &mut StdStream) -> bool {
-    matches!(stream.read(&mut [0; 16]), Ok(0) | Err(_))
+    match stream.read(&mut [0; 16]) {
+        Ok(octets) => octets == 0,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    }
+}
+
+/// Sends until nothing more is taken: a client that never reads.
+fn stuff(stream: &mut StdStream) {
+    stream.set_write_timeout(Some(Duration::from_millis(200))).expect("set");
+    let queries = framed(1, "www.example.com").repeat(1000);
+    for _ in 0..10_000 {
+        if stream.write_all(&queries).is_err() {
+            return;
+        }
+    }
+    panic!("everything was taken");
 }
 
 #[test]
-fn silent_and_dripping_clients_are_closed_in_time() {
-    let front = start(limits());
-    let mut silent = connect(&front);
-    assert!(is_closed(&mut silent));
-    let mut dripping = connect(&front);
-    let begun = std::time::Instant::now();
-    for octet in framed("www.example.com") {
-        if dripping.write_all(&[octet]).is_err() || begun.elapsed() > Duration::from_secs(2) {
-            break;
-        }
-        thread::sleep(Duration::from_millis(60));
-    }
-    assert!(is_closed(&mut dripping));
-    assert!(begun.elapsed() < Duration::from_secs(2), "octets bought more time");
-    assert_eq!(front.counters.timed_out.load(Ordering::Relaxed), 2);
+fn silent_clients_are_closed_in_time() {
+    let front = Front::start(&TcpSettings { message: Duration::from_millis(200), ..wide() });
+    assert!(is_closed(&mut front.connect()));
+    assert_eq!(count(&front.counters.timed_out_query), 1);
+    front.stop();
+}
+
+#[test]
+fn octets_of_a_query_buy_no_more_time_for_it() {
+    let front = Front::start(&TcpSettings { message: Duration::from_millis(300), ..wide() });
+    let mut stream = front.connect();
+    stream.set_nodelay(true).expect("set");
+    stream.set_read_timeout(Some(Duration::from_millis(60))).expect("set");
+    let begun = StdInstant::now();
+    // The pause between two octets is the wait for the end.
+    let octets = framed(7, "www.example.com");
+    let taken = octets.iter().take_while(|octet| stream.write_all(&[**octet]).is_ok() && !is_closed(&mut stream));
+    assert!(taken.count() < octets.len(), "octets bought more time");
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert_eq!(count(&front.counters.timed_out_query), 1);
+    front.stop();
 }
 
 #[test]
 fn answered_client_may_stay_for_the_idle_time() {
-    let front = start(limits());
-    let mut stream = connect(&front);
-    for _ in 0..3 {
-        stream.write_all(&framed("ns1.example.com")).expect("sent");
-        assert_eq!(read_answer(&mut stream).expect("answered")[..2], [0, 7]);
-        thread::sleep(Duration::from_millis(150));
-    }
-    assert!(is_closed(&mut stream), "idle for longer");
+    let front = Front::start(&TcpSettings { idle: Duration::from_millis(400), ..wide() });
+    let mut stream = front.connect();
+    ask(&mut stream);
+    let answered = StdInstant::now();
+    assert!(is_closed(&mut stream));
+    assert!(answered.elapsed() >= Duration::from_millis(390), "{:?}", answered.elapsed());
+    assert_eq!(count(&front.counters.timed_out_idle), 1);
+    front.stop();
 }
 
 #[test]
-fn newcomer_is_answered_though_one_client_holds_all_its_connections_idle() {
-    let front = start(TcpLimits { idle: Duration::from_secs(5), message: Duration::from_secs(5), ..limits() });
-    let mut held: Vec<StdStream> = (0..2).map(|_| connect(&front)).collect();
-    for stream in &mut held {
-        stream.write_all(&framed("ns1.example.com")).expect("sent");
-        read_answer(stream).expect("answered");
+fn thousand_idle_connections_do_not_starve_newcomers() {
+    let settings = TcpSettings { connections: 1000, ..wide() };
+    let front = Front::start(&settings);
+    let mut held = Vec::new();
+    for client in 0..20_u8 {
+        for _ in 0..50 {
+            let mut stream = front.connect_from([127, 1, client, 1].into());
+            ask(&mut stream);
+            held.push(stream);
+        }
     }
-    let mut newcomer = connect(&front);
-    newcomer.write_all(&framed("ns1.example.com")).expect("sent");
-    read_answer(&mut newcomer).expect("answered");
-    assert!(is_closed(&mut held[0]), "the longest idle one makes room");
-    assert_eq!(front.counters.evicted.load(Ordering::Relaxed), 1);
+    assert_eq!((count(&front.counters.open), count(&front.counters.evicted)), (1000, 0));
+    for newcomer in 1..=100_u8 {
+        let mut stream = front.connect_from([127, 2, 0, newcomer].into());
+        stream.set_read_timeout(Some(Duration::from_secs(1))).expect("set");
+        ask(&mut stream);
+    }
+    let counters = &front.counters;
+    until("newcomers have gone", || count(&counters.open) < 1000);
+    assert!((1..=100).contains(&count(&counters.evicted)), "{}", count(&counters.evicted));
+    drop(held);
+    front.stop();
+}
+
+#[test]
+fn client_at_its_limit_loses_its_own_longest_idle_connection() {
+    let front = Front::start(&TcpSettings { connections_per_client: 2, ..wide() });
+    let mut other = front.connect_from([127, 0, 0, 9].into());
+    ask(&mut other);
+    let mut held: Vec<StdStream> = (0..2).map(|_| front.connect()).collect();
+    held.iter_mut().for_each(ask);
+    ask(&mut front.connect());
+    assert!(is_closed(&mut held[0]));
+    ask(&mut held[1]);
+    ask(&mut other);
+    assert_eq!((count(&front.counters.evicted), count(&front.counters.timed_out_idle)), (1, 0));
+    front.stop();
+}
+
+#[test]
+fn client_that_never_reads_is_cut_and_its_octets_are_given_back() {
+    let front = Front::start(&TcpSettings { message: Duration::from_millis(500), ..wide() });
+    let mut stream = front.connect();
+    stuff(&mut stream);
+    let counters = &front.counters;
+    until("cut", || count(&counters.timed_out_answer) == 1);
+    until("given back", || count(&counters.open) == 0 && count(&counters.bytes_in_flight) == 0);
+    ask(&mut front.connect());
+    front.stop();
+}
+
+#[test]
+fn octets_held_are_bounded_and_who_holds_few_is_served() {
+    let front = Front::start(&TcpSettings { bytes_in_flight: 1 << 20, ..wide() });
+    let mut honest = front.connect_from([127, 3, 0, 1].into());
+    honest.write_all(&framed(7, "ns1.example.com")[..5]).expect("sent");
+    let mut greedy = Vec::new();
+    let counters = &front.counters;
+    while count(&counters.evicted_bytes) == 0 {
+        assert!(greedy.len() < 40, "{} octets are held", count(&counters.bytes_in_flight));
+        let mut stream = front.connect();
+        stuff(&mut stream);
+        greedy.push(stream);
+    }
+    assert!(count(&counters.bytes_in_flight) <= 1 << 20);
+    honest.write_all(&framed(7, "ns1.example.com")[5..]).expect("sent");
+    assert_eq!(read_answer(&mut honest).expect("answered")[..2], [0, 7]);
+    drop(greedy);
+    drop(honest);
+    until("given back", || count(&counters.open) == 0 && count(&counters.bytes_in_flight) == 0);
+    front.stop();
+}
+
+#[test]
+fn thousand_queries_at_once_are_answered_in_their_order() {
+    let front = Front::start(&wide());
+    let mut stream = front.connect();
+    let queries: Vec<u8> = (0..1000).flat_map(|id| framed(id, "ns1.example.com")).collect();
+    stream.write_all(&queries).expect("sent");
+    for id in 0..1000_u16 {
+        assert_eq!(read_answer(&mut stream).expect("answered")[..2], id.to_be_bytes());
+    }
+    front.stop();
+}
+
+#[test]
+fn client_that_reads_late_gets_all_its_answers_in_their_order() {
+    let front = Front::start(&wide());
+    let mut stream = front.connect();
+    // Otherwise the kernel would hold them all.
+    SockRef::from(&stream).set_recv_buffer_size(64 << 10).expect("set");
+    let mut sender = stream.try_clone().expect("cloned");
+    let sending = thread::spawn(move || {
+        let queries: Vec<u8> = (0..20_000).flat_map(|id| framed(id, "www.example.com")).collect();
+        sender.write_all(&queries).expect("sent");
+        sender.shutdown(Shutdown::Write).expect("closed");
+    });
+    let counters = &front.counters;
+    until("answers wait", || count(&counters.bytes_in_flight) > 0);
+    for id in 0..20_000_u16 {
+        assert_eq!(read_answer(&mut stream).expect("answered")[..2], id.to_be_bytes());
+    }
+    assert!(is_closed(&mut stream));
+    sending.join().expect("sent");
+    front.stop();
 }
 
 #[test]
 fn client_that_has_sent_all_gets_all_its_answers() {
-    let front = start(limits());
-    let mut stream = connect(&front);
-    stream.write_all(&framed("ns1.example.com").repeat(2000)).expect("sent");
-    stream.shutdown(std::net::Shutdown::Write).expect("closed");
+    let front = Front::start(&wide());
+    let mut stream = front.connect();
+    stream.write_all(&framed(7, "ns1.example.com").repeat(2000)).expect("sent");
+    stream.shutdown(Shutdown::Write).expect("closed");
     for _ in 0..2000 {
         read_answer(&mut stream).expect("answered");
     }
     assert!(is_closed(&mut stream));
+    front.stop();
 }
 
 #[test]
 fn queries_sent_before_the_stop_are_answered() {
-    let limits = TcpLimits { seats: SeatLimits { total: 100, per_client: 100 }, ..limits() };
     // How far connections have come by then is a matter of luck.
     for _ in 0..20 {
-        let front = start(limits.clone());
-        let mut streams: Vec<StdStream> = (0..50).map(|_| connect(&front)).collect();
+        let front = Front::start(&wide());
+        let mut streams: Vec<StdStream> = (0..50).map(|_| front.connect()).collect();
         for stream in &mut streams {
-            stream.write_all(&framed("ns1.example.com")).expect("sent");
+            stream.write_all(&framed(7, "ns1.example.com")).expect("sent");
         }
-        front.stop.send_replace(true);
+        front.stop();
         for mut stream in streams {
             assert_eq!(read_answer(&mut stream).expect("answered")[..2], [0, 7]);
             assert!(is_closed(&mut stream));
         }
-        front.runtime.block_on(front.stop.closed());
     }
 }
