@@ -45,7 +45,7 @@ pub struct ServerSettings {
     pub state_file: Option<PathBuf>,
     /// The user to become once the sockets are bound.
     pub user: Option<String>,
-    /// UDP threads an address; `None`: one a core.
+    /// UDP threads an address; `None`: one a core, which stays there.
     pub threads: Option<NonZeroUsize>,
 }
 

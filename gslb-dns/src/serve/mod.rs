@@ -7,6 +7,7 @@
 
 mod bind;
 mod clock;
+mod cores;
 mod counters;
 mod files;
 mod mmsg;

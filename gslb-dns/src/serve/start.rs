@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::bind::{self, Bound};
+use super::cores;
 use super::counters::{CounterBook, Sharing};
 use super::files::FileTask;
 use super::seats::TcpCounters;
@@ -198,11 +199,13 @@ impl Starter {
         let counters = self.counters.counters(Transport::Tcp, Sharing::ManyWriters);
         let (live, tcp_counters) = (Arc::clone(&self.live), Arc::clone(&self.tcp_counters));
         let front = Arc::new(TcpFront::new(live, counters, tcp_counters, TcpLimits::default()));
+        let allowed = cores::allowed();
         let mut workers = Vec::new();
         for Bound { address, udp, tcp } in sockets {
             info!(%address, udp_threads = udp.len(), "answers over UDP and TCP");
-            for socket in udp {
-                workers.push(self.spawn_udp(socket)?);
+            let cores = cores::assign(udp.len(), &allowed);
+            for (socket, core) in udp.into_iter().zip(cores) {
+                workers.push(self.spawn_udp(socket, core)?);
             }
             let listener = TcpListener::from_std(tcp).map_err(system)?;
             tokio::spawn(Arc::clone(&front).accept(listener, self.tcp_stop.subscribe()));
@@ -211,9 +214,10 @@ impl Starter {
         Ok(workers)
     }
 
-    fn spawn_udp(&self, socket: UdpSocket) -> Result<JoinHandle<()>, StartError> {
+    fn spawn_udp(&self, socket: UdpSocket, core: Option<usize>) -> Result<JoinHandle<()>, StartError> {
         let worker = UdpWorker {
             socket,
+            core,
             live: Arc::clone(&self.live),
             counters: self.counters.counters(Transport::Udp, Sharing::OneWriter),
             is_stopping: Arc::clone(&self.udp_stop),

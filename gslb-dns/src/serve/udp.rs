@@ -8,9 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::Live;
+use super::cores;
 use super::counters::{Counters, Drop};
 use super::mmsg::{Batch, Datagram, Wait};
 use crate::answer::{Peer, Transport, answer};
@@ -18,6 +19,8 @@ use crate::answer::{Peer, Transport, answer};
 /// One socket and all it takes to answer there.
 pub(super) struct UdpWorker {
     pub(super) socket: UdpSocket,
+    /// The core to stay on; `None`: any.
+    pub(super) core: Option<usize>,
     pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) counters: Arc<Counters>,
     pub(super) is_stopping: Arc<AtomicBool>,
@@ -28,6 +31,11 @@ impl UdpWorker {
     ///
     /// The engine never panics; should it all the same, the other queries of the batch are lost and the thread goes on.
     pub(super) fn run(&self) {
+        if let Some(core) = self.core
+            && let Err(error) = cores::stay_on(core)
+        {
+            debug!(core, %error, "cannot stay on one core");
+        }
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve())) {
             self.counters.count_panic();
             let what = panic.downcast_ref::<String>().map(String::as_str);
