@@ -9,12 +9,14 @@ mod bind;
 mod clock;
 mod counters;
 mod files;
+mod flood;
 mod mmsg;
 mod report;
 mod seats;
 mod start;
 mod systemd;
 mod tcp;
+mod turns;
 mod udp;
 mod writer;
 

@@ -21,8 +21,10 @@ use tracing::{info, warn};
 use super::bind::{self, Bound};
 use super::counters::{CounterBook, Sharing};
 use super::files::FileTask;
+use super::flood;
 use super::seats::TcpCounters;
 use super::tcp::{TcpFront, TcpLimits};
+use super::turns::Turns;
 use super::udp::UdpWorker;
 use super::writer::{Command, Reloads, Writer};
 use super::{BindError, Clock, Live, Node, StartError};
@@ -198,11 +200,15 @@ impl Starter {
         let counters = self.counters.counters(Transport::Tcp, Sharing::ManyWriters);
         let (live, tcp_counters) = (Arc::clone(&self.live), Arc::clone(&self.tcp_counters));
         let front = Arc::new(TcpFront::new(live, counters, tcp_counters, TcpLimits::default()));
+        let turns = Turns::new(self.clock, self.world.settings.server.rate_limit.as_ref()).map_err(system)?;
+        if turns.are_limited() {
+            tokio::spawn(flood::watch(Arc::clone(&self.counters)));
+        }
         let mut workers = Vec::new();
         for Bound { address, udp, tcp } in sockets {
             info!(%address, udp_threads = udp.len(), "answers over UDP and TCP");
             for socket in udp {
-                workers.push(self.spawn_udp(socket)?);
+                workers.push(self.spawn_udp(socket, turns.clone())?);
             }
             let listener = TcpListener::from_std(tcp).map_err(system)?;
             tokio::spawn(Arc::clone(&front).accept(listener, self.tcp_stop.subscribe()));
@@ -211,11 +217,12 @@ impl Starter {
         Ok(workers)
     }
 
-    fn spawn_udp(&self, socket: UdpSocket) -> Result<JoinHandle<()>, StartError> {
+    fn spawn_udp(&self, socket: UdpSocket, turns: Turns) -> Result<JoinHandle<()>, StartError> {
         let worker = UdpWorker {
             socket,
             live: Arc::clone(&self.live),
             counters: self.counters.counters(Transport::Udp, Sharing::OneWriter),
+            turns,
             is_stopping: Arc::clone(&self.udp_stop),
         };
         thread::Builder::new().name("gslb-udp".to_owned()).spawn(move || worker.run()).map_err(system)
