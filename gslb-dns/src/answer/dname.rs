@@ -1,6 +1,7 @@
 //! Names below a DNAME (RFC 6672).
 
 use super::{Answered, Peer, Snapshot, steered};
+use crate::limit::Account;
 use crate::wire::{NAME_LEN_MAX, Query, Rcode, Reply, Rtype};
 use crate::zone::{Dname, Found, NamePlace, POINTED_MAX};
 
@@ -19,7 +20,7 @@ pub(super) fn answer<'a>(
     for at in 0..DNAMES_MAX {
         used[at] = Some(dname);
         if walk.follow(dname, reply).is_err() {
-            return walk.end(Rcode::YXDOMAIN);
+            return walk.end(dname, Rcode::YXDOMAIN);
         }
         if matches!(query.qtype, Rtype::CNAME | Rtype::ANY) || !reply.has_room(0) {
             break;
@@ -39,7 +40,7 @@ pub(super) fn answer<'a>(
             Found::Outside | Found::Static(_) | Found::Steered { .. } => break,
         }
     }
-    walk.end(Rcode::NOERROR)
+    walk.end(dname, Rcode::NOERROR)
 }
 
 /// The name that is asked for at last, and what was written on the way to it.
@@ -95,8 +96,9 @@ impl Walk {
         Answered { is_authoritative: true, counts: [self.answers + answers, authorities, additionals], ..last }
     }
 
-    fn end(&self, rcode: Rcode) -> Answered {
-        self.join(Answered::without_records(rcode))
+    /// The answer that ends with what was written on the way, `last` the last of it.
+    fn end(&self, last: &Dname, rcode: Rcode) -> Answered {
+        self.join(Answered { account: Account::of(last), ..Answered::without_records(rcode) })
     }
 }
 

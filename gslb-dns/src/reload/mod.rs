@@ -1,5 +1,6 @@
 //! Reading the settings and every file that they name, all or nothing; and noticing when one of them changes.
 
+mod cookies;
 mod warn;
 mod watch;
 
@@ -13,6 +14,7 @@ use std::time::SystemTime;
 
 use shared::problem::Problem;
 
+use crate::cookie::Secrets;
 use crate::geo::{GeoData, GeoSources, GeoTables, Source};
 use crate::settings::{GeoSettings, NamedFiles, Outline, Settings, ZoneSettings};
 use crate::zone::{self, Zone, ZoneSet};
@@ -35,7 +37,9 @@ pub struct World {
     pub warnings: Vec<Problem>,
     /// What changes by the admin listener need.
     pub token: Option<Token>,
-    /// A hash of the content of all files but the token, the same on every node that serves the same.
+    /// What cookies are made with; `None`: there are none.
+    pub cookies: Option<Secrets>,
+    /// A hash of the content of all files but the secret ones, the same on every node that serves the same.
     pub hash: u64,
     files: Files,
 }
@@ -120,6 +124,7 @@ impl Reader {
         let Outline { files: named, services, lines } = outline;
         let settings = settings.map_err(|problems| self.problems.extend(problems)).ok();
         let token = self.read_token(&named);
+        let secrets = self.read_secrets(&named);
         let zones: Vec<Zone> = named.zones.iter().map(|zone| self.read_zone(zone)).collect();
         let geo_data = self.read_geo(&named.geo, last);
         // Even where something could not be read, the rest must go together: all mistakes come at once.
@@ -139,9 +144,11 @@ impl Reader {
             Some(last) => Arc::clone(&last.geo),
             None => Arc::new(GeoTables::build(&geo_data, &settings.topology)),
         };
+        let cookies = self.cookies_in_force(&settings.server.cookies, secrets, last);
         self.hash.add(&self.files.geo_hash.to_be_bytes());
         let hash = self.hash.0;
-        Some(World { settings, zones: Arc::new(zones), geo_data, geo, warnings, token, hash, files: Files::default() })
+        let (zones, files) = (Arc::new(zones), Files::default());
+        Some(World { settings, zones, geo_data, geo, warnings, token, cookies, hash, files })
     }
 
     /// What could be read of it.

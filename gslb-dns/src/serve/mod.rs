@@ -10,12 +10,14 @@ mod clock;
 mod cores;
 mod counters;
 mod files;
+mod flood;
 mod mmsg;
 mod report;
 mod seats;
 mod start;
 mod systemd;
 mod tcp;
+mod turns;
 mod udp;
 mod writer;
 

@@ -22,8 +22,10 @@ use super::bind::{self, Bound};
 use super::cores;
 use super::counters::{CounterBook, Sharing};
 use super::files::FileTask;
+use super::flood;
 use super::seats::TcpCounters;
 use super::tcp::{TcpFront, TcpLimits};
+use super::turns::Turns;
 use super::udp::UdpWorker;
 use super::writer::{Command, Reloads, Writer};
 use super::{BindError, Clock, Live, Node, StartError};
@@ -199,13 +201,17 @@ impl Starter {
         let counters = self.counters.counters(Transport::Tcp, Sharing::ManyWriters);
         let (live, tcp_counters) = (Arc::clone(&self.live), Arc::clone(&self.tcp_counters));
         let front = Arc::new(TcpFront::new(live, counters, tcp_counters, TcpLimits::default()));
+        let turns = Turns::new(self.clock, self.world.settings.server.rate_limit.as_ref()).map_err(system)?;
+        if turns.are_limited() {
+            tokio::spawn(flood::watch(Arc::clone(&self.counters)));
+        }
         let allowed = cores::allowed();
         let mut workers = Vec::new();
         for Bound { address, udp, tcp } in sockets {
             info!(%address, udp_threads = udp.len(), "answers over UDP and TCP");
             let cores = cores::assign(udp.len(), &allowed);
             for (socket, core) in udp.into_iter().zip(cores) {
-                workers.push(self.spawn_udp(socket, core)?);
+                workers.push(self.spawn_udp(socket, core, turns.clone())?);
             }
             let listener = TcpListener::from_std(tcp).map_err(system)?;
             tokio::spawn(Arc::clone(&front).accept(listener, self.tcp_stop.subscribe()));
@@ -214,12 +220,13 @@ impl Starter {
         Ok(workers)
     }
 
-    fn spawn_udp(&self, socket: UdpSocket, core: Option<usize>) -> Result<JoinHandle<()>, StartError> {
+    fn spawn_udp(&self, socket: UdpSocket, core: Option<usize>, turns: Turns) -> Result<JoinHandle<()>, StartError> {
         let worker = UdpWorker {
             socket,
             core,
             live: Arc::clone(&self.live),
             counters: self.counters.counters(Transport::Udp, Sharing::OneWriter),
+            turns,
             is_stopping: Arc::clone(&self.udp_stop),
         };
         thread::Builder::new().name("gslb-udp".to_owned()).spawn(move || worker.run()).map_err(system)

@@ -16,9 +16,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, error, warn};
 
 use super::Live;
+use super::clock::unix_secs;
 use super::counters::Counters;
 use super::seats::{Seat, SeatLimits, Seats, TcpCounters};
-use crate::answer::{Peer, Transport, answer};
+use crate::answer::{Peer, Transport, Turn, answer};
 
 /// What connections may use.
 #[derive(Clone, Debug)]
@@ -220,9 +221,9 @@ fn message_len(octets: &[u8]) -> Option<usize> {
 /// Appends the answer to `query`, with its length in front; nothing where there is no answer.
 fn answer_into(front: &TcpFront, address: IpAddr, query: &[u8], unsent: &mut Vec<u8>) {
     let live = front.live.load();
-    let peer = Peer { address, transport: Transport::Tcp };
+    let (turn, peer) = (Turn::unlimited(unix_secs()), Peer { address, transport: Transport::Tcp });
     ROOM.with_borrow_mut(|room| {
-        let outcome = catch_unwind(AssertUnwindSafe(|| answer(&live.snapshot, &peer, query, room)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| answer(&live.snapshot, &turn, &peer, query, room)));
         let Ok(outcome) = outcome else {
             front.counters.count_panic();
             error!(%address, "a query broke the engine: a bug, please report it");

@@ -14,7 +14,8 @@ use super::Live;
 use super::cores;
 use super::counters::{Counters, Drop};
 use super::mmsg::{Batch, Datagram, Wait};
-use crate::answer::{Peer, Transport, answer};
+use super::turns::Turns;
+use crate::answer::{Peer, Transport, Turn, answer};
 
 /// One socket and all it takes to answer there.
 pub(super) struct UdpWorker {
@@ -23,6 +24,7 @@ pub(super) struct UdpWorker {
     pub(super) core: Option<usize>,
     pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) counters: Arc<Counters>,
+    pub(super) turns: Turns,
     pub(super) is_stopping: Arc<AtomicBool>,
 }
 
@@ -46,6 +48,7 @@ impl UdpWorker {
 
     fn serve(&self) {
         let mut batch = Batch::new();
+        let mut turns = self.turns.clone();
         let mut last_warning: Option<Instant> = None;
         let mut stop_by: Option<Instant> = None;
         loop {
@@ -69,19 +72,19 @@ impl UdpWorker {
                     continue;
                 }
             }
-            let live = self.live.load();
-            batch.answer_each(|datagram| self.answer(&live, datagram));
+            let (live, turn) = (self.live.load(), turns.next());
+            batch.answer_each(|datagram| self.answer(&live, &turn, datagram));
             self.counters.count_not_sent(batch.send(&self.socket));
         }
     }
 
-    fn answer(&self, live: &Live, datagram: Datagram<'_>) -> Option<usize> {
+    fn answer(&self, live: &Live, turn: &Turn<'_>, datagram: Datagram<'_>) -> Option<usize> {
         if datagram.is_cut {
             self.counters.count_unread(Drop::TooLong);
             return None;
         }
         let peer = Peer { address: datagram.peer, transport: Transport::Udp };
-        let outcome = answer(&live.snapshot, &peer, datagram.query, datagram.answer);
+        let outcome = answer(&live.snapshot, turn, &peer, datagram.query, datagram.answer);
         self.counters.count(&outcome, &live.region_slots)
     }
 }
