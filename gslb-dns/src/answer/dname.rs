@@ -22,7 +22,7 @@ pub(super) fn answer<'a>(
         if walk.follow(dname, reply).is_err() {
             return walk.end(dname, Rcode::YXDOMAIN);
         }
-        if matches!(query.qtype, Rtype::CNAME | Rtype::ANY) || !reply.has_room(0) {
+        if matches!(query.qtype, Rtype::CNAME | Rtype::ANY) {
             break;
         }
         match snapshot.zones.find(walk.name(), query.qtype) {
