@@ -3,17 +3,21 @@
 //! ```text
 //! text ─► entries ─► records ─► Zone (checked) ─┐
 //!         entry      master     check           ├─► ZoneSet ─► find(qname, qtype) ─► Found
-//! Topology (steered names) ─────────────────────┘   compile, tail
+//! Topology (steered names) ─────────────────────┘   compile, compose, node, tail, table
 //! ```
 
 mod check;
 mod compile;
+mod compose;
 mod entry;
 mod master;
+mod node;
+mod octets;
 mod overlay;
 mod rdata;
 mod set;
 mod steered;
+mod table;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -26,7 +30,7 @@ use shared::problem::{Problem, Problems};
 
 use crate::wire::{Name, Rtype, parent};
 
-pub use compile::Dname;
+pub use node::Dname;
 pub use set::{Found, ZoneSet};
 pub use steered::{Offer, SteeredName};
 pub(crate) use tail::POINTED_MAX;
