@@ -55,6 +55,7 @@ pub(super) struct SteeredDraft {
 }
 
 /// What a zone says at a name.
+#[expect(clippy::large_enum_variant, reason = "nearly all are nodes, and there is one at a time")]
 pub(super) enum Drafted<'a> {
     Node(Draft),
     /// It lies below the delegation of this name.
@@ -148,7 +149,7 @@ impl Compiler<'_> {
         };
         node.any = self.any_type(&node);
         for rrset in rrsets {
-            match (rrset.rtype, rrset.rdatas.first().and_then(|rdata| target_of(rrset.rtype, rdata))) {
+            match (rrset.rtype, rrset.first().and_then(|rdata| target_of(rrset.rtype, rdata))) {
                 (Rtype::CNAME, Some(target)) => self.follow(base, owner, rrset, &target, &mut node),
                 (Rtype::DNAME, Some(target)) => {
                     let mut composer = Composer::new(owner);
@@ -232,7 +233,7 @@ impl Compiler<'_> {
 
     /// Adds the addresses in this zone of those name servers in `ns` that are `wanted`.
     fn addresses(&self, composer: &mut Composer<'_>, ns: &Rrset, is_wanted: impl Fn(&[u8]) -> bool) {
-        for target in ns.rdatas.iter().filter_map(|rdata| target_of(Rtype::NS, rdata)) {
+        for target in ns.rdatas().filter_map(|rdata| target_of(Rtype::NS, rdata)) {
             let target = target.folded();
             let target = target.as_wire();
             for rtype in [Rtype::A, Rtype::AAAA] {
@@ -269,7 +270,7 @@ impl Compiler<'_> {
                 }
                 Located::Node(found) => {
                     let cname = self.zone.rrset(&found, Rtype::CNAME);
-                    let next = cname.and_then(|cname| target_of(Rtype::CNAME, cname.rdatas.first()?));
+                    let next = cname.and_then(|cname| target_of(Rtype::CNAME, cname.first()?));
                     let (Some(cname), Some(next)) = (cname, next) else {
                         return self.end_chain(composer, &found, target.as_wire(), node);
                     };

@@ -72,14 +72,14 @@ impl<'a> Composer<'a> {
 
     /// Adds every record of `rrset`.
     pub(super) fn rrset(&mut self, section: Section, owner: Owner<'_>, rrset: &Rrset) {
-        for rdata in &rrset.rdatas {
+        for rdata in rrset.rdatas() {
             self.record(section, owner, rrset, rrset.ttl, rdata);
         }
     }
 
     /// Adds the SOA record of a negative answer (RFC 2308, section 3).
     pub(super) fn soa(&mut self, apex: &[u8], soa: &Rrset) {
-        let Some(rdata) = soa.rdatas.first() else { return };
+        let Some(rdata) = soa.first() else { return };
         let minimum = rdata.last_chunk().map_or(0, |&octets| u32::from_be_bytes(octets));
         // The apex is a suffix of every base, so its name takes two octets; type and class take four.
         self.soa_ttl_at = self.octets.len() as u32 + 6;
