@@ -13,6 +13,8 @@ mod entry;
 mod master;
 mod node;
 mod octets;
+#[cfg(test)]
+mod oracle;
 mod overlay;
 mod rdata;
 mod set;

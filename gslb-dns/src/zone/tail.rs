@@ -281,3 +281,73 @@ pub(super) const QUESTION_NAME: u16 = POINTER | HEADER_LEN as u16;
 pub(super) const QUESTION_REST_LEN: usize = 4;
 /// A pointer has 14 bits, and a longer question may move it by up to 254.
 pub(crate) const POINTED_MAX: usize = 0x3FFF - 254;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Query;
+
+    fn composed(records: usize, record: &[u8]) -> Composed {
+        let octets = record.repeat(records);
+        Composed {
+            required: (octets.len() as u32, 0),
+            question_pointers: (0..records).map(|nth| (nth * record.len()) as u32).collect(),
+            octets,
+            pointers: Vec::new(),
+            counts: [records as u16, 0, 0],
+            base_len: 8,
+            is_authoritative: true,
+            rcode: Rcode::NOERROR,
+            soa_ttl_at: 0,
+        }
+    }
+
+    fn packed(composed: &Composed) -> Vec<u8> {
+        let mut octets = Vec::new();
+        pack(composed, &mut octets);
+        octets
+    }
+
+    /// The records and counts written as the answer for `name`.
+    fn written(tail: Tail<'_>, name: NamePlace) -> (Vec<u8>, [u16; 3]) {
+        let packet = b"\0\x01\0\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01";
+        let query = Query::parse(packet).expect("a query");
+        let mut out = vec![0; 65_535];
+        let mut reply = Reply::new(&query, packet, &mut out, 65_535).expect("room");
+        let start = reply.position();
+        let counts = tail.write(name, &mut reply);
+        let end = reply.position();
+        (out[start..end].to_vec(), counts)
+    }
+
+    #[test]
+    fn plain_tail_says_the_same_as_a_whole_one() {
+        for count in [1, 2, 255] {
+            let plain = composed(count, b"\xC0\x0C\0\x01\0\x01\0\0\x01\x2C\0\x04\xC0\0\x02\x01");
+            // A required part that is not everything makes it a whole one.
+            let whole = Composed { required: (0, 0), ..composed(count, &plain.octets[..16]) };
+            let (plain, whole) = (packed(&plain), packed(&whole));
+            assert!(plain.len() == 4 + 16 * count && whole.len() > plain.len());
+            let (plain, whole) = (Tail::at(&plain), Tail::at(&whole));
+            assert_eq!((plain.rcode(), plain.is_authoritative(), plain.len()), (whole.rcode(), true, whole.len()));
+            for name in [NamePlace::question(8), NamePlace::question(40), NamePlace { at: 300, len: 20 }] {
+                let (octets, counts) = written(plain, name);
+                assert_eq!((&octets, counts), (&written(whole, name).0, [count as u16, 0, 0]));
+                assert!(octets.chunks(16).all(|record| record[..2] == name.pointer().to_be_bytes()));
+            }
+        }
+    }
+
+    #[test]
+    fn records_that_no_message_holds_are_left_out_unless_required() {
+        let record = b"\xC0\x0C\0\x01\0\x01\0\0\x01\x2C\0\x04\xC0\0\x02\x01";
+        let all = composed(5000, record);
+        let octets = packed(&all);
+        assert!(octets.len() < 80_000);
+        assert_eq!(written(Tail::at(&octets), NamePlace::question(8)).0, b"");
+        let some = Composed { required: (16, 0), counts: [1, 0, 4999], ..all };
+        let octets = packed(&some);
+        assert_eq!(written(Tail::at(&octets), NamePlace::question(8)), (record.to_vec(), [1, 0, 0]));
+        assert_eq!(Tail::at(&octets).packed(), octets);
+    }
+}
