@@ -6,14 +6,13 @@ use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 
 use super::rdata::suffixes;
-use crate::wire::NAME_LEN_MAX;
+use crate::wire::label_count;
 
 /// Names in lower case, each with a position, at which the name itself lies for whoever asks.
 ///
-/// The hash of a name grows label by label from the root, so that one pass gives those of all names above it too. It is
-/// seeded for each table from the randomness of the system, so that nobody can tell beforehand which names meet. Names
-/// that are asked are never stored and at most half of the slots are taken, so that even a name found out to be slow
-/// costs no more than one run of taken slots, a few cache lines.
+/// The hash is seeded for each table from the randomness of the system, so that nobody can tell beforehand which names
+/// meet. Names that are asked are never stored and at most half of the slots are taken, so that even a name found out
+/// to be slow costs no more than one run of taken slots, a few cache lines. That is all a stronger hash could give.
 #[derive(Debug)]
 pub(super) struct Table {
     slots: Box<[Slot]>,
@@ -52,44 +51,40 @@ impl Table {
     /// Adds `name`, which is new, lies at `at` and is not more than there is room for. `at` is not 0.
     pub(super) fn insert(&mut self, name: &[u8], at: u32) {
         debug_assert!(at > 0, "0 marks empty slots");
-        let suffixes = Suffixes::<LEVELS_MAX>::new(self, name, LEVELS_MAX - 1);
-        let hash = suffixes.hashes[suffixes.deepest];
+        let hash = self.hash(name);
         let mut slot = self.first_slot(hash);
         while self.slots[slot].at > 0 {
             slot = self.slot_after(slot);
         }
         self.slots[slot] = Slot { tag: hash as u32, at };
-        self.depths |= 1 << suffixes.deepest;
+        self.depths |= 1 << label_count(name);
     }
 
     /// The longest name in the table that `name`, in lower case, is or lies below. `is_at` tells whether a name lies at
     /// a position.
     ///
-    /// Every number of labels that names of the table have, up to that of `name`, may cost a cache line.
+    /// The name itself costs one hash and one or two cache lines; so does each name above it, up to the one that is
+    /// found, whose number of labels some name of the table has.
     pub(super) fn closest(&self, name: &[u8], is_at: impl Fn(u32, &[u8]) -> bool) -> Option<Closest> {
-        if self.depths >> LEVELS_USUAL == 0 {
-            self.closest_within::<LEVELS_USUAL>(name, is_at)
-        } else {
-            self.closest_within::<LEVELS_MAX>(name, is_at)
+        if let Some(at) = self.position(name, &is_at) {
+            return Some(Closest { at, len: name.len() });
         }
+        let depth = label_count(name);
+        let above = suffixes(name).zip((0..=depth).rev()).skip(1);
+        let mut known = above.filter(|(_, depth)| self.depths.unbounded_shr(*depth as u32) & 1 == 1);
+        known.find_map(|(name, _)| Some(Closest { at: self.position(name, &is_at)?, len: name.len() }))
     }
 
     /// The position of `name`.
     pub(super) fn position(&self, name: &[u8], is_at: impl Fn(u32, &[u8]) -> bool) -> Option<u32> {
-        self.closest(name, is_at).filter(|closest| closest.len == name.len()).map(|closest| closest.at)
+        let hash = self.hash(name);
+        self.find(hash, |at| is_at(at, name))
     }
 
-    fn closest_within<const LEVELS: usize>(&self, name: &[u8], is_at: impl Fn(u32, &[u8]) -> bool) -> Option<Closest> {
-        if name.len() > NAME_LEN_MAX || self.depths == 0 {
-            return None;
-        }
-        let suffixes = Suffixes::<LEVELS>::new(self, name, self.depths.ilog2() as usize);
-        let levels = (0..=suffixes.deepest).rev().filter(|level| self.depths >> level & 1 == 1);
-        levels.into_iter().find_map(|level| {
-            let suffix = &name[usize::from(suffixes.starts[level])..];
-            let at = self.find(suffixes.hashes[level], |at| is_at(at, suffix))?;
-            Some(Closest { at, len: suffix.len() })
-        })
+    fn hash(&self, name: &[u8]) -> u64 {
+        let mut hasher = FoldHasher::with_seed(self.seed, &self.shared_seed);
+        hasher.write(name);
+        hasher.finish()
     }
 
     fn find(&self, hash: u64, is_at: impl Fn(u32) -> bool) -> Option<u32> {
@@ -116,45 +111,8 @@ impl Table {
     }
 }
 
-/// A name and those above it by their number of labels.
-struct Suffixes<const LEVELS: usize> {
-    /// Where each starts.
-    starts: [u8; LEVELS],
-    hashes: [u64; LEVELS],
-    /// Labels of the longest one.
-    deepest: usize,
-}
-
-impl<const LEVELS: usize> Suffixes<LEVELS> {
-    /// Those of `name`, of at most 255 octets, that have at most `labels_max` labels, which is less than `LEVELS`.
-    fn new(table: &Table, name: &[u8], labels_max: usize) -> Self {
-        let mut lens = [0; LEVELS_MAX];
-        let mut count = 0;
-        for (len, suffix) in lens.iter_mut().zip(suffixes(name)) {
-            *len = suffix.len() as u8;
-            count += 1;
-        }
-        let (mut starts, mut hashes) = ([0; LEVELS], [0; LEVELS]);
-        let deepest = (count - 1).min(labels_max).min(LEVELS - 1);
-        let mut hasher = FoldHasher::with_seed(table.seed, &table.shared_seed);
-        let mut end = name.len();
-        for (level, &len) in (0..=deepest).zip(lens[..count].iter().rev()) {
-            let start = name.len() - usize::from(len);
-            hasher.write(&name[start..end]);
-            (starts[level], hashes[level]) = (start as u8, hasher.finish());
-            end = start;
-        }
-        Self { starts, hashes, deepest }
-    }
-}
-
 /// With half of the slots free, a name that is not there is told from 2.5 of them, of which a cache line holds 8.
 const SLOTS_PER_NAME: usize = 2;
-/// A name has at most 127 labels, and the root none.
-const LEVELS_MAX: usize = 128;
-/// Most zones have no name of more labels than this less one; for them there is less to prepare.
-const LEVELS_USUAL: usize = 8;
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -162,6 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::NAME_LEN_MAX;
 
     fn wire(labels: &[String]) -> Vec<u8> {
         let octets = labels.iter().flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat());
