@@ -8,14 +8,14 @@ use crate::zone::{Dname, Found, NamePlace, POINTED_MAX};
 /// Answers with the DNAME and the CNAME made from it, and goes on with the new name where that is ours too (RFC 6672,
 /// section 3.2). The last name decides the response code; whatever is not followed is left to the resolver.
 pub(super) fn answer<'a>(
-    dname: &'a Dname,
+    dname: Dname<'a>,
     snapshot: &'a Snapshot,
     peer: &Peer,
     query: &Query,
     reply: &mut Reply<'_>,
 ) -> Answered {
     let mut walk = Walk::start(query);
-    let mut used: [Option<&Dname>; DNAMES_MAX] = [None; DNAMES_MAX];
+    let mut used: [Option<Dname<'_>>; DNAMES_MAX] = [None; DNAMES_MAX];
     let mut dname = dname;
     for at in 0..DNAMES_MAX {
         used[at] = Some(dname);
@@ -27,7 +27,7 @@ pub(super) fn answer<'a>(
         }
         match snapshot.zones.find(walk.name(), query.qtype) {
             // One that comes a second time leads round in a circle, or to ever longer names.
-            Found::Redirected(next) if used.iter().flatten().any(|used| std::ptr::eq(*used, next)) => break,
+            Found::Redirected(next) if used.iter().flatten().any(|used| used.is(next)) => break,
             Found::Redirected(next) => dname = next,
             Found::Static(tail) if reply.position() + tail.len() <= POINTED_MAX => {
                 let counts = tail.write(walk.place, reply);
@@ -68,11 +68,11 @@ impl Walk {
     }
 
     /// Writes `dname`, which is above the name, and the CNAME made from it, and takes the name in that.
-    fn follow(&mut self, dname: &Dname, reply: &mut Reply<'_>) -> Result<(), TooLong> {
+    fn follow(&mut self, dname: Dname<'_>, reply: &mut Reply<'_>) -> Result<(), TooLong> {
         let [dnames, ..] = dname.tail.write(self.place, reply);
         self.answers += dnames;
         let kept_len = self.place.len - dname.owner_len;
-        let target = dname.target.as_wire();
+        let target = dname.target;
         let name_len = kept_len + target.len();
         if name_len > NAME_LEN_MAX {
             return Err(TooLong);

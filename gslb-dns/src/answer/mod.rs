@@ -234,7 +234,7 @@ impl Answered {
         Self { rcode, is_authoritative: false, counts: [0; 3], scope_len: 0, steered: None, account }
     }
 
-    fn untailored(tail: &Tail, counts: [u16; 3]) -> Self {
+    fn untailored(tail: Tail<'_>, counts: [u16; 3]) -> Self {
         let (rcode, is_authoritative) = (tail.rcode(), tail.is_authoritative());
         Self { rcode, is_authoritative, counts, scope_len: 0, steered: None, account: Account::of(tail) }
     }

@@ -33,7 +33,7 @@ struct Client {
 
 impl Asked<'_> {
     /// Answers by the region that is decided for the client.
-    pub(super) fn answer(&self, chain: Option<&Chain>, empty: &Tail, reply: &mut Reply<'_>) -> Answered {
+    pub(super) fn answer(&self, chain: Option<Chain<'_>>, empty: Tail<'_>, reply: &mut Reply<'_>) -> Answered {
         let client = self.client();
         let leaf = self.snapshot.geo.locate(client.address, client.depth);
         let decision = self.decide(client, leaf);
