@@ -97,8 +97,8 @@ impl Walk {
     }
 
     /// The answer that ends with what was written on the way, `last` the last of it.
-    fn end(&self, last: &Dname, rcode: Rcode) -> Answered {
-        self.join(Answered { account: Account::of(last), ..Answered::without_records(rcode) })
+    fn end(&self, last: Dname<'_>, rcode: Rcode) -> Answered {
+        self.join(Answered { account: Account::of(last.tail.start()), ..Answered::without_records(rcode) })
     }
 }
 

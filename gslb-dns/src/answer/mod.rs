@@ -236,7 +236,7 @@ impl Answered {
 
     fn untailored(tail: Tail<'_>, counts: [u16; 3]) -> Self {
         let (rcode, is_authoritative) = (tail.rcode(), tail.is_authoritative());
-        Self { rcode, is_authoritative, counts, scope_len: 0, steered: None, account: Account::of(tail) }
+        Self { rcode, is_authoritative, counts, scope_len: 0, steered: None, account: Account::of(tail.start()) }
     }
 
     /// The answer without its records: a client that can show its cookie next time is asked to (RFC 7873, sections 5.2.3

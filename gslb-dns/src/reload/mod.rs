@@ -7,7 +7,8 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,7 +16,7 @@ use std::time::SystemTime;
 use shared::problem::Problem;
 
 use crate::cookie::Secrets;
-use crate::geo::{GeoData, GeoSources, GeoTables, Source};
+use crate::geo::{GeoData, GeoSources, GeoTables, Source, room_for};
 use crate::settings::{GeoSettings, NamedFiles, Outline, Settings, ZoneSettings};
 use crate::zone::{self, Zone, ZoneSet};
 use shared::token::Token;
@@ -178,7 +179,7 @@ impl Reader {
         let mut hash = Fnv::default();
         let contents = paths.map(|path| {
             let path = path?;
-            let bytes = fs::read(&path).map_err(|error| self.unreadable(&path, &error)).ok()?;
+            let bytes = read_large(&path).map_err(|error| self.unreadable(&path, &error)).ok()?;
             hash.add(&bytes);
             Some((path.display().to_string(), bytes))
         });
@@ -214,6 +215,16 @@ impl Reader {
         let file = path.display().to_string();
         self.problems.push(Problem { file, line: None, key: String::new(), what });
     }
+}
+
+/// The content of a file, in a buffer that leaves no memory behind.
+fn read_large(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    // One octet more, so that the end is found without growing.
+    let mut content = room_for(len.saturating_add(1));
+    file.read_to_end(&mut content)?;
+    Ok(content)
 }
 
 fn folder_of(path: &Path) -> PathBuf {

@@ -105,6 +105,11 @@ impl<'a> Tail<'a> {
         Self { octets }
     }
 
+    /// Where it lies in memory, which tells it from all others.
+    pub(crate) fn start(self) -> &'a u8 {
+        &self.octets[0]
+    }
+
     /// The response code.
     pub fn rcode(self) -> Rcode {
         if self.octets[0] & NAME_ERROR == 0 { Rcode::NOERROR } else { Rcode::NXDOMAIN }
@@ -313,7 +318,7 @@ mod tests {
         let packet = b"\0\x01\0\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01";
         let query = Query::parse(packet).expect("a query");
         let mut out = vec![0; 65_535];
-        let mut reply = Reply::new(&query, packet, &mut out, 65_535).expect("room");
+        let mut reply = Reply::new(&query, packet, &mut out, 65_535, None).expect("room");
         let start = reply.position();
         let counts = tail.write(name, &mut reply);
         let end = reply.position();

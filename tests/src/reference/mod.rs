@@ -22,7 +22,7 @@ mod zones;
 
 use std::net::IpAddr;
 
-use gslb_dns::answer::{Outcome, Peer, Snapshot, Transport, answer};
+use gslb_dns::answer::{Outcome, Peer, Snapshot, Transport, Turn, answer};
 use hickory_proto::rr::{Name, Record, RecordType};
 use shared::snapshot::View;
 use shared::topology::ServiceId;
@@ -157,7 +157,7 @@ fn said(is_answered: bool) -> &'static str {
 /// What the engine answers; `None`: nothing.
 fn ask(snapshot: &Snapshot, address: IpAddr, transport: Transport, packet: &[u8]) -> Option<Vec<u8>> {
     let mut out = vec![0xAA; if transport == Transport::Udp { 1232 } else { 65_535 }];
-    match answer(snapshot, &Peer { address, transport }, packet, &mut out) {
+    match answer(snapshot, &Turn::unlimited(0), &Peer { address, transport }, packet, &mut out) {
         Outcome::Sent { len, .. } => {
             out.truncate(len);
             Some(out)
