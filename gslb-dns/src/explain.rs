@@ -23,7 +23,7 @@ use shared::place::{ClientBlock, Place};
 use shared::snapshot::Verdict;
 use shared::topology::{Policy, ServiceId};
 
-use crate::answer::{Outcome, Peer, Snapshot, Transport, answer};
+use crate::answer::{Outcome, Peer, Snapshot, Transport, Turn, answer};
 use crate::geo::{Depth, GeoData, Located, Origin};
 use crate::wire::Rtype;
 use crate::zone::Found;
@@ -232,7 +232,8 @@ fn asked(snapshot: &Snapshot, question: &Question) -> (ExplainedAnswer, Option<S
     let Some(query) = question.query() else { return (ExplainedAnswer::failed("not a query"), None) };
     let mut room = vec![0; usize::from(u16::MAX)];
     let peer = Peer { address: question.client, transport: Transport::Tcp };
-    let Outcome::Sent { len, steered, .. } = answer(snapshot, &peer, &query, &mut room) else {
+    // The query brings no cookie, so that the time does not matter.
+    let Outcome::Sent { len, steered, .. } = answer(snapshot, &Turn::unlimited(0), &peer, &query, &mut room) else {
         return (ExplainedAnswer::failed("dropped"), None);
     };
     let service = steered.map(|decided| decided.service);

@@ -11,8 +11,10 @@
 pub mod admin;
 pub mod answer;
 pub mod cli;
+pub mod cookie;
 pub mod explain;
 pub mod geo;
+pub mod limit;
 pub mod probe;
 pub mod reload;
 pub mod serve;

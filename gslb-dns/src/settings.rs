@@ -2,6 +2,7 @@
 //!
 //! Pure: a text comes in, settings or every mistake in it come out. [`crate::reload`] reads the files that it names.
 
+mod limits;
 mod lines;
 mod tcp;
 
@@ -17,6 +18,9 @@ use shared::problem::{Problem, Problems};
 use shared::settings::{Document, Table, Value};
 use shared::topology::Topology;
 
+use crate::limit::Limits;
+
+pub use limits::CookieSettings;
 pub use lines::KeyLines;
 pub(crate) use lines::service_key;
 pub use tcp::TcpSettings;
@@ -34,7 +38,7 @@ pub struct Settings {
     pub topology: Arc<Topology>,
 }
 
-/// The table `[server]`. All but the token takes a restart to change.
+/// The table `[server]`. All but the token and the cookies takes a restart to change.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServerSettings {
     /// Where DNS queries are answered, by UDP and TCP; never empty.
@@ -47,8 +51,12 @@ pub struct ServerSettings {
     pub state_file: Option<PathBuf>,
     /// The user to become once the sockets are bound.
     pub user: Option<String>,
-    /// UDP threads an address, and TCP threads in all; `None`: one a core.
+    /// UDP threads an address, and TCP threads in all; `None`: one a core, where those for UDP stay.
     pub threads: Option<NonZeroUsize>,
+    /// Cookies.
+    pub cookies: CookieSettings,
+    /// How much is answered over UDP; `None`: everything.
+    pub rate_limit: Option<Limits>,
     /// What TCP connections may use.
     pub tcp: TcpSettings,
 }
@@ -98,6 +106,8 @@ pub struct NamedFiles {
     pub geo: GeoSettings,
     /// The file with the token.
     pub admin_token_file: Option<PathBuf>,
+    /// The file with the secrets of cookies.
+    pub cookie_secret_file: Option<PathBuf>,
 }
 
 impl Settings {
@@ -132,6 +142,7 @@ impl ServerSettings {
             ("state_file", self.state_file != other.state_file),
             ("user", self.user != other.user),
             ("threads", self.threads != other.threads),
+            ("rate_limit", self.rate_limit != other.rate_limit),
             ("tcp", self.tcp != other.tcp),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
@@ -158,8 +169,12 @@ fn read_server(table: &Table<'_>, files: &mut NamedFiles) -> Option<ServerSettin
     let user = table.value("user").and_then(|value| value.parsed_as("the name of a user", non_empty));
     let threads = table.value("threads").and_then(|value| value.integer(1..=THREADS_MAX));
     let threads = threads.and_then(|count| NonZeroUsize::new(usize::try_from(count).ok()?));
+    let cookies = limits::read_cookies(table);
+    files.cookie_secret_file.clone_from(&cookies.secret_file);
+    let rate_limit = limits::read_rate_limit(table);
     let tcp = table.table("tcp").map(|table| TcpSettings::read(&table)).unwrap_or_default();
-    Some(ServerSettings { listen: listen?, admin, admin_token_file, state_file, user, threads, tcp })
+    let listen = listen?;
+    Some(ServerSettings { listen, admin, admin_token_file, state_file, user, threads, cookies, rate_limit, tcp })
 }
 
 fn read_admin(value: &Value<'_>, has_token: bool) -> Option<SocketAddr> {

@@ -4,9 +4,11 @@
 //! scenario ─► shared::State under a virtual clock; laws are checked at every step
 //! harness  ─► the real programs, real sockets, a DNS and an HTTP client of their own
 //! demo     ─► the harness with the shipped zone, at a terminal or by a script
+//! reference ─► a naive answer to any query, for comparing with that of the engine
 //! ```
 
 pub mod demo;
 pub mod harness;
 pub mod laws;
+pub mod reference;
 pub mod scenario;

@@ -64,6 +64,7 @@ impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut sheet = Sheet(encoder);
         self.encode_queries(&mut sheet)?;
+        self.encode_protection(&mut sheet)?;
         self.encode_tcp(&mut sheet)?;
         self.encode_health(&mut sheet)?;
         self.encode_reloads(&mut sheet)
@@ -94,6 +95,24 @@ impl Scrape {
             totals.last_resort,
         )?;
         sheet.counter("gslb_engine_panics", "Queries that broke the engine; each is a bug", totals.panics)
+    }
+
+    fn encode_protection(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let limited = self.totals.limited;
+        let limited =
+            [("truncated", limited.truncated), ("badcookie", limited.bad_cookie), ("dropped", limited.dropped)];
+        let limited = limited.map(|(how, count)| ([("how", how)], count));
+        sheet.counters(
+            "gslb_limited_answers",
+            "Answers beyond the rate of their network, by what was sent",
+            limited,
+        )?;
+        let cookies = self.totals.cookies;
+        let answers: u64 = self.totals.rcodes.iter().flatten().sum();
+        let absent = answers.saturating_sub(cookies.iter().map(|(_, count)| count).sum());
+        let cookies =
+            cookies.into_iter().chain([("absent", absent)]).map(|(cookie, count)| ([("cookie", cookie)], count));
+        sheet.counters("gslb_cookies", "Answers sent, by the cookie that the query brought", cookies)
     }
 
     fn encode_tcp(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
@@ -206,6 +225,7 @@ fn rcode_word(code: usize) -> &'static str {
         Rcode::YXDOMAIN,
         Rcode::NOTAUTH,
         Rcode::BADVERS,
+        Rcode::BADCOOKIE,
     ];
     known.into_iter().find(|rcode| usize::from(rcode.as_u16()) == code).map_or("other", Rcode::as_str)
 }

@@ -1,32 +1,33 @@
 //! Names below a DNAME (RFC 6672).
 
 use super::{Answered, Peer, Snapshot, steered};
+use crate::limit::Account;
 use crate::wire::{NAME_LEN_MAX, Query, Rcode, Reply, Rtype};
 use crate::zone::{Dname, Found, NamePlace, POINTED_MAX};
 
 /// Answers with the DNAME and the CNAME made from it, and goes on with the new name where that is ours too (RFC 6672,
 /// section 3.2). The last name decides the response code; whatever is not followed is left to the resolver.
 pub(super) fn answer<'a>(
-    dname: &'a Dname,
+    dname: Dname<'a>,
     snapshot: &'a Snapshot,
     peer: &Peer,
     query: &Query,
     reply: &mut Reply<'_>,
 ) -> Answered {
     let mut walk = Walk::start(query);
-    let mut used: [Option<&Dname>; DNAMES_MAX] = [None; DNAMES_MAX];
+    let mut used: [Option<Dname<'_>>; DNAMES_MAX] = [None; DNAMES_MAX];
     let mut dname = dname;
     for at in 0..DNAMES_MAX {
         used[at] = Some(dname);
         if walk.follow(dname, reply).is_err() {
-            return walk.end(Rcode::YXDOMAIN);
+            return walk.end(dname, Rcode::YXDOMAIN);
         }
-        if matches!(query.qtype, Rtype::CNAME | Rtype::ANY) || !reply.has_room(0) {
+        if matches!(query.qtype, Rtype::CNAME | Rtype::ANY) {
             break;
         }
         match snapshot.zones.find(walk.name(), query.qtype) {
             // One that comes a second time leads round in a circle, or to ever longer names.
-            Found::Redirected(next) if used.iter().flatten().any(|used| std::ptr::eq(*used, next)) => break,
+            Found::Redirected(next) if used.iter().flatten().any(|used| used.is(next)) => break,
             Found::Redirected(next) => dname = next,
             Found::Static(tail) if reply.position() + tail.len() <= POINTED_MAX => {
                 let counts = tail.write(walk.place, reply);
@@ -39,7 +40,7 @@ pub(super) fn answer<'a>(
             Found::Outside | Found::Static(_) | Found::Steered { .. } => break,
         }
     }
-    walk.end(Rcode::NOERROR)
+    walk.end(dname, Rcode::NOERROR)
 }
 
 /// The name that is asked for at last, and what was written on the way to it.
@@ -67,11 +68,11 @@ impl Walk {
     }
 
     /// Writes `dname`, which is above the name, and the CNAME made from it, and takes the name in that.
-    fn follow(&mut self, dname: &Dname, reply: &mut Reply<'_>) -> Result<(), TooLong> {
+    fn follow(&mut self, dname: Dname<'_>, reply: &mut Reply<'_>) -> Result<(), TooLong> {
         let [dnames, ..] = dname.tail.write(self.place, reply);
         self.answers += dnames;
         let kept_len = self.place.len - dname.owner_len;
-        let target = dname.target.as_wire();
+        let target = dname.target;
         let name_len = kept_len + target.len();
         if name_len > NAME_LEN_MAX {
             return Err(TooLong);
@@ -95,8 +96,9 @@ impl Walk {
         Answered { is_authoritative: true, counts: [self.answers + answers, authorities, additionals], ..last }
     }
 
-    fn end(&self, rcode: Rcode) -> Answered {
-        self.join(Answered::without_records(rcode))
+    /// The answer that ends with what was written on the way, `last` the last of it.
+    fn end(&self, last: Dname<'_>, rcode: Rcode) -> Answered {
+        self.join(Answered { account: Account::of(last.tail.start()), ..Answered::without_records(rcode) })
     }
 }
 

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use shared::snapshot::View;
 use shared::topology::{RegionId, ServiceId};
 
+use crate::cookie::{Checked, Secrets, Standing};
 use crate::geo::GeoTables;
+use crate::limit::{Account, Gate, Verdict};
 use crate::wire::{CLASS_IN, DropReason, Query, Rcode, Reply, Rtype, UDP_PAYLOAD_MAX, UDP_PAYLOAD_PLAIN};
 use crate::zone::{Found, NamePlace, Tail, ZoneSet};
 
@@ -25,6 +27,7 @@ pub struct Snapshot {
     view: View,
     /// The TTL of each service now, at its [`ServiceId`].
     ttls: Box<[u32]>,
+    cookies: Option<Secrets>,
 }
 
 impl Snapshot {
@@ -35,7 +38,12 @@ impl Snapshot {
             if standings.is_degraded() { service.ttl_degraded } else { service.ttl }
         };
         let ttls = view.topology.services.iter().zip(&view.services).map(ttl).collect();
-        Self { zones, geo, view, ttls }
+        Self { zones, geo, view, ttls, cookies: None }
+    }
+
+    /// The same, which gives and takes cookies made with `secrets`; `None`: it takes no notice of any.
+    pub fn with_cookies(self, secrets: Option<Secrets>) -> Self {
+        Self { cookies: secrets, ..self }
     }
 
     /// The zones.
@@ -51,6 +59,22 @@ impl Snapshot {
     /// The health.
     pub fn view(&self) -> &View {
         &self.view
+    }
+}
+
+/// What holds for all queries of one turn of an edge's loop.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn<'a> {
+    /// Seconds since 1970, modulo 2^32: the time of cookies.
+    pub unix_secs: u32,
+    /// What limits the answers; `None`: nothing does.
+    pub gate: Option<Gate<'a>>,
+}
+
+impl Turn<'static> {
+    /// One at `unix_secs` without limits.
+    pub fn unlimited(unix_secs: u32) -> Self {
+        Self { unix_secs, gate: None }
     }
 }
 
@@ -87,6 +111,11 @@ pub enum Outcome {
         is_truncated: bool,
         /// What was decided, when the name is steered.
         steered: Option<Decided>,
+        /// What the cookie showed.
+        cookie: Standing,
+        /// Whether the records were left out because the client's network has had its share of them: so the answer is
+        /// truncated, or BADCOOKIE for who can come again with the cookie in it.
+        is_limited: bool,
     },
     /// No answer is due.
     Dropped(DropReason),
@@ -111,27 +140,57 @@ struct Answered {
     /// ECS scope.
     scope_len: u8,
     steered: Option<Decided>,
+    account: Account,
 }
 
 /// Answers the message `query` from `peer` into `out`, which takes 65535 octets over TCP and 1232 over UDP.
 ///
-/// Everything but a response or less than a header is answered. Costs no allocation.
-pub fn answer(snapshot: &Snapshot, peer: &Peer, query: &[u8], out: &mut [u8]) -> Outcome {
+/// Everything but a response, less than a header and what is limited is answered. Costs no allocation.
+pub fn answer(snapshot: &Snapshot, turn: &Turn<'_>, peer: &Peer, query: &[u8], out: &mut [u8]) -> Outcome {
     let packet = query;
     let query = match Query::parse(packet) {
         Ok(query) => query,
         Err(reason) => return Outcome::Dropped(reason),
     };
-    let Some(mut reply) = Reply::new(&query, packet, out, limit(&query, peer.transport)) else {
+    let checked = snapshot.check_cookie(&query, peer, turn);
+    let limit = limit(&query, peer.transport);
+    let Some(mut reply) = Reply::new(&query, packet, out, limit, checked.as_ref().map(|checked| &checked.reply)) else {
         return Outcome::Dropped(DropReason::NoRoom);
     };
-    let answered = match refusal(&query) {
+    let mut answered = match refusal(&query, checked.is_some()) {
         Some(rcode) => Answered::without_records(rcode),
         None => records(snapshot, peer, &query, &mut reply),
     };
-    let Answered { rcode, is_authoritative, counts, scope_len, steered } = answered;
+    let cookie = checked.map_or(Standing::Absent, |checked| checked.standing);
+    let verdict = turn.judge(peer, cookie, answered.account);
+    match verdict {
+        Verdict::Pass => {}
+        Verdict::Slip => answered = answered.curtailed(cookie, &mut reply),
+        Verdict::Drop => return Outcome::Dropped(DropReason::Limited),
+    }
+    let Answered { rcode, is_authoritative, counts, scope_len, steered, .. } = answered;
     let (len, is_truncated) = reply.finish(rcode, is_authoritative, counts, scope_len);
-    Outcome::Sent { len, rcode, qtype: query.qtype, is_truncated, steered }
+    let is_limited = verdict == Verdict::Slip;
+    Outcome::Sent { len, rcode, qtype: query.qtype, is_truncated, steered, cookie, is_limited }
+}
+
+impl Snapshot {
+    fn check_cookie(&self, query: &Query, peer: &Peer, turn: &Turn<'_>) -> Option<Checked> {
+        let cookie = query.cookie()?;
+        Some(self.cookies.as_ref()?.check(cookie, peer.address, turn.unix_secs))
+    }
+}
+
+impl Turn<'_> {
+    /// Who shows by a cookie, or by a connection, that the address is his own gets all that he asks for.
+    fn judge(&self, peer: &Peer, cookie: Standing, account: Account) -> Verdict {
+        match self.gate {
+            Some(gate) if peer.transport == Transport::Udp && cookie != Standing::Valid => {
+                gate.judge(peer.address, account)
+            }
+            _ => Verdict::Pass,
+        }
+    }
 }
 
 /// The longest reply in octets.
@@ -145,9 +204,16 @@ fn limit(query: &Query, transport: Transport) -> usize {
 }
 
 /// The code for queries that are answered without looking at the zones. Transfers come over another path.
-fn refusal(query: &Query) -> Option<Rcode> {
+fn refusal(query: &Query, gives_cookie: bool) -> Option<Rcode> {
+    if query.fault.is_some() {
+        return query.fault;
+    }
+    if query.question_len == 0 {
+        // Only a cookie was asked for.
+        return Some(if gives_cookie { Rcode::NOERROR } else { Rcode::FORMERR });
+    }
     let is_refused = query.qclass != CLASS_IN || matches!(query.qtype, Rtype::AXFR | Rtype::IXFR);
-    query.fault.or(is_refused.then_some(Rcode::REFUSED))
+    is_refused.then_some(Rcode::REFUSED)
 }
 
 fn records(snapshot: &Snapshot, peer: &Peer, query: &Query, reply: &mut Reply<'_>) -> Answered {
@@ -164,11 +230,24 @@ fn records(snapshot: &Snapshot, peer: &Peer, query: &Query, reply: &mut Reply<'_
 
 impl Answered {
     fn without_records(rcode: Rcode) -> Self {
-        Self { rcode, is_authoritative: false, counts: [0; 3], scope_len: 0, steered: None }
+        let account = Account::ERROR;
+        Self { rcode, is_authoritative: false, counts: [0; 3], scope_len: 0, steered: None, account }
     }
 
-    fn untailored(tail: &Tail, counts: [u16; 3]) -> Self {
+    fn untailored(tail: Tail<'_>, counts: [u16; 3]) -> Self {
         let (rcode, is_authoritative) = (tail.rcode(), tail.is_authoritative());
-        Self { rcode, is_authoritative, counts, scope_len: 0, steered: None }
+        Self { rcode, is_authoritative, counts, scope_len: 0, steered: None, account: Account::of(tail.start()) }
+    }
+
+    /// The answer without its records: a client that can show its cookie next time is asked to (RFC 7873, sections 5.2.3
+    /// and 5.2.4), others must come back over TCP.
+    #[cold]
+    fn curtailed(self, cookie: Standing, reply: &mut Reply<'_>) -> Self {
+        if cookie == Standing::Absent {
+            reply.truncate();
+            return Self { steered: None, ..self };
+        }
+        reply.clear();
+        Self::without_records(Rcode::BADCOOKIE)
     }
 }

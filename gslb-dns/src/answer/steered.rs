@@ -9,6 +9,7 @@ use shared::topology::{MemberId, MemberSet, ServiceId};
 
 use super::{Answered, Decided, Peer, Snapshot};
 use crate::geo::{Depth, Leaf};
+use crate::limit::Account;
 use crate::wire::{Query, Rcode, Reply, Rtype};
 use crate::zone::{Chain, NamePlace, Offer, SteeredName, Tail};
 
@@ -32,7 +33,7 @@ struct Client {
 
 impl Asked<'_> {
     /// Answers by the region that is decided for the client.
-    pub(super) fn answer(&self, chain: Option<&Chain>, empty: &Tail, reply: &mut Reply<'_>) -> Answered {
+    pub(super) fn answer(&self, chain: Option<Chain<'_>>, empty: Tail<'_>, reply: &mut Reply<'_>) -> Answered {
         let client = self.client();
         let leaf = self.snapshot.geo.locate(client.address, client.depth);
         let decision = self.decide(client, leaf);
@@ -49,7 +50,8 @@ impl Asked<'_> {
             [cnames + self.write_records(owner, decision.members, reply), 0, 0]
         };
         // Nobody serves this client, but another may be served: the scope says for whom the answer holds even then.
-        Answered { rcode: Rcode::NOERROR, is_authoritative: true, counts, scope_len, steered: Some(decided) }
+        let (steered, account) = (Some(decided), Account::of(self.steered));
+        Answered { rcode: Rcode::NOERROR, is_authoritative: true, counts, scope_len, steered, account }
     }
 
     /// The client's network where the resolver tells it, else the resolver.

@@ -7,14 +7,18 @@ use ipnet::IpNet;
 use shared::failover::{Order, rank};
 use shared::topology::{Clients, Steering, Topology};
 
-use super::partition::{Bits, Partitions, Runs};
-use super::{GeoData, prefixes};
+use super::GeoData;
+use super::coded::{Coded, CodedRuns};
+use super::nested::prefixes;
+use super::numbering::Numbering;
+use super::partition::{Bits, Runs};
+use super::room;
 
 /// The values of the four sources at one address: record, autonomous system, override line, longest network of a rule.
 pub(super) type Values = [u32; 4];
 
 /// Calls `emit` with the start of every run in which no source changes, in order.
-pub(super) fn sweep<A: Bits, R: Runs<A>>(sources: [&R; 4], mut emit: impl FnMut(A, Values)) {
+pub(super) fn sweep<A: Bits>(sources: [&Coded<A>; 4], mut emit: impl FnMut(A, Values)) {
     let mut streams = sources.map(|runs| runs.iter().peekable());
     let mut values = Values::default();
     while let Some(at) = streams.iter_mut().filter_map(|runs| runs.peek().map(|&(start, _)| start)).min() {
@@ -82,10 +86,11 @@ pub(super) struct Classifier<'a> {
     data: &'a GeoData,
     topology: &'a Topology,
     asns: Asns,
-    /// Classes of values met, by record where there is nothing else, for speed …
-    by_record: Vec<Option<u32>>,
-    /// … and by all values elsewhere.
-    by_values: HashMap<Values, u32>,
+    /// Classes of values met, [`UNRANKED`] where they are not: by record where there is nothing else, for speed …
+    by_record: Vec<u32>,
+    /// … and by the numbers of all values elsewhere.
+    by_values: Vec<u32>,
+    values: Numbering<Values>,
     classes: HashMap<Box<[u32]>, u32>,
     orders: HashMap<Order, u32>,
 }
@@ -96,8 +101,9 @@ impl<'a> Classifier<'a> {
             data,
             topology,
             asns: Asns::of(topology),
-            by_record: vec![None; data.database.places.len()],
-            by_values: HashMap::new(),
+            by_record: room::filled(data.database.places.len(), UNRANKED),
+            by_values: Vec::new(),
+            values: Numbering::default(),
             classes: HashMap::new(),
             orders: HashMap::new(),
         }
@@ -107,20 +113,18 @@ impl<'a> Classifier<'a> {
     pub(super) fn class(&mut self, address: IpAddr, values: Values) -> u32 {
         let [record, asn, line, network] = values;
         let values = [record, self.asns.representative(asn), line, network];
-        let known = match values {
-            [record, 0, 0, 0] => self.by_record[record as usize],
-            _ => self.by_values.get(&values).copied(),
+        let (classes, at) = match values {
+            [record, 0, 0, 0] => (&mut self.by_record, record as usize),
+            _ => (&mut self.by_values, self.values.number(values) as usize),
         };
-        if let Some(class) = known {
-            return class;
+        match classes.get(at) {
+            Some(&known) if known != UNRANKED => return known,
+            Some(_) => {}
+            None => room::push(classes, UNRANKED),
         }
         let class = self.rank(address, values);
-        match values {
-            [record, 0, 0, 0] => self.by_record[record as usize] = Some(class),
-            _ => {
-                self.by_values.insert(values, class);
-            }
-        }
+        let classes = if values[1..] == [0; 3] { &mut self.by_record } else { &mut self.by_values };
+        classes[at] = class;
         class
     }
 
@@ -146,6 +150,9 @@ impl<'a> Classifier<'a> {
         *self.classes.entry(ids).or_insert(next)
     }
 }
+
+/// Stands for no class.
+const UNRANKED: u32 = u32::MAX;
 
 /// The autonomous systems that rules tell apart.
 struct Asns {
@@ -173,7 +180,7 @@ pub(super) fn uses_asns(topology: &Topology) -> bool {
 }
 
 /// Runs of equal longest networks of all rules of `topology`: addresses in one are in the same networks.
-pub(super) fn rule_networks(topology: &Topology) -> Partitions {
+pub(super) fn rule_networks(topology: &Topology) -> CodedRuns {
     let networks: HashSet<IpNet> = clients(topology).flat_map(|clients| &clients.networks).map(IpNet::trunc).collect();
     prefixes(networks.into_iter().zip(1..))
 }

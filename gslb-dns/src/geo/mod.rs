@@ -10,13 +10,18 @@
 //! IPv4 addresses in IPv6 form (`::ffff:192.0.2.1`) are IPv4 addresses here, everywhere. Copies of the IPv4 part that a
 //! database has elsewhere in IPv6 (6to4, Teredo) are not read: addresses there have no place.
 
+mod coded;
 mod compile;
 mod countries;
 mod lines;
 mod mmdb;
+mod nested;
+mod numbering;
 mod overrides;
+mod packed;
 mod partition;
 mod record;
+mod room;
 mod table;
 
 #[cfg(test)]
@@ -28,10 +33,11 @@ use ipnet::IpNet;
 use shared::place::Place;
 use shared::problem::Problem;
 
+use coded::CodedRuns;
 use countries::Countries;
 use mmdb::Places;
 use overrides::Overrides;
-use partition::{Partitions, Prefix, longest_match};
+pub(crate) use room::for_len as room_for;
 pub use table::{ClassId, Depth, GeoTables, Leaf};
 
 /// The files that say where clients are; each may be absent.
@@ -61,7 +67,7 @@ pub struct Source<'a> {
 pub struct GeoData {
     database: Places,
     /// Numbers of autonomous systems; 0 where none is known.
-    asns: Partitions,
+    asns: CodedRuns,
     overrides: Overrides,
 }
 
@@ -134,11 +140,11 @@ impl GeoData {
     /// Whether the database, or the overrides where there is no database, tell the coordinates of anybody: without them
     /// nobody is nearer to one region than to another.
     pub fn knows_coordinates(&self) -> bool {
-        let is_known = |place: &Place| place.coordinates.is_some();
+        let is_known = |place: Place| place.coordinates.is_some();
         // Without a database there is only the unknown place.
         let has_database = self.database.places.len() > 1;
         let is_overridden = !has_database && self.overrides.places().any(is_known);
-        is_overridden || self.database.places.iter().any(is_known)
+        is_overridden || self.database.places.iter().any(|place| is_known(place.unpack()))
     }
 
     /// Octets held.
@@ -149,20 +155,8 @@ impl GeoData {
 
     /// The place that values of the three sources make together.
     fn combine(&self, record: u32, asn: u32, line: u32) -> Place {
-        let record = self.database.places[record as usize];
+        let record = self.database.places[record as usize].unpack();
         let place = self.overrides.entry(line).map_or(record, |entry| entry.place);
         Place { asn: if asn != 0 { Some(asn) } else { record.asn }, ..place }
     }
-}
-
-/// The runs in which each address has the value of the longest network that holds it, or 0; no network occurs twice.
-fn prefixes(networks: impl IntoIterator<Item = (IpNet, u32)>) -> Partitions {
-    let (mut v4, mut v6): (Vec<Prefix<u32>>, Vec<Prefix<u128>>) = Default::default();
-    for (network, value) in networks {
-        match network {
-            IpNet::V4(net) => v4.push((net.network().into(), net.prefix_len(), value)),
-            IpNet::V6(net) => v6.push((net.network().into(), net.prefix_len(), value)),
-        }
-    }
-    Partitions { v4: longest_match(v4), v6: longest_match(v6) }
 }

@@ -8,10 +8,10 @@ use shared::place::{Country, Place};
 use shared::problem::Problem;
 
 use super::Source;
+use super::coded::CodedRuns;
 use super::countries::Countries;
 use super::lines::{Line, read_lines};
-use super::partition::Partitions;
-use super::prefixes;
+use super::nested::prefixes;
 
 /// Networks with their places; the longest prefix counts.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(super) struct Overrides {
     /// The place of each line that has one.
     entries: Vec<Override>,
     /// Positions in `entries` plus 1; 0 where no line applies.
-    pub(super) runs: Partitions,
+    pub(super) runs: CodedRuns,
 }
 
 /// One line.
@@ -56,8 +56,8 @@ impl Overrides {
     }
 
     /// The places of all lines.
-    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
-        self.entries.iter().map(|entry| &entry.place)
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        self.entries.iter().map(|entry| entry.place)
     }
 
     /// The line that `value`, out of the runs, stands for.

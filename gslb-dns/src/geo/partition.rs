@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::room;
+
 /// An address, or the upper part of one, as a number.
 pub(super) trait Bits: Copy + Ord {
     /// How many bits it has.
@@ -24,8 +26,16 @@ pub(super) trait Bits: Copy + Ord {
     /// This address with the lowest `count` bits set, `count` at most [`Bits::LEN`].
     fn ceil(self, count: u8) -> Self;
 
+    /// How far `later` is from this one.
+    fn steps_to(self, later: Self) -> u128;
+
     /// How many addresses there are from this one up to `last`; only for less than the whole space of IPv6.
-    fn count_to(self, last: Self) -> u128;
+    fn count_to(self, last: Self) -> u128 {
+        self.steps_to(last) + 1
+    }
+
+    /// The address `steps` after this one, which there is.
+    fn forward(self, steps: u128) -> Self;
 
     /// Position in the index: never decreases as addresses grow, below [`BUCKETS`].
     fn bucket(self) -> usize;
@@ -57,8 +67,12 @@ macro_rules! bits {
                 self | <$number>::MAX.checked_shr(u32::from(Self::LEN - count)).unwrap_or(0)
             }
 
-            fn count_to(self, last: Self) -> u128 {
-                u128::from(last - self) + 1
+            fn steps_to(self, later: Self) -> u128 {
+                u128::from(later - self)
+            }
+
+            fn forward(self, steps: u128) -> Self {
+                self.wrapping_add(steps as Self)
             }
 
             fn bucket(self) -> usize {
@@ -84,7 +98,7 @@ pub(super) trait Runs<A: Bits>: Default {
     fn push(&mut self, start: A, value: u32);
 
     /// The starts of all runs with their values, in order; the first is at zero.
-    fn iter(&self) -> Box<dyn Iterator<Item = (A, u32)> + '_>;
+    fn iter(&self) -> impl Iterator<Item = (A, u32)> + '_;
 
     /// The value at `address`, and the length of the largest prefix around it that has this value throughout.
     fn locate(&self, address: A) -> (u32, u8);
@@ -110,9 +124,9 @@ impl<A: Bits> Default for Partition<A> {
 
 impl<A: Bits> Partition<A> {
     /// Gives back spare memory.
-    pub(super) fn shrink(&mut self) {
-        self.starts.shrink_to_fit();
-        self.values.shrink_to_fit();
+    fn shrink(&mut self) {
+        room::fit(&mut self.starts);
+        room::fit(&mut self.values);
     }
 
     /// Gives back spare memory and makes [`Runs::locate`] fast, for 256 KiB.
@@ -128,7 +142,7 @@ impl<A: Bits> Partition<A> {
 
     /// Octets held.
     pub(super) fn size(&self) -> usize {
-        self.starts.capacity() * size_of::<A>() + self.values.capacity() * 4 + self.index.len() * 4
+        self.starts.len() * size_of::<A>() + self.values.len() * 4 + self.index.len() * 4
     }
 
     /// Position of the run that holds `address`.
@@ -147,8 +161,8 @@ impl<A: Bits> Partition<A> {
             self.starts.pop();
             self.values.pop();
         }
-        self.starts.push(start);
-        self.values.push(value);
+        room::push(&mut self.starts, start);
+        room::push(&mut self.values, value);
     }
 
     fn last(&self) -> (A, u32) {
@@ -164,18 +178,14 @@ impl<A: Bits> Runs<A> for Partition<A> {
         }
     }
 
-    fn iter(&self) -> Box<dyn Iterator<Item = (A, u32)> + '_> {
-        Box::new(self.starts.iter().copied().zip(self.values.iter().copied()))
+    fn iter(&self) -> impl Iterator<Item = (A, u32)> + '_ {
+        self.starts.iter().copied().zip(self.values.iter().copied())
     }
 
     #[inline]
     fn locate(&self, address: A) -> (u32, u8) {
         let at = self.position(address);
-        // A prefix around the address stays in the run as long as it excludes its two neighbours, each of which the
-        // first bit that differs from the address does.
-        let excluding = |neighbour: Option<A>| neighbour.map_or(0, |neighbour| address.common_len(neighbour) + 1);
-        let len = excluding(self.starts[at].before()).max(excluding(self.starts.get(at + 1).copied()));
-        (self.values[at], len)
+        (self.values[at], prefix_len(address, self.starts[at], self.starts.get(at + 1).copied()))
     }
 
     fn find(&self, first: A, last: A, value: u32) -> Option<A> {
@@ -196,12 +206,6 @@ pub(super) struct Partition6 {
 const CUT: u32 = u32::MAX;
 
 impl Partition6 {
-    /// Gives back spare memory.
-    pub(super) fn shrink(&mut self) {
-        self.upper.shrink();
-        self.deep.shrink();
-    }
-
     /// As [`Partition::index`].
     pub(super) fn index(&mut self) {
         self.upper.index();
@@ -247,12 +251,12 @@ impl Runs<u128> for Partition6 {
         }
     }
 
-    fn iter(&self) -> Box<dyn Iterator<Item = (u128, u32)> + '_> {
-        Box::new(self.upper.iter().flat_map(|(upper, value)| {
+    fn iter(&self) -> impl Iterator<Item = (u128, u32)> + '_ {
+        self.upper.iter().flat_map(|(upper, value)| {
             let whole = (value != CUT).then_some((lowest_in(upper), value));
             let parts = (value == CUT).then(|| self.inside(upper));
             whole.into_iter().chain(parts.into_iter().flatten())
-        }))
+        })
     }
 
     #[inline]
@@ -275,6 +279,16 @@ impl Runs<u128> for Partition6 {
             _ => (at == value).then(|| first.max(lowest_in(upper))),
         })
     }
+}
+
+/// Length of the largest prefix around `address` in the run that starts at `start` and ends before `next`, if anywhere.
+///
+/// A prefix stays in the run as long as it excludes its two neighbours, each of which the first bit that differs from
+/// the address does.
+#[inline]
+pub(super) fn prefix_len<A: Bits>(address: A, start: A, next: Option<A>) -> u8 {
+    let excluding = |neighbour: Option<A>| neighbour.map_or(0, |neighbour| address.common_len(neighbour) + 1);
+    excluding(start.before()).max(excluding(next))
 }
 
 fn upper_of(address: u128) -> u64 {
@@ -302,12 +316,6 @@ impl Partitions {
         }
     }
 
-    /// Gives back spare memory.
-    pub(super) fn shrink(&mut self) {
-        self.v4.shrink();
-        self.v6.shrink();
-    }
-
     /// Gives back spare memory and makes [`Partitions::locate`] fast, for 512 KiB.
     pub(super) fn index(&mut self) {
         self.v4.index();
@@ -318,37 +326,4 @@ impl Partitions {
     pub(super) fn size(&self) -> usize {
         self.v4.size() + self.v6.size()
     }
-}
-
-/// A network as numbers: its first address, its prefix length, and what it stands for.
-pub(super) type Prefix<A> = (A, u8, u32);
-
-/// The runs in which each address has the value of the longest of `prefixes` that holds it, or 0.
-///
-/// No prefix may occur twice.
-pub(super) fn longest_match<A: Bits, R: Runs<A>>(mut prefixes: Vec<Prefix<A>>) -> R {
-    prefixes.sort_unstable_by_key(|&(start, len, _)| (start, len));
-    let mut cuts: Vec<(A, u32)> = Vec::with_capacity(2 * prefixes.len());
-    // Prefixes that hold the address reached, the longest last: prefixes nest or are apart, they never just overlap.
-    let mut open: Vec<(A, u32)> = Vec::new();
-    let close = |open: &mut Vec<(A, u32)>, cuts: &mut Vec<(A, u32)>, before: Option<A>| {
-        while let Some((last, _)) = open.pop_if(|&mut (last, _)| before.is_none_or(|before| last < before)) {
-            let outer = open.last().map_or(0, |&(_, value)| value);
-            cuts.extend(last.after().map(|next| (next, outer)));
-        }
-    };
-    for (start, len, value) in prefixes {
-        close(&mut open, &mut cuts, Some(start));
-        cuts.push((start, value));
-        open.push((start.ceil(A::LEN - len), value));
-    }
-    close(&mut open, &mut cuts, None);
-    let mut runs = R::default();
-    for (at, &(start, value)) in cuts.iter().enumerate() {
-        // Of several cuts at one address the last counts.
-        if cuts.get(at + 1).is_none_or(|&(next, _)| next != start) {
-            runs.push(start, value);
-        }
-    }
-    runs
 }

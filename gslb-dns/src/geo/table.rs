@@ -7,6 +7,7 @@ use shared::place::ClientBlock;
 use shared::topology::{SteeringId, Topology};
 
 use super::GeoData;
+use super::coded::CodedRuns;
 use super::compile::{Classifier, coarsen, rule_networks, sweep, uses_asns};
 use super::partition::{Bits, Partitions, Runs};
 
@@ -54,7 +55,7 @@ impl GeoTables {
     pub fn build(data: &GeoData, topology: &Topology) -> Self {
         let mut classifier = Classifier::new(data, topology);
         let mut resolver = Partitions::default();
-        let (networks, nobody) = (rule_networks(topology), Partitions::default());
+        let (networks, nobody) = (rule_networks(topology), CodedRuns::default());
         let asns = if uses_asns(topology) { &data.asns } else { &nobody };
         let (records, lines) = (&data.database.runs, &data.overrides.runs);
         sweep([&records.v4, &asns.v4, &lines.v4, &networks.v4], |start, values| {

@@ -1,19 +1,22 @@
 //! Reading the settings and every file that they name, all or nothing; and noticing when one of them changes.
 
+mod cookies;
 mod warn;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use shared::problem::Problem;
 
-use crate::geo::{GeoData, GeoSources, GeoTables, Source};
+use crate::cookie::Secrets;
+use crate::geo::{GeoData, GeoSources, GeoTables, Source, room_for};
 use crate::settings::{GeoSettings, NamedFiles, Outline, Settings, ZoneSettings};
 use crate::zone::{self, Zone, ZoneSet};
 use shared::token::Token;
@@ -35,7 +38,9 @@ pub struct World {
     pub warnings: Vec<Problem>,
     /// What changes by the admin listener need.
     pub token: Option<Token>,
-    /// A hash of the content of all files but the token, the same on every node that serves the same.
+    /// What cookies are made with; `None`: there are none.
+    pub cookies: Option<Secrets>,
+    /// A hash of the content of all files but the secret ones, the same on every node that serves the same.
     pub hash: u64,
     files: Files,
 }
@@ -120,6 +125,7 @@ impl Reader {
         let Outline { files: named, services, lines } = outline;
         let settings = settings.map_err(|problems| self.problems.extend(problems)).ok();
         let token = self.read_token(&named);
+        let secrets = self.read_secrets(&named);
         let zones: Vec<Zone> = named.zones.iter().map(|zone| self.read_zone(zone)).collect();
         let geo_data = self.read_geo(&named.geo, last);
         // Even where something could not be read, the rest must go together: all mistakes come at once.
@@ -139,9 +145,11 @@ impl Reader {
             Some(last) => Arc::clone(&last.geo),
             None => Arc::new(GeoTables::build(&geo_data, &settings.topology)),
         };
+        let cookies = self.cookies_in_force(&settings.server.cookies, secrets, last);
         self.hash.add(&self.files.geo_hash.to_be_bytes());
         let hash = self.hash.0;
-        Some(World { settings, zones: Arc::new(zones), geo_data, geo, warnings, token, hash, files: Files::default() })
+        let (zones, files) = (Arc::new(zones), Files::default());
+        Some(World { settings, zones, geo_data, geo, warnings, token, cookies, hash, files })
     }
 
     /// What could be read of it.
@@ -171,7 +179,7 @@ impl Reader {
         let mut hash = Fnv::default();
         let contents = paths.map(|path| {
             let path = path?;
-            let bytes = fs::read(&path).map_err(|error| self.unreadable(&path, &error)).ok()?;
+            let bytes = read_large(&path).map_err(|error| self.unreadable(&path, &error)).ok()?;
             hash.add(&bytes);
             Some((path.display().to_string(), bytes))
         });
@@ -207,6 +215,16 @@ impl Reader {
         let file = path.display().to_string();
         self.problems.push(Problem { file, line: None, key: String::new(), what });
     }
+}
+
+/// The content of a file, in a buffer that leaves no memory behind.
+fn read_large(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    // One octet more, so that the end is found without growing.
+    let mut content = room_for(len.saturating_add(1));
+    file.read_to_end(&mut content)?;
+    Ok(content)
 }
 
 fn folder_of(path: &Path) -> PathBuf {

@@ -30,13 +30,19 @@ pub(super) fn of_settings(settings: &Settings, lines: &KeyLines, geo: &GeoData) 
 /// The same in the files that stand beside the zones; relative paths start at `folder`.
 pub(super) fn of_files(server: &ServerSettings, folder: &Path, lines: &KeyLines) -> Vec<Problem> {
     let mut found = Vec::new();
-    if let Some(path) = server.admin_token_file.as_ref().map(|path| folder.join(path)) {
+    let secret_files = [
+        ("server.admin_token_file", &server.admin_token_file, "token"),
+        ("server.cookies.secret_file", &server.cookies.secret_file, "secret"),
+    ];
+    for (key, path, content) in secret_files {
+        let Some(path) = path.as_ref().map(|path| folder.join(path)) else { continue };
         let mode = fs::metadata(&path).map_or(0, |metadata| metadata.mode() & 0o777);
         if mode & OTHERS != 0 {
             let path = path.display();
-            let what =
-                format!("{path} has mode {mode:04o}, so that others can get at the token: expected chmod 600 {path}");
-            found.push(lines.problem("server.admin_token_file", &["server.admin_token_file"], what));
+            let what = format!(
+                "{path} has mode {mode:04o}, so that others can get at the {content}: expected chmod 600 {path}"
+            );
+            found.push(lines.problem(key, &[key, "server.cookies"], what));
         }
     }
     let state_folder = server.state_file.as_ref().map(|path| folder.join(path));

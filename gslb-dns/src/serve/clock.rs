@@ -39,6 +39,11 @@ impl Clock {
     }
 }
 
+/// Seconds since 1970 by the wall clock, modulo 2^32: the time of cookies.
+pub(super) fn unix_secs() -> u32 {
+    Timestamp::now().as_second() as u32
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

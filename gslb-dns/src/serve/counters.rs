@@ -7,10 +7,11 @@ use shared::name::RegionName;
 use shared::topology::Topology;
 
 use crate::answer::{Decided, Outcome, Transport};
-use crate::wire::DropReason;
+use crate::cookie::Standing;
+use crate::wire::{DropReason, Rcode};
 
-/// Rcodes that are counted apart; the highest that the engine sends is BADVERS (16).
-pub(crate) const RCODES: usize = 17;
+/// Rcodes that are counted apart; the highest that the engine sends is BADCOOKIE (23).
+pub(crate) const RCODES: usize = 24;
 /// Regions that are counted apart over the life of a process; those beyond share the last slot.
 const REGIONS_MAX: usize = 1024;
 
@@ -19,23 +20,15 @@ const REGIONS_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Counters {
     transport: Transport,
-    sharing: Sharing,
     queries: AtomicU64,
     truncated: AtomicU64,
     rcodes: [AtomicU64; RCODES],
     dropped: [AtomicU64; DROPS.len()],
+    limited: [AtomicU64; 2],
+    cookies: [AtomicU64; COOKIES.len()],
     last_resort: AtomicU64,
     panics: AtomicU64,
     regions: Box<[AtomicU64]>,
-}
-
-/// Who writes a set of counters.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Sharing {
-    /// One thread only: no locked instruction is needed.
-    OneWriter,
-    /// Many tasks.
-    ManyWriters,
 }
 
 /// Why a query got no answer.
@@ -60,12 +53,27 @@ pub(crate) struct Totals {
     pub(crate) rcodes: [[u64; RCODES]; 2],
     /// Queries without an answer, by reason.
     pub(crate) dropped: Vec<(&'static str, u64)>,
+    /// What was answered with less than the records, or not at all, because a network had had its share.
+    pub(crate) limited: Limited,
+    /// Queries with a cookie, by what it showed.
+    pub(crate) cookies: [(&'static str, u64); COOKIES.len()],
     /// Answers given though no region was admitted.
     pub(crate) last_resort: u64,
     /// Times that a query broke the engine; 0 unless there is a bug.
     pub(crate) panics: u64,
     /// Answers by region.
     pub(crate) regions: Vec<(RegionName, u64)>,
+}
+
+/// Limited answers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Limited {
+    /// Sent truncated.
+    pub(crate) truncated: u64,
+    /// Sent as BADCOOKIE.
+    pub(crate) bad_cookie: u64,
+    /// Not sent.
+    pub(crate) dropped: u64,
 }
 
 /// All counters of a process, and which region is counted where.
@@ -80,15 +88,16 @@ pub(crate) struct CounterBook {
 pub(crate) struct RegionSlots(Vec<u16>);
 
 impl Counters {
-    fn new(transport: Transport, sharing: Sharing) -> Self {
+    fn new(transport: Transport) -> Self {
         let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
         Self {
             transport,
-            sharing,
             queries: AtomicU64::new(0),
             truncated: AtomicU64::new(0),
             rcodes: [const { AtomicU64::new(0) }; RCODES],
             dropped: [const { AtomicU64::new(0) }; DROPS.len()],
+            limited: [const { AtomicU64::new(0) }; 2],
+            cookies: [const { AtomicU64::new(0) }; COOKIES.len()],
             last_resort: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             regions: zeros(REGIONS_MAX),
@@ -103,10 +112,15 @@ impl Counters {
                 self.add(&self.dropped[Drop::Engine(reason).position()]);
                 None
             }
-            Outcome::Sent { len, rcode, is_truncated, steered, .. } => {
+            Outcome::Sent { len, rcode, is_truncated, steered, cookie, is_limited, .. } => {
                 self.add(&self.rcodes[usize::from(rcode.as_u16()).min(RCODES - 1)]);
-                if is_truncated {
+                if is_limited {
+                    self.add(&self.limited[usize::from(rcode == Rcode::BADCOOKIE)]);
+                } else if is_truncated {
                     self.add(&self.truncated);
+                }
+                if let Some(at) = position_of(cookie) {
+                    self.add(&self.cookies[at]);
                 }
                 if let Some(decided) = steered {
                     self.count_decided(&decided, slots);
@@ -141,13 +155,9 @@ impl Counters {
         self.add(&self.panics);
     }
 
+    /// One thread writes, so that no locked instruction is needed.
     fn add(&self, counter: &AtomicU64) {
-        match self.sharing {
-            Sharing::OneWriter => counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
-            Sharing::ManyWriters => {
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 }
 
@@ -157,19 +167,34 @@ impl Drop {
             Self::Engine(DropReason::Short) => 0,
             Self::Engine(DropReason::Response) => 1,
             Self::Engine(DropReason::NoRoom) => 2,
-            Self::TooLong => 3,
-            Self::NotSent => 4,
+            Self::Engine(DropReason::Limited) => LIMITED,
+            Self::TooLong => 4,
+            Self::NotSent => 5,
         }
     }
 }
 
+/// Where a cookie is counted; `None`: there is none.
+fn position_of(cookie: Standing) -> Option<usize> {
+    match cookie {
+        Standing::Absent => None,
+        Standing::New => Some(0),
+        Standing::Valid => Some(1),
+        Standing::Bad => Some(2),
+    }
+}
+
 /// The words for drops in metrics, at their positions.
-const DROPS: [&str; 5] = ["short", "response", "no-room", "too-long", "not-sent"];
+const DROPS: [&str; 6] = ["short", "response", "no-room", "limited", "too-long", "not-sent"];
+/// The position of what is limited.
+const LIMITED: usize = 3;
+/// The words for cookies in metrics, at their positions.
+const COOKIES: [&str; 3] = ["new", "valid", "bad"];
 
 impl CounterBook {
-    /// A new set, for one thread or for many tasks.
-    pub(crate) fn counters(&self, transport: Transport, sharing: Sharing) -> Arc<Counters> {
-        let counters = Arc::new(Counters::new(transport, sharing));
+    /// A new set, for one thread.
+    pub(crate) fn counters(&self, transport: Transport) -> Arc<Counters> {
+        let counters = Arc::new(Counters::new(transport));
         self.counters.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&counters));
         counters
     }
@@ -193,6 +218,7 @@ impl CounterBook {
         let names = self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut totals = Totals {
             dropped: DROPS.iter().map(|name| (*name, 0)).collect(),
+            cookies: COOKIES.map(|name| (name, 0)),
             regions: names.into_iter().map(|name| (name, 0)).collect(),
             ..Totals::default()
         };
@@ -200,6 +226,29 @@ impl CounterBook {
             totals.add(counters);
         }
         totals
+    }
+
+    /// What is limited so far.
+    pub(crate) fn limited(&self) -> Limited {
+        let mut limited = Limited::default();
+        for counters in self.counters.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            limited.add(counters);
+        }
+        limited
+    }
+}
+
+impl Limited {
+    /// All of them.
+    pub(crate) fn sum(self) -> u64 {
+        self.truncated + self.bad_cookie + self.dropped
+    }
+
+    fn add(&mut self, counters: &Counters) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        self.truncated += read(&counters.limited[0]);
+        self.bad_cookie += read(&counters.limited[1]);
+        self.dropped += read(&counters.dropped[LIMITED]);
     }
 }
 
@@ -209,6 +258,8 @@ impl Totals {
         let transport = counters.transport as usize;
         self.queries[transport] += read(&counters.queries);
         self.truncated += read(&counters.truncated);
+        self.limited.add(counters);
+        self.cookies.iter_mut().zip(&counters.cookies).for_each(|((_, sum), counter)| *sum += read(counter));
         self.last_resort += read(&counters.last_resort);
         self.panics += read(&counters.panics);
         self.rcodes[transport].iter_mut().zip(&counters.rcodes).for_each(|(sum, counter)| *sum += read(counter));
@@ -239,13 +290,14 @@ mod tests {
     fn sent(region: u16) -> Outcome {
         let service = shared::topology::ServiceId(0);
         let steered = Some(Decided { service, region: Some(RegionId(region)), is_last_resort: false });
-        Outcome::Sent { len: 40, rcode: Rcode::NOERROR, qtype: Rtype::A, is_truncated: false, steered }
+        let (qtype, cookie) = (Rtype::A, Standing::Absent);
+        Outcome::Sent { len: 40, rcode: Rcode::NOERROR, qtype, is_truncated: false, steered, cookie, is_limited: false }
     }
 
     #[test]
     fn region_is_counted_under_its_name_over_reloads() {
         let book = CounterBook::default();
-        let counters = [Sharing::OneWriter, Sharing::ManyWriters].map(|sharing| book.counters(Transport::Udp, sharing));
+        let counters = [0; 2].map(|_| book.counters(Transport::Udp));
         let before = book.region_slots(&topology(&["seoul", "virginia"]));
         assert_eq!(counters[0].count(&sent(1), &before), Some(40));
         let after = book.region_slots(&topology(&["busan", "seoul", "virginia"]));
@@ -259,10 +311,32 @@ mod tests {
     }
 
     #[test]
+    fn limited_answers_and_cookies_are_counted_by_kind() {
+        let book = CounterBook::default();
+        let counters = book.counters(Transport::Udp);
+        for (rcode, cookie, is_limited) in [
+            (Rcode::NOERROR, Standing::Absent, true),
+            (Rcode::BADCOOKIE, Standing::New, true),
+            (Rcode::BADCOOKIE, Standing::Bad, true),
+            (Rcode::NOERROR, Standing::Valid, false),
+        ] {
+            let (qtype, is_truncated) = (Rtype::A, rcode == Rcode::NOERROR);
+            let outcome = Outcome::Sent { len: 40, rcode, qtype, is_truncated, steered: None, cookie, is_limited };
+            counters.count(&outcome, &RegionSlots::default());
+        }
+        counters.count(&Outcome::Dropped(DropReason::Limited), &RegionSlots::default());
+        let totals = book.totals();
+        assert_eq!(totals.limited, Limited { truncated: 1, bad_cookie: 2, dropped: 1 });
+        assert_eq!((book.limited(), book.limited().sum()), (totals.limited, 4));
+        assert_eq!(totals.cookies, [("new", 1), ("valid", 1), ("bad", 1)]);
+        assert_eq!((totals.truncated, totals.rcodes[0][23]), (1, 2), "cut to fit is another matter");
+    }
+
+    #[test]
     fn every_drop_has_its_own_word() {
         let book = CounterBook::default();
-        let counters = book.counters(Transport::Tcp, Sharing::ManyWriters);
-        let engine = [DropReason::Short, DropReason::Response, DropReason::NoRoom];
+        let counters = book.counters(Transport::Tcp);
+        let engine = [DropReason::Short, DropReason::Response, DropReason::NoRoom, DropReason::Limited];
         for reason in engine {
             assert_eq!(counters.count(&Outcome::Dropped(reason), &RegionSlots::default()), None);
             let at = Drop::Engine(reason).position();
@@ -271,7 +345,7 @@ mod tests {
         counters.count_unread(Drop::TooLong);
         counters.count_not_sent(2);
         let totals = book.totals();
-        assert_eq!(totals.dropped.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [1, 1, 1, 1, 2]);
-        assert_eq!(totals.queries, [0, 4]);
+        assert_eq!(totals.dropped.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 2]);
+        assert_eq!(totals.queries, [0, 5]);
     }
 }

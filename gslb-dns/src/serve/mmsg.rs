@@ -4,13 +4,15 @@
 //! [`UnsafeCell`], so the pointers stay good as long as the [`Batch`] lives, wherever it moves; a `Batch` never leaves
 //! its thread (raw pointers are not `Send`), so nobody else touches them.
 #![allow(unsafe_code)]
+#![allow(clippy::unnecessary_cast, reason = "lengths have other types with other C libraries")]
 
 use std::cell::UnsafeCell;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::ptr;
+use std::{ptr, slice};
 
 use crate::wire::UDP_PAYLOAD_MAX;
 use libc::{c_int, c_void, cmsghdr, in_pktinfo, in6_pktinfo, iovec, mmsghdr, msghdr, sockaddr_storage};
@@ -21,16 +23,42 @@ pub(super) const BATCH_MAX: usize = 64;
 pub(super) const QUERY_LEN_MAX: usize = 1536;
 /// Room for an answer: what EDNS replies over UDP may fill at most.
 pub(super) const ANSWER_LEN_MAX: usize = UDP_PAYLOAD_MAX as usize;
-/// Room for one control message with the address asked, for IPv4 (32 octets) and IPv6 (40).
+/// Room for one control message with the address asked, for IPv4 (32 octets) and IPv6 (40), and one with the length of
+/// the answers in a run (24).
 const CONTROL_LEN: usize = 64;
+/// Octets of all answers in a run: what one datagram may hold over IPv4.
+const RUN_LEN_MAX: usize = 65_507;
+/// The length of an answer, as the kernel wants it.
+const SEGMENT_LEN: u32 = mem::size_of::<u16>() as u32;
+// SAFETY: a sum of lengths.
+const SEGMENT_SPACE: usize = unsafe { libc::CMSG_SPACE(SEGMENT_LEN) } as usize;
+const NO_SPAN: iovec = iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 
 /// Datagrams that were received, and the answers to them.
 pub(super) struct Batch {
     slots: Vec<Slot>,
     incoming: Vec<mmsghdr>,
-    outgoing: Vec<mmsghdr>,
     received: usize,
+    /// What is to be sent: each message is one answer, or a run of answers that the kernel cuts apart.
+    outgoing: Vec<mmsghdr>,
+    messages: usize,
+    /// The answers in the order they are sent; those of one message lie side by side.
+    spans: Vec<iovec>,
     queued: usize,
+    run: Option<Run>,
+    /// Whether the kernel takes runs on the way to the clients.
+    takes_runs: bool,
+}
+
+/// The message that was queued last, for as long as answers may join it.
+#[derive(Clone, Copy)]
+struct Run {
+    /// Octets of each answer in it.
+    segment_len: usize,
+    /// Octets of all.
+    len: usize,
+    /// Octets of control messages that say where it leaves from.
+    source_len: usize,
 }
 
 /// Whether to wait when nothing is queued.
@@ -60,7 +88,6 @@ struct Slot {
     peer: UnsafeCell<sockaddr_storage>,
     control: UnsafeCell<Control>,
     query_span: UnsafeCell<iovec>,
-    answer_span: UnsafeCell<iovec>,
 }
 
 /// Aligned as control messages must be.
@@ -74,9 +101,13 @@ impl Batch {
         let mut batch = Self {
             slots,
             incoming: vec![no_message(); BATCH_MAX],
-            outgoing: vec![no_message(); BATCH_MAX],
             received: 0,
+            outgoing: vec![no_message(); BATCH_MAX],
+            messages: 0,
+            spans: vec![NO_SPAN; BATCH_MAX],
             queued: 0,
+            run: None,
+            takes_runs: true,
         };
         (0..BATCH_MAX).for_each(|at| batch.arm(at));
         batch
@@ -85,7 +116,6 @@ impl Batch {
     /// Takes what is queued at `socket`, [`BATCH_MAX`] datagrams at most; gives their number, 0 when the wait was in vain.
     pub(super) fn receive(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<usize> {
         self.received = 0;
-        self.queued = 0;
         let flags = match wait {
             Wait::ForOne => libc::MSG_WAITFORONE,
             Wait::No => libc::MSG_DONTWAIT,
@@ -134,18 +164,59 @@ impl Batch {
 
     /// Sends what is queued; gives how many answers the kernel refused.
     pub(super) fn send(&mut self, socket: &UdpSocket) -> usize {
-        let queued = mem::take(&mut self.queued);
+        let messages = mem::take(&mut self.messages);
+        self.queued = 0;
+        self.run = None;
         let (mut done, mut refused) = (0, 0);
-        while done < queued {
-            let rest = &mut self.outgoing[done..queued];
-            // SAFETY: the headers in `rest` point to names, spans and control messages in slots of this batch with their
-            // true lengths; the kernel only reads them, and no reference into a slot is alive.
-            let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as u32, 0) };
-            match usize::try_from(sent) {
-                Ok(sent) if sent > 0 => done += sent,
-                _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+        while done < messages {
+            match self.hand_over(socket, done..messages) {
+                Some(taken) => done += taken,
                 // The first of the rest cannot be sent (no route, say); those behind it may.
-                _ => (done, refused) = (done + 1, refused + 1),
+                None => {
+                    refused += self.send_apart(socket, done);
+                    done += 1;
+                }
+            }
+        }
+        refused
+    }
+
+    /// Gives `messages` to the kernel; how many it took from the front: none when a signal came
+    /// between, `None` when the first is refused.
+    fn hand_over(&mut self, socket: &UdpSocket, messages: Range<usize>) -> Option<usize> {
+        let messages = &mut self.outgoing[messages];
+        // SAFETY: the headers point to names and control messages in slots of this batch and to spans of it, all with
+        // their true lengths; the kernel only reads them, and no reference into a slot is alive.
+        let taken = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), messages.len() as u32, 0) };
+        match usize::try_from(taken) {
+            Ok(taken) if taken > 0 => Some(taken),
+            _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => Some(0),
+            _ => None,
+        }
+    }
+
+    /// Sends the answers of the message at `at`, which was refused, one by one; gives how many are refused still.
+    ///
+    /// When the kernel takes them so, it is the run that it cannot send there (a device without checksums, say): no more
+    /// runs are made.
+    fn send_apart(&mut self, socket: &UdpSocket, at: usize) -> usize {
+        let run = self.outgoing[at].msg_hdr;
+        if run.msg_iovlen < 2 {
+            return 1;
+        }
+        let mut refused = 0;
+        for answer in 0..run.msg_iovlen {
+            let header = &mut self.outgoing[at].msg_hdr;
+            header.msg_iov = run.msg_iov.wrapping_add(answer as usize);
+            header.msg_iovlen = 1;
+            header.msg_controllen = (run.msg_controllen as usize - SEGMENT_SPACE) as _;
+            loop {
+                match self.hand_over(socket, at..at + 1) {
+                    Some(0) => continue,
+                    Some(_) => self.takes_runs = false,
+                    None => refused += 1,
+                }
+                break;
             }
         }
         refused
@@ -169,34 +240,98 @@ impl Batch {
 
     /// Queues `len` octets of the answer in the slot at `at`, to whom and from where its query came.
     fn queue(&mut self, at: usize, len: usize) {
-        let slot = &self.slots[at];
+        self.spans[self.queued] = iovec { iov_base: self.slots[at].answer.get().cast(), iov_len: len };
+        let received = &mut self.incoming[at].msg_hdr;
+        if !keep_source_only(received) {
+            received.msg_controllen = 0;
+        }
+        match self.run.filter(|run| self.takes_runs && self.is_next_of(run, at, len)) {
+            Some(run) => self.join(run, len),
+            None => self.start(at, len),
+        }
+        self.queued += 1;
+    }
+
+    /// Starts a message with the answer queued last.
+    fn start(&mut self, at: usize, len: usize) {
         let received = self.incoming[at].msg_hdr;
-        let span = slot.answer_span.get();
-        // SAFETY: as in `arm`; the span is read by the next send only, which comes before the slot is used again.
-        unsafe { *span = iovec { iov_base: slot.answer.get().cast(), iov_len: len } };
-        let is_from_asked_address = keep_source_only(&received);
-        let header = &mut self.outgoing[self.queued].msg_hdr;
+        let header = &mut self.outgoing[self.messages].msg_hdr;
         header.msg_name = received.msg_name;
         header.msg_namelen = received.msg_namelen;
-        header.msg_iov = span;
+        header.msg_iov = &mut self.spans[self.queued];
         header.msg_iovlen = 1;
-        header.msg_control = if is_from_asked_address { received.msg_control } else { ptr::null_mut() };
-        header.msg_controllen = if is_from_asked_address { received.msg_controllen } else { 0 };
-        self.queued += 1;
+        header.msg_control = received.msg_control;
+        header.msg_controllen = received.msg_controllen;
+        self.messages += 1;
+        self.run = Some(Run { segment_len: len, len, source_len: received.msg_controllen as usize });
+    }
+
+    /// Adds the answer queued last to `run`, the last message.
+    fn join(&mut self, run: Run, len: usize) {
+        let header = &mut self.outgoing[self.messages - 1].msg_hdr;
+        if header.msg_iovlen == 1 {
+            add_segment_len(header, run.segment_len);
+        }
+        header.msg_iovlen += 1;
+        // Only the last one may be shorter.
+        self.run = (len == run.segment_len).then_some(Run { len: run.len + len, ..run });
+    }
+
+    /// Whether the answer of `len` octets in the slot at `at` may join `run`: it goes to the same client from the same
+    /// address, and fits.
+    fn is_next_of(&self, run: &Run, at: usize, len: usize) -> bool {
+        if len == 0 || len > run.segment_len || run.len + len > RUN_LEN_MAX {
+            return false;
+        }
+        let (first, next) = (&self.outgoing[self.messages - 1].msg_hdr, &self.incoming[at].msg_hdr);
+        if first.msg_namelen != next.msg_namelen || run.source_len != next.msg_controllen as usize {
+            return false;
+        }
+        // SAFETY: both headers point to names and control messages in slots of this batch, of which the kernel has filled
+        // so many octets, or to nothing where there are none; nobody writes to them while these references live.
+        unsafe {
+            octets(first.msg_name, first.msg_namelen as usize) == octets(next.msg_name, next.msg_namelen as usize)
+                && octets(first.msg_control, run.source_len) == octets(next.msg_control, run.source_len)
+        }
+    }
+}
+
+/// The first `len` octets of a buffer.
+///
+/// # Safety
+/// They must have been written, and stay as they are as long as the reference lives; none need be there when `len` is 0.
+unsafe fn octets<'a>(start: *const c_void, len: usize) -> &'a [u8] {
+    if len == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { slice::from_raw_parts(start.cast(), len) }
+}
+
+/// Says behind the control messages of `header` that its answers are `segment_len` octets each.
+fn add_segment_len(header: &mut msghdr, segment_len: usize) {
+    let source_len = header.msg_controllen as usize;
+    header.msg_controllen = (source_len + SEGMENT_SPACE) as _;
+    // SAFETY: the control buffer of a slot has room for the longest source and this message behind it, and is aligned
+    // for both: a source's length is a multiple of the alignment.
+    unsafe {
+        let message: *mut cmsghdr = header.msg_control.byte_add(source_len).cast();
+        (*message).cmsg_level = libc::SOL_UDP;
+        (*message).cmsg_type = libc::UDP_SEGMENT;
+        (*message).cmsg_len = libc::CMSG_LEN(SEGMENT_LEN) as _;
+        libc::CMSG_DATA(message).cast::<u16>().write_unaligned(segment_len as u16);
     }
 }
 
 impl Slot {
     fn new() -> Self {
-        let no_span = || UnsafeCell::new(iovec { iov_base: ptr::null_mut(), iov_len: 0 });
         Self {
             query: UnsafeCell::new([0; QUERY_LEN_MAX]),
             answer: UnsafeCell::new([0; ANSWER_LEN_MAX]),
             // SAFETY: a sockaddr_storage is plain numbers, for which zeroes are a value.
             peer: UnsafeCell::new(unsafe { mem::zeroed() }),
             control: UnsafeCell::new(Control([0; CONTROL_LEN])),
-            query_span: no_span(),
-            answer_span: no_span(),
+            query_span: UnsafeCell::new(NO_SPAN),
         }
     }
 }
@@ -286,91 +421,4 @@ fn no_message() -> mmsghdr {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn bound(address: &str) -> UdpSocket {
-        let socket = UdpSocket::bind(address).expect("bound");
-        socket.set_read_timeout(Some(Duration::from_millis(500))).expect("set");
-        socket
-    }
-
-    fn echo(batch: &mut Batch, socket: &UdpSocket) -> usize {
-        batch.answer_each(|datagram| {
-            datagram.answer[..datagram.query.len()].copy_from_slice(datagram.query);
-            Some(datagram.query.len())
-        });
-        batch.send(socket)
-    }
-
-    #[test]
-    fn batch_answers_each_sender_with_its_own_datagram() {
-        let server = bound("127.0.0.1:0");
-        let clients: Vec<UdpSocket> = (0..3).map(|_| bound("127.0.0.1:0")).collect();
-        let mut batch = Batch::new();
-        for round in 0..3_u8 {
-            for (at, client) in clients.iter().enumerate() {
-                client.send_to(&[round, at as u8], server.local_addr().expect("bound")).expect("sent");
-            }
-            let mut received = 0;
-            while received < clients.len() {
-                received += batch.receive(&server, Wait::ForOne).expect("received");
-                assert_eq!(echo(&mut batch, &server), 0);
-            }
-            for (at, client) in clients.iter().enumerate() {
-                let mut buffer = [0; 8];
-                let (len, from) = client.recv_from(&mut buffer).expect("answered");
-                assert_eq!((&buffer[..len], from), (&[round, at as u8][..], server.local_addr().expect("bound")));
-            }
-        }
-    }
-
-    #[test]
-    fn answer_leaves_from_the_address_asked() {
-        for (wildcard, asked) in [("0.0.0.0:0", "127.0.0.77"), ("[::]:0", "::1")] {
-            let Ok(server) = UdpSocket::bind(wildcard) else { continue };
-            server.set_read_timeout(Some(Duration::from_millis(500))).expect("set");
-            let asked: IpAddr = asked.parse().expect("an address");
-            tell_addresses_asked(&server, asked.is_ipv6()).expect("set");
-            ignore_path_mtu(&server, asked.is_ipv6()).expect("set");
-            let to = (asked, server.local_addr().expect("bound").port());
-            let client = bound(if asked.is_ipv6() { "[::1]:0" } else { "127.0.0.1:0" });
-            client.send_to(b"x", to).expect("sent");
-            let mut batch = Batch::new();
-            assert_eq!(batch.receive(&server, Wait::ForOne).expect("received"), 1);
-            assert_eq!(echo(&mut batch, &server), 0);
-            let (_, from) = client.recv_from(&mut [0; 8]).expect("answered");
-            assert_eq!(from.ip(), asked);
-        }
-    }
-
-    #[test]
-    fn too_long_datagram_is_marked_and_the_next_is_whole() {
-        let server = bound("127.0.0.1:0");
-        let client = bound("127.0.0.1:0");
-        let to = server.local_addr().expect("bound");
-        let mut batch = Batch::new();
-        for (len, expected) in [(QUERY_LEN_MAX + 1, true), (QUERY_LEN_MAX, false)] {
-            client.send_to(&vec![7; len], to).expect("sent");
-            assert_eq!(batch.receive(&server, Wait::ForOne).expect("received"), 1);
-            let mut is_cut = None;
-            batch.answer_each(|datagram| {
-                is_cut = Some(datagram.is_cut);
-                None
-            });
-            assert_eq!(is_cut, Some(expected));
-            assert_eq!(batch.send(&server), 0);
-        }
-    }
-
-    #[test]
-    fn receive_without_datagrams_gives_none() {
-        let server = UdpSocket::bind("127.0.0.1:0").expect("bound");
-        server.set_read_timeout(Some(Duration::from_millis(20))).expect("set");
-        let mut batch = Batch::new();
-        assert_eq!(batch.receive(&server, Wait::No).expect("no error"), 0);
-        assert_eq!(batch.receive(&server, Wait::ForOne).expect("no error"), 0);
-    }
-}
+mod tests;

@@ -7,8 +7,10 @@
 
 mod bind;
 mod clock;
+mod cores;
 mod counters;
 mod files;
+mod flood;
 mod mmsg;
 pub(crate) mod open_files;
 mod report;
@@ -16,6 +18,7 @@ mod seats;
 mod start;
 mod systemd;
 mod tcp;
+mod turns;
 mod udp;
 mod writer;
 

@@ -8,7 +8,7 @@
 mod book;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use socket2::SockRef;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::clock::unix_secs;
 use crate::settings::TcpSettings;
 use book::{Book, BookLimits, Id, Line, Tick, Wait};
 
@@ -51,6 +52,8 @@ pub(super) struct Seats {
     start: Instant,
     tick: Duration,
     now: AtomicU64,
+    /// Seconds since 1970, modulo 2^32.
+    unix_secs: AtomicU32,
 }
 
 /// A connection as others see it.
@@ -86,7 +89,8 @@ impl Seats {
             patience: ticks(PATIENCE),
         };
         let book = Mutex::new(Book::new(limits));
-        Self { counters, book, start: Instant::now(), tick, now: AtomicU64::new(0) }
+        let (now, unix_secs) = (AtomicU64::new(0), AtomicU32::new(unix_secs()));
+        Self { counters, book, start: Instant::now(), tick, now, unix_secs }
     }
 
     /// A seat for the connection of `peer` behind `socket`, which waits for its first query.
@@ -118,6 +122,7 @@ impl Seats {
             ticks.tick().await;
             let now = (self.start.elapsed().as_nanos() / self.tick.as_nanos()) as Tick;
             self.now.store(now, Ordering::Relaxed);
+            self.unix_secs.store(unix_secs(), Ordering::Relaxed);
             self.end_late(now);
         }
     }
@@ -176,6 +181,11 @@ impl Seat {
             Awaited::Query | Awaited::RestOfQuery => Ordering::Relaxed,
         };
         self.call.wait.store(packed(awaited, self.seats.now()), order);
+    }
+
+    /// Seconds since 1970 by the wall clock, modulo 2^32, as of the last tick.
+    pub(super) fn unix_secs(&self) -> u32 {
+        self.seats.unix_secs.load(Ordering::Relaxed)
     }
 
     /// Whether the connection is to end after what has come already.

@@ -19,11 +19,14 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::bind::{self, Bound};
-use super::counters::{CounterBook, Sharing};
+use super::cores;
+use super::counters::CounterBook;
 use super::files::FileTask;
+use super::flood;
 use super::open_files;
 use super::seats::{Seats, TcpCounters};
 use super::tcp::{Lane, TcpThreads};
+use super::turns::Turns;
 use super::udp::UdpWorker;
 use super::writer::{Command, Reloads, Writer};
 use super::{BindError, Clock, Live, Node, StartError};
@@ -198,12 +201,18 @@ impl Starter {
 
     /// Starts to answer; gives the UDP threads, and those for TCP.
     fn answer(&self, sockets: Vec<Bound>) -> Result<(Vec<JoinHandle<()>>, TcpThreads), StartError> {
+        let turns = Turns::new(self.clock, self.world.settings.server.rate_limit.as_ref()).map_err(system)?;
+        if turns.are_limited() {
+            tokio::spawn(flood::watch(Arc::clone(&self.counters)));
+        }
+        let allowed = cores::allowed();
         let threads = sockets.iter().map(|bound| bound.udp.len()).max().unwrap_or(1);
         let (mut workers, mut listeners) = (Vec::new(), Vec::new());
         for Bound { address, udp, tcp } in sockets {
             info!(%address, udp_threads = udp.len(), "answers over UDP and TCP");
-            for socket in udp {
-                workers.push(self.spawn_udp(socket)?);
+            let cores = cores::assign(udp.len(), &allowed);
+            for (socket, core) in udp.into_iter().zip(cores) {
+                workers.push(self.spawn_udp(socket, core, turns.clone())?);
             }
             listeners.push(tcp);
         }
@@ -213,21 +222,20 @@ impl Starter {
     }
 
     fn start_tcp(&self, listeners: Vec<StdListener>, threads: usize) -> Result<TcpThreads, StartError> {
-        let lane = || Lane {
-            live: Arc::clone(&self.live),
-            counters: self.counters.counters(Transport::Tcp, Sharing::OneWriter),
-        };
+        let lane = || Lane { live: Arc::clone(&self.live), counters: self.counters.counters(Transport::Tcp) };
         let settings = &self.world.settings.server.tcp;
         let seats = Arc::new(Seats::new(settings, self.connections, Arc::clone(&self.tcp_counters)));
         let lanes = (0..threads).map(|_| lane()).collect();
         TcpThreads::start(listeners, seats, lanes).map_err(system)
     }
 
-    fn spawn_udp(&self, socket: UdpSocket) -> Result<JoinHandle<()>, StartError> {
+    fn spawn_udp(&self, socket: UdpSocket, core: Option<usize>, turns: Turns) -> Result<JoinHandle<()>, StartError> {
         let worker = UdpWorker {
             socket,
+            core,
             live: Arc::clone(&self.live),
-            counters: self.counters.counters(Transport::Udp, Sharing::OneWriter),
+            counters: self.counters.counters(Transport::Udp),
+            turns,
             is_stopping: Arc::clone(&self.udp_stop),
         };
         thread::Builder::new().name("gslb-udp".to_owned()).spawn(move || worker.run()).map_err(system)

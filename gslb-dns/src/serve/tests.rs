@@ -200,3 +200,82 @@ fn clients_that_never_stop_to_ask_do_not_hold_up_a_stop() {
     assert!(begun.elapsed() < Duration::from_secs(6), "it took {:?}", begun.elapsed());
     clients.into_iter().for_each(|client| client.join().expect("ended"));
 }
+
+/// Asks over UDP with a COOKIE option of `cookie`, where it is not empty; gives rcode, whether TC is set, the number of
+/// answers, and the cookie that came back.
+fn ask_with_cookie(server: SocketAddr, cookie: &[u8]) -> (u16, bool, u16, Vec<u8>) {
+    let mut packet = query(1, "ns1.example.com", RecordType::A);
+    if !cookie.is_empty() {
+        packet[11] = 1;
+        packet.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 4 + cookie.len() as u8, 0, 10, 0, cookie.len() as u8]);
+        packet.extend(cookie);
+    }
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+    socket.send_to(&packet, server).expect("sent");
+    let mut answer = vec![0; 1500];
+    let len = socket.recv(&mut answer).expect("answered");
+    answer.truncate(len);
+    let has_opt = answer[11] == 1;
+    // The cookie is the only option of the last record.
+    let (extended, cookie) = if has_opt { (answer[len - 34], answer[len - 24..].to_vec()) } else { (0, Vec::new()) };
+    let rcode = u16::from(extended) << 4 | u16::from(answer[3] & 15);
+    (rcode, answer[2] & 2 != 0, u16::from_be_bytes([answer[6], answer[7]]), cookie)
+}
+
+#[test]
+fn limited_client_gets_through_by_cookie_and_by_tcp() {
+    let site = Site::new();
+    let limits = "[server.rate_limit]\nresponses_per_second = 1\nexempt = []\n[[zones]]";
+    site.write("topology.toml", &site.settings().replacen("[[zones]]", limits, 1));
+    let node = start(&site);
+    let server = node.addresses()[0];
+    until("limit", || ask_with_cookie(server, &[]) == (0, true, 0, Vec::new()));
+    let (rcode, is_truncated, answers, cookie) = ask_with_cookie(server, &[7; 8]);
+    assert_eq!((rcode, is_truncated, answers, &cookie[..8]), (23, false, 0, &[7; 8][..]));
+    for _ in 0..20 {
+        assert_eq!(ask_with_cookie(server, &cookie), (0, false, 1, cookie.clone()));
+    }
+    let mut stream = TcpStream::connect(server).expect("connected");
+    let query = query(3, "ns1.example.com", RecordType::A);
+    stream.write_all(&[&(query.len() as u16).to_be_bytes(), &query[..]].concat()).expect("sent");
+    let mut answer = [0; 512];
+    let len = stream.read(&mut answer).expect("answered");
+    assert_eq!(data(&answer[2..len]), ["192.0.2.53"]);
+    let (_, metrics) =
+        crate::serve::sample::http(node.admin_address().expect("there is one"), "GET", "/metrics", "", "");
+    for line in [
+        "gslb_limited_answers_total{how=\"badcookie\"} 1",
+        "gslb_cookies_total{cookie=\"valid\"} 20",
+        "rcode=\"BADCOOKIE\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    drop(stream);
+    node.stop();
+}
+
+#[test]
+fn cookies_outlive_a_reload_and_follow_their_file() {
+    let site = Site::new();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    let (_, _, answers, by_chance) = ask_with_cookie(server, &[7; 8]);
+    assert_eq!(answers, 1);
+    site.write("topology.toml", &site.settings().replace(SEOUL, "198.51.100.7"));
+    until("reload", || ask(server, "www.example.com") == ["198.51.100.7"]);
+    assert_eq!(ask_with_cookie(server, &by_chance).3, by_chance);
+    site.write("secret", "000102030405060708090a0b0c0d0e0f\n");
+    let with_file = "cookies = { secret_file = \"secret\" }\n[[zones]]";
+    site.write("topology.toml", &site.settings().replacen("[[zones]]", with_file, 1));
+    until("the secret of the file", || ask_with_cookie(server, &by_chance).3 != by_chance);
+    let (.., old) = ask_with_cookie(server, &[7; 8]);
+    assert_eq!(ask_with_cookie(server, &old).3, old);
+    site.write("secret", "0f0102030405060708090a0b0c0d0e0f\n000102030405060708090a0b0c0d0e0f\n");
+    until("the next secret", || ask_with_cookie(server, &old).3 != old);
+    let page = || crate::serve::sample::http(node.admin_address().expect("there is one"), "GET", "/metrics", "", "").1;
+    assert!(page().contains("gslb_cookies_total{cookie=\"valid\"}"));
+    site.write("secret", "0f0102030405060708090a0b0c0d0e0f\nshort\n");
+    until("refusal", || page().contains("gslb_last_reload_failed 1"));
+    node.stop();
+}

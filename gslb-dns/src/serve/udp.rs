@@ -8,18 +8,23 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::Live;
+use super::cores;
 use super::counters::{Counters, Drop};
 use super::mmsg::{Batch, Datagram, Wait};
-use crate::answer::{Peer, Transport, answer};
+use super::turns::Turns;
+use crate::answer::{Peer, Transport, Turn, answer};
 
 /// One socket and all it takes to answer there.
 pub(super) struct UdpWorker {
     pub(super) socket: UdpSocket,
+    /// The core to stay on; `None`: any.
+    pub(super) core: Option<usize>,
     pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) counters: Arc<Counters>,
+    pub(super) turns: Turns,
     pub(super) is_stopping: Arc<AtomicBool>,
 }
 
@@ -28,6 +33,11 @@ impl UdpWorker {
     ///
     /// The engine never panics; should it all the same, the other queries of the batch are lost and the thread goes on.
     pub(super) fn run(&self) {
+        if let Some(core) = self.core
+            && let Err(error) = cores::stay_on(core)
+        {
+            debug!(core, %error, "cannot stay on one core");
+        }
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve())) {
             self.counters.count_panic();
             let what = panic.downcast_ref::<String>().map(String::as_str);
@@ -38,6 +48,7 @@ impl UdpWorker {
 
     fn serve(&self) {
         let mut batch = Batch::new();
+        let mut turns = self.turns.clone();
         let mut last_warning: Option<Instant> = None;
         let mut stop_by: Option<Instant> = None;
         loop {
@@ -61,19 +72,19 @@ impl UdpWorker {
                     continue;
                 }
             }
-            let live = self.live.load();
-            batch.answer_each(|datagram| self.answer(&live, datagram));
+            let (live, turn) = (self.live.load(), turns.next());
+            batch.answer_each(|datagram| self.answer(&live, &turn, datagram));
             self.counters.count_not_sent(batch.send(&self.socket));
         }
     }
 
-    fn answer(&self, live: &Live, datagram: Datagram<'_>) -> Option<usize> {
+    fn answer(&self, live: &Live, turn: &Turn<'_>, datagram: Datagram<'_>) -> Option<usize> {
         if datagram.is_cut {
             self.counters.count_unread(Drop::TooLong);
             return None;
         }
         let peer = Peer { address: datagram.peer, transport: Transport::Udp };
-        let outcome = answer(&live.snapshot, &peer, datagram.query, datagram.answer);
+        let outcome = answer(&live.snapshot, turn, &peer, datagram.query, datagram.answer);
         self.counters.count(&outcome, &live.region_slots)
     }
 }

@@ -300,8 +300,9 @@ fn write(store: &StateFile, saved: Saved) {
 impl Live {
     /// What `world` and `state` say together; `state` has the topology of `world`.
     pub(super) fn new(world: &Arc<World>, state: &State, counters: &CounterBook) -> Self {
+        let snapshot = Snapshot::new(Arc::clone(&world.zones), Arc::clone(&world.geo), state.view());
         Self {
-            snapshot: Snapshot::new(Arc::clone(&world.zones), Arc::clone(&world.geo), state.view()),
+            snapshot: snapshot.with_cookies(world.cookies),
             world: Arc::clone(world),
             region_slots: counters.region_slots(state.topology()),
         }

@@ -25,6 +25,8 @@ impl Rcode {
     pub const NOTAUTH: Self = Self(9);
     /// The EDNS version is not known (RFC 6891).
     pub const BADVERS: Self = Self(16);
+    /// Come again with the server cookie that is in this answer (RFC 7873).
+    pub const BADCOOKIE: Self = Self(23);
 
     /// The number, 12 bits at most.
     pub fn as_u16(self) -> u16 {
@@ -41,6 +43,7 @@ impl Rcode {
             Self::REFUSED => "REFUSED",
             Self::YXDOMAIN => "YXDOMAIN",
             Self::NOTAUTH => "NOTAUTH",
+            Self::BADCOOKIE => "BADCOOKIE",
             // No other value can be made outside this file.
             _ => "BADVERS",
         }

@@ -1,14 +1,16 @@
-//! DNS messages as octets: queries read in place, names, EDNS client subnets, replies written into a given buffer.
+//! DNS messages as octets: queries read in place, names, EDNS options, replies written into a given buffer.
 //!
 //! Nothing here allocates for a query or a reply; [`Name`]s are for what is loaded.
 
 mod codes;
+mod cookie;
 mod ecs;
 mod name;
 mod query;
 mod reply;
 
 pub use codes::{Rcode, Rtype};
+pub use cookie::{Cookie, ReplyCookie, ServerPart};
 pub use ecs::Ecs;
 pub(crate) use name::read_escape;
 pub use name::{Name, NameFault, is_at_or_below, label_count, parent};

@@ -1,5 +1,6 @@
 //! Queries, read in place.
 
+use super::cookie::Cookie;
 use super::ecs::Ecs;
 use super::name::Name;
 use super::{HEADER_LEN, NAME_LEN_MAX, Rcode, Rtype};
@@ -36,6 +37,8 @@ pub struct Edns {
     pub is_dnssec_ok: bool,
     /// The client subnet.
     pub ecs: Option<Ecs>,
+    /// The cookie: the first one, where there are several (RFC 7873, section 5.2).
+    pub cookie: Option<Cookie>,
 }
 
 /// Why a packet gets no answer.
@@ -47,6 +50,8 @@ pub enum DropReason {
     Response,
     /// The buffer for the answer is too small to repeat the question.
     NoRoom,
+    /// The client's network has had its share of answers.
+    Limited,
 }
 
 impl DropReason {
@@ -56,6 +61,7 @@ impl DropReason {
             Self::Short => "short",
             Self::Response => "response",
             Self::NoRoom => "no-room",
+            Self::Limited => "limited",
         }
     }
 }
@@ -67,10 +73,13 @@ impl Query {
     /// opcode not QUERY                                        NOTIMP, the header alone (RFC 8906)
     /// QDCOUNT not 1 (RFC 9619), compressed or broken question FORMERR without a question
     /// broken records, octets behind the last record           FORMERR
-    /// OPT twice, misplaced, or with a broken option or subnet FORMERR
+    /// OPT twice, misplaced, or with a broken option           FORMERR
     /// EDNS version above 0                                    BADVERS
     /// TSIG as the last record                                 NOTAUTH: we hold no keys
     /// ```
+    /// A message without a question that brings a cookie asks for one and is no fault (RFC 7873, section 5.4).
+    // Inlined, so that it is made where its caller wants it: copying it would take longer than reading a short query.
+    #[inline]
     pub fn parse(packet: &[u8]) -> Result<Self, DropReason> {
         let header = packet.first_chunk::<HEADER_LEN>().ok_or(DropReason::Short)?;
         let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
@@ -101,6 +110,11 @@ impl Query {
         &self.qname[..usize::from(self.qname_len)]
     }
 
+    /// The cookie that the client brings.
+    pub fn cookie(&self) -> Option<&Cookie> {
+        self.edns.as_ref()?.cookie.as_ref()
+    }
+
     fn read_body(
         &mut self,
         packet: &[u8],
@@ -129,7 +143,8 @@ impl Query {
             }
         }
         // A message that is longer than its counts say is as broken as one that is shorter.
-        if questions == 0 || reader.at != packet.len() {
+        let is_empty = questions == 0 && self.cookie().is_none();
+        if is_empty || reader.at != packet.len() {
             return Err(Rcode::FORMERR);
         }
         if self.edns.is_some_and(|edns| edns.version > 0) {
@@ -158,29 +173,40 @@ impl Query {
         }
         let [_, version, flags, _] = record.ttl;
         let udp_payload = record.class;
-        let edns = self.edns.insert(Edns { udp_payload, version, is_dnssec_ok: flags & FLAG_DO != 0, ecs: None });
-        // Options of a version that we do not know may look different.
-        if version == 0 {
-            edns.ecs = read_options(record.rdata)?;
+        let is_dnssec_ok = flags & FLAG_DO != 0;
+        let edns = self.edns.insert(Edns { udp_payload, version, is_dnssec_ok, ecs: None, cookie: None });
+        let read = edns.read_options(record.rdata);
+        if read.is_none() || version > 0 {
+            // The answer is an error, to which no subnet belongs. A cookie does: it shows that the error is our word.
+            edns.ecs = None;
         }
-        Ok(())
+        // Options of a version that we do not know may look different.
+        if version == 0 { read.ok_or(Rcode::FORMERR) } else { Ok(()) }
     }
 }
 
-/// The client subnet among `options`; unknown options are passed over.
-fn read_options(mut options: &[u8]) -> Result<Option<Ecs>, Rcode> {
-    let mut ecs = None;
-    while !options.is_empty() {
-        let &[c0, c1, l0, l1, ref rest @ ..] = options else { return Err(Rcode::FORMERR) };
-        let option_len = usize::from(u16::from_be_bytes([l0, l1]));
-        let (option, after) = rest.split_at_checked(option_len).ok_or(Rcode::FORMERR)?;
-        options = after;
-        if u16::from_be_bytes([c0, c1]) == Ecs::CODE && ecs.replace(Ecs::parse(option).ok_or(Rcode::FORMERR)?).is_some()
-        {
-            return Err(Rcode::FORMERR);
+impl Edns {
+    /// Takes the client subnet and the cookie from `options`; unknown ones are passed over. `None` where one is broken;
+    /// what came before it is kept.
+    fn read_options(&mut self, mut options: &[u8]) -> Option<()> {
+        while !options.is_empty() {
+            let &[c0, c1, l0, l1, ref rest @ ..] = options else { return None };
+            let option_len = usize::from(u16::from_be_bytes([l0, l1]));
+            let (option, after) = rest.split_at_checked(option_len)?;
+            options = after;
+            match u16::from_be_bytes([c0, c1]) {
+                Ecs::CODE => {
+                    let earlier = self.ecs.replace(Ecs::parse(option)?);
+                    if earlier.is_some() {
+                        return None;
+                    }
+                }
+                Cookie::CODE if self.cookie.is_none() => self.cookie = Some(Cookie::parse(option)?),
+                _ => {}
+            }
         }
+        Some(())
     }
-    Ok(ecs)
 }
 
 struct Reader<'a> {

@@ -1,6 +1,6 @@
 //! Replies, written into a given buffer.
 
-use super::{HEADER_LEN, Query, Rcode, UDP_PAYLOAD_MAX};
+use super::{HEADER_LEN, Query, Rcode, ReplyCookie, UDP_PAYLOAD_MAX};
 
 /// A reply in the making: the question is there, room for the OPT record is kept, the records come.
 ///
@@ -9,6 +9,7 @@ use super::{HEADER_LEN, Query, Rcode, UDP_PAYLOAD_MAX};
 pub struct Reply<'a> {
     out: &'a mut [u8],
     query: &'a Query,
+    cookie: Option<&'a ReplyCookie>,
     len: usize,
     /// Where records must end.
     end: usize,
@@ -16,14 +17,21 @@ pub struct Reply<'a> {
 }
 
 impl<'a> Reply<'a> {
-    /// Starts the reply to `query`, which was read from `packet`, with at most `limit` octets in all.
+    /// Starts the reply to `query`, which was read from `packet`, with at most `limit` octets in all; `cookie` goes into
+    /// its OPT record.
     ///
     /// `None` when `out` cannot even hold question and OPT.
-    pub fn new(query: &'a Query, packet: &[u8], out: &'a mut [u8], limit: usize) -> Option<Self> {
+    pub fn new(
+        query: &'a Query,
+        packet: &[u8],
+        out: &'a mut [u8],
+        limit: usize,
+        cookie: Option<&'a ReplyCookie>,
+    ) -> Option<Self> {
         let len = HEADER_LEN + query.question_len;
-        let end = out.len().min(limit).checked_sub(opt_len(query)).filter(|&end| end >= len)?;
+        let end = out.len().min(limit).checked_sub(opt_len(query, cookie)).filter(|&end| end >= len)?;
         out[HEADER_LEN..len].copy_from_slice(packet.get(HEADER_LEN..len)?);
-        Some(Self { out, query, len, end, is_overfull: false })
+        Some(Self { out, query, cookie, len, end, is_overfull: false })
     }
 
     /// Whether `len` more octets fit.
@@ -47,6 +55,17 @@ impl<'a> Reply<'a> {
         let room = &mut self.out[start..self.len];
         room.copy_from_slice(octets);
         room
+    }
+
+    /// Takes all records out again: the reply is a truncated one, however much room there was.
+    pub fn truncate(&mut self) {
+        self.is_overfull = true;
+    }
+
+    /// Takes all records out again, and says nothing about it.
+    pub fn clear(&mut self) {
+        self.len = HEADER_LEN + self.query.question_len;
+        self.is_overfull = false;
     }
 
     /// Completes the reply: OPT where the query had it, header. `counts` are the records pushed in answer, authority
@@ -74,7 +93,7 @@ impl<'a> Reply<'a> {
 
     fn write_opt(&mut self, rcode: Rcode, scope_len: u8) {
         let Some(edns) = &self.query.edns else { return };
-        let opt = &mut self.out[self.len..self.len + opt_len(self.query)];
+        let opt = &mut self.out[self.len..self.len + opt_len(self.query, self.cookie)];
         self.len += opt.len();
         let [payload_high, payload_low] = UDP_PAYLOAD_MAX.to_be_bytes();
         let dnssec_ok = if edns.is_dnssec_ok { 0x80 } else { 0 };
@@ -82,14 +101,21 @@ impl<'a> Reply<'a> {
         let extended_rcode = (rcode.as_u16() >> 4) as u8;
         let head = [0, 0, 41, payload_high, payload_low, extended_rcode, 0, dnssec_ok, 0, 0, rdata_len];
         opt[..OPT_LEN].copy_from_slice(&head);
+        let mut options = &mut opt[OPT_LEN..];
         if let Some(ecs) = &edns.ecs {
-            ecs.write(scope_len, &mut opt[OPT_LEN..]);
+            ecs.write(scope_len, options);
+            options = &mut options[ecs.encoded_len()..];
+        }
+        if let Some(cookie) = self.cookie {
+            cookie.write(options);
         }
     }
 }
 
-fn opt_len(query: &Query) -> usize {
-    query.edns.map_or(0, |edns| OPT_LEN + edns.ecs.map_or(0, |ecs| ecs.encoded_len()))
+fn opt_len(query: &Query, cookie: Option<&ReplyCookie>) -> usize {
+    let Some(edns) = &query.edns else { return 0 };
+    let ecs_len = edns.ecs.as_ref().map_or(0, |ecs| ecs.encoded_len());
+    OPT_LEN + ecs_len + if cookie.is_some() { ReplyCookie::ENCODED_LEN } else { 0 }
 }
 
 /// Octets of an OPT record without options.

@@ -4,17 +4,18 @@ use std::collections::HashSet;
 
 use shared::problem::Problems;
 
-use super::master::{Record, TTL_MAX};
+use super::master::{self, TTL_MAX};
 use super::rdata::{folded, target_of};
-use super::{FilePlace, Rrset, Zone, is_wildcard};
+use super::{FilePlace, Rdata, Record, Rrset, Zone, is_wildcard};
 use crate::wire::{Name, Rtype, is_at_or_below, parent};
 
 /// Adds `record` to the RRsets of its owner.
-pub(super) fn add_record(node: &mut Vec<Rrset>, record: Record, problems: &Problems) {
-    let Record { owner, rtype, ttl, rdata, place } = record;
-    let rdata = rdata.into_boxed_slice();
+pub(super) fn add_record(node: &mut Vec<Rrset>, record: master::Record, problems: &Problems) {
+    let master::Record { owner, rtype, ttl, rdata, place } = record;
     let Some(rrset) = node.iter_mut().find(|rrset| rrset.rtype == rtype) else {
-        node.push(Rrset { rtype, ttl, rdatas: vec![rdata], places: vec![place] });
+        // Most names have one set: room for more of them would be most of what a zone takes while it is loaded.
+        node.reserve_exact(1);
+        node.push(Rrset { rtype, ttl, records: vec![Record { rdata: Rdata::new(&rdata), place }] });
         return;
     };
     let problem = |what: &str| problems.add(Some(place.offset as usize), &owner.to_string(), what);
@@ -22,7 +23,7 @@ pub(super) fn add_record(node: &mut Vec<Rrset>, record: Record, problems: &Probl
     // Names in it may differ in case, nothing else may; only what is alike so far is worth folding.
     let is_same = |known: &[u8]| known.eq_ignore_ascii_case(&rdata) && folded(rtype, known) == folded(rtype, &rdata);
     // A set of more records is too long for a message and refused; comparing all of them would take for ever.
-    if rrset.rdatas.len() <= RRSET_LEN_MAX / RECORD_LEN_MIN && rrset.rdatas.iter().any(|known| is_same(known)) {
+    if rrset.records.len() <= RRSET_LEN_MAX / RECORD_LEN_MIN && rrset.rdatas().any(is_same) {
         problem(&format!("the same {rtype} record stands in the file already: remove one"));
     } else if matches!(rtype, Rtype::SOA | Rtype::CNAME | Rtype::DNAME) {
         problem(&format!("a second {rtype} record: line {first_line} has the only one that may be"));
@@ -32,8 +33,7 @@ pub(super) fn add_record(node: &mut Vec<Rrset>, record: Record, problems: &Probl
             "TTL is {ttl}, but line {first_line} gives this {rtype} RRset {first_ttl}: all its records need one TTL"
         ));
     }
-    rrset.rdatas.push(rdata);
-    rrset.places.push(place);
+    rrset.records.push(Record { rdata: Rdata::new(&rdata), place });
 }
 
 /// Reports every mistake in what the records of `zone` say together. Where some could not be read, what may only seem
@@ -53,7 +53,7 @@ pub(super) fn check(zone: &Zone, problems: &Problems) {
 fn glue_names(zone: &Zone) -> HashSet<Name> {
     let rrsets = zone.nodes.values().flatten().filter(|rrset| rrset.rtype == Rtype::NS);
     rrsets
-        .flat_map(|rrset| rrset.rdatas.iter().filter_map(|rdata| target_of(Rtype::NS, rdata)))
+        .flat_map(|rrset| rrset.rdatas().filter_map(|rdata| target_of(Rtype::NS, rdata)))
         .map(|name| name.folded())
         .collect()
 }
@@ -67,7 +67,7 @@ struct Check<'a> {
 impl Check<'_> {
     /// Reports a mistake in `rrset` as a whole, where its first record stands.
     fn problem(&self, owner: &[u8], rrset: &Rrset, what: impl std::fmt::Display) {
-        if let Some(&place) = rrset.places.first() {
+        if let Some(&place) = rrset.place() {
             self.problem_at(place, owner, what);
         }
     }
@@ -89,7 +89,7 @@ impl Check<'_> {
         }
         if let Some(soa) = self.zone.rrset(apex, Rtype::SOA) {
             let minimum =
-                soa.rdatas.first().and_then(|rdata| rdata.last_chunk()).map_or(0, |&octets| u32::from_be_bytes(octets));
+                soa.first().and_then(|rdata| rdata.last_chunk()).map_or(0, |&octets| u32::from_be_bytes(octets));
             if minimum > TTL_MAX {
                 self.problem(
                     apex,
@@ -151,7 +151,7 @@ impl Check<'_> {
 
     /// Where the records of one set lead, and whether they fit a message.
     fn rrset(&self, owner: &[u8], rrset: &Rrset) {
-        let octets: usize = rrset.rdatas.iter().map(|rdata| rdata.len() + RECORD_LEN_MIN).sum();
+        let octets: usize = rrset.rdatas().map(|rdata| rdata.len() + RECORD_LEN_MIN).sum();
         if octets > RRSET_LEN_MAX {
             self.problem(
                 owner,
@@ -162,9 +162,9 @@ impl Check<'_> {
         if !matches!(rrset.rtype, Rtype::NS | Rtype::MX | Rtype::SRV) {
             return;
         }
-        for (rdata, &place) in rrset.rdatas.iter().zip(&rrset.places) {
-            if let Some(target) = target_of(rrset.rtype, rdata) {
-                self.target(owner, rrset.rtype, &target, place);
+        for Record { rdata, place } in &rrset.records {
+            if let Some(target) = target_of(rrset.rtype, rdata.octets()) {
+                self.target(owner, rrset.rtype, &target, *place);
             }
         }
     }

@@ -1,82 +1,77 @@
 //! Zones compiled to nodes whose answers are ready-made.
 
+use std::collections::HashSet;
+
+use super::compose::{Composed, ComposedChain, Composer, Owner, Section};
 use super::overlay::SteeredNames;
 use super::rdata::{suffixes, target_of};
 use super::steered::{Offer, SteeredName};
-use super::tail::{Chain, Composer, Owner, Section, Tail};
 use super::{Rrset, Zone, is_wildcard};
 use crate::wire::{Name, Rcode, Rtype, is_at_or_below, parent};
 
-/// What the table of names leads to.
+/// A node composed, before it is put into the arena.
 #[derive(Debug)]
-pub(super) struct Node {
-    /// Position of its zone.
-    pub(super) zone: u32,
-    pub(super) owner_len: u8,
+pub(super) struct Draft {
     pub(super) kind: Kind,
     /// The type that answers for ANY (RFC 8482).
     pub(super) any: Option<Rtype>,
-    pub(super) answers: Box<[(Rtype, Tail)]>,
+    pub(super) answers: Vec<(Rtype, Composed)>,
     /// The answer to every other type; `None`: the zone's NODATA.
-    pub(super) otherwise: Option<Box<Tail>>,
-    pub(super) steered: Option<Box<SteeredNode>>,
-    /// The node of the wildcard right below.
-    pub(super) wildcard: Option<u32>,
+    pub(super) otherwise: Option<Composed>,
+    pub(super) steered: Option<SteeredDraft>,
+    pub(super) dname: Option<DnameDraft>,
+    /// Whether there is a wildcard right below.
+    pub(super) is_above_wildcard: bool,
 }
 
 /// What a node means for the names below it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
     /// Nothing.
-    Plain,
+    Plain = 0,
     /// They are delegated.
-    Cut,
+    Cut = 1,
     /// They are redirected (RFC 6672).
-    Dname(Box<Dname>),
+    Dname = 2,
+    /// It lies below a delegation itself.
+    BelowCut = 3,
 }
 
-/// A DNAME record.
+/// A DNAME record composed.
 #[derive(Debug)]
-pub struct Dname {
-    /// The record itself.
-    pub tail: Tail,
-    /// Octets of the owner name.
-    pub owner_len: usize,
-    /// Where names below the owner lead.
-    pub target: Name,
-    /// Its TTL, which the CNAME made from it has too.
-    pub ttl: u32,
+pub(super) struct DnameDraft {
+    pub(super) record: Composed,
+    pub(super) target: Name,
+    pub(super) ttl: u32,
 }
 
 /// The steered answers of a node.
 #[derive(Debug)]
-pub(super) struct SteeredNode {
+pub(super) struct SteeredDraft {
     /// Position among the steered names.
     pub(super) steered: u32,
     /// The CNAMEs that lead to the steered name, and the answer when nobody serves it.
-    pub(super) chain: Option<(Chain, Tail)>,
+    pub(super) chain: Option<(ComposedChain, Composed)>,
 }
 
-/// What compiling a zone gives.
-pub(super) struct Compiled {
-    pub(super) nodes: Vec<(Box<[u8]>, Node)>,
-    /// Names below delegations.
-    pub(super) below_cuts: Vec<BelowCut>,
-    pub(super) nodata: Tail,
-    pub(super) nxdomain: Tail,
+/// What a zone says at a name.
+#[expect(clippy::large_enum_variant, reason = "nearly all are nodes, and there is one at a time")]
+pub(super) enum Drafted<'a> {
+    Node(Draft),
+    /// It lies below the delegation of this name.
+    BelowCut(&'a [u8]),
 }
 
-/// A name below a delegation.
-pub(super) struct BelowCut {
-    pub(super) name: Box<[u8]>,
-    /// The name of the delegation.
-    pub(super) cut: Box<[u8]>,
+impl Draft {
+    /// Whether it has more than answers by type.
+    pub(super) fn needs_extras(&self) -> bool {
+        self.otherwise.is_some() || self.steered.is_some() || self.dname.is_some() || self.is_above_wildcard
+    }
 }
 
 /// One zone and what else is served beside it.
 pub(super) struct Compiler<'a> {
     pub(super) zone: &'a Zone,
-    pub(super) index: u32,
     /// Names of zones below this one that are served here too.
     pub(super) children: Vec<&'a [u8]>,
     pub(super) names: &'a SteeredNames,
@@ -95,31 +90,36 @@ enum Located<'a> {
 }
 
 impl Compiler<'_> {
-    pub(super) fn compile(&self) -> Compiled {
-        let (mut nodes, mut below_cuts) = (Vec::with_capacity(self.zone.nodes.len()), Vec::new());
-        for (owner, rrsets) in &self.zone.nodes {
-            if self.is_child(owner) {
-                continue;
-            }
-            match self.zone.cut_of(owner) {
-                Some(cut) if cut.len() < owner.len() => {
-                    below_cuts.push(BelowCut { name: owner.clone(), cut: cut.into() });
+    /// Drafts a node for every name of the zone that no other zone has, in any order.
+    pub(super) fn drafts(&self) -> impl Iterator<Item = (&[u8], Drafted<'_>)> {
+        let wildcards = self.zone.nodes.keys().filter(|owner| is_wildcard(owner));
+        let above_wildcards: HashSet<&[u8]> = wildcards.filter_map(|owner| parent(owner)).collect();
+        let owners = self.zone.nodes.iter().filter(|(owner, _)| !self.is_child(owner));
+        owners.map(move |(owner, rrsets)| {
+            let drafted = match self.zone.cut_of(owner) {
+                Some(cut) if cut.len() < owner.len() => Drafted::BelowCut(cut),
+                Some(_) => Drafted::Node(self.cut_node(owner, rrsets)),
+                None => {
+                    let is_above_wildcard = above_wildcards.contains(&**owner);
+                    Drafted::Node(Draft { is_above_wildcard, ..self.node(owner, rrsets) })
                 }
-                Some(_) => nodes.push((owner.clone(), self.cut_node(owner, rrsets))),
-                None => nodes.push((owner.clone(), self.node(owner, rrsets))),
-            }
-        }
-        let apex = self.apex();
-        Compiled {
-            nodes,
-            below_cuts,
-            nodata: self.negative(apex, Rcode::NOERROR),
-            nxdomain: self.negative(apex, Rcode::NXDOMAIN),
-        }
+            };
+            (&**owner, drafted)
+        })
+    }
+
+    /// The answer for names of the zone that have no data of the type asked for.
+    pub(super) fn nodata(&self) -> Composed {
+        self.negative(self.apex(), Rcode::NOERROR)
+    }
+
+    /// The answer for names that do not exist.
+    pub(super) fn nxdomain(&self) -> Composed {
+        self.negative(self.apex(), Rcode::NXDOMAIN)
     }
 
     /// The answer to DS at `child`, the name of a zone that is served here too (RFC 4035, section 3.1.4.1).
-    pub(super) fn parent_side(&self, child: &[u8]) -> Tail {
+    pub(super) fn parent_side(&self, child: &[u8]) -> Composed {
         match (self.zone.rrset(child, Rtype::DS), self.zone.cut_of(child)) {
             (Some(ds), _) => self.alone(child, ds),
             (None, Some(cut)) if cut.len() < child.len() => self.referral(cut),
@@ -135,28 +135,28 @@ impl Compiler<'_> {
         self.children.iter().any(|child| is_at_or_below(name, child))
     }
 
-    fn node(&self, owner: &[u8], rrsets: &[Rrset]) -> Node {
+    fn node(&self, owner: &[u8], rrsets: &[Rrset]) -> Draft {
         // Every question that a wildcard answers ends in the name above it.
         let base = if is_wildcard(owner) { parent(owner).unwrap_or(owner) } else { owner };
-        let mut node = Node {
-            zone: self.index,
-            owner_len: owner.len() as u8,
+        let mut node = Draft {
             kind: Kind::Plain,
             any: None,
             answers: rrsets.iter().map(|rrset| (rrset.rtype, self.positive(base, owner, rrset))).collect(),
             otherwise: None,
-            steered: self.names.get(owner).map(|&steered| Box::new(SteeredNode { steered, chain: None })),
-            wildcard: None,
+            steered: self.names.get(owner).map(|&steered| SteeredDraft { steered, chain: None }),
+            dname: None,
+            is_above_wildcard: false,
         };
         node.any = self.any_type(&node);
         for rrset in rrsets {
-            match (rrset.rtype, rrset.rdatas.first().and_then(|rdata| target_of(rrset.rtype, rdata))) {
+            match (rrset.rtype, rrset.first().and_then(|rdata| target_of(rrset.rtype, rdata))) {
                 (Rtype::CNAME, Some(target)) => self.follow(base, owner, rrset, &target, &mut node),
                 (Rtype::DNAME, Some(target)) => {
                     let mut composer = Composer::new(owner);
                     composer.rrset(Section::Answer, Owner::Name(owner), rrset);
-                    let tail = composer.finish(Rcode::NOERROR, true);
-                    node.kind = Kind::Dname(Box::new(Dname { tail, owner_len: owner.len(), target, ttl: rrset.ttl }));
+                    let record = composer.finish(Rcode::NOERROR, true);
+                    node.kind = Kind::Dname;
+                    node.dname = Some(DnameDraft { record, target, ttl: rrset.ttl });
                 }
                 _ => {}
             }
@@ -165,37 +165,36 @@ impl Compiler<'_> {
     }
 
     /// The type to answer ANY by: CNAME where there is one, else a steered one, else the shortest.
-    fn any_type(&self, node: &Node) -> Option<Rtype> {
+    fn any_type(&self, node: &Draft) -> Option<Rtype> {
         let has_cname = node.answers.iter().any(|&(rtype, _)| rtype == Rtype::CNAME);
         let steered = node.steered.as_ref().map(|node| &self.steered[node.steered as usize]);
         let offer = steered.and_then(|steered| Offer::ALL.into_iter().find(|&offer| steered.offers(offer)));
-        let shortest = node.answers.iter().min_by_key(|(rtype, tail)| (tail.required_len(), *rtype));
+        let shortest = node.answers.iter().min_by_key(|(rtype, tail)| (tail.required.0, *rtype));
         let cname = has_cname.then_some(Rtype::CNAME);
         cname.or(offer.map(Offer::rtype)).or(shortest.map(|&(rtype, _)| rtype))
     }
 
-    fn cut_node(&self, owner: &[u8], rrsets: &[Rrset]) -> Node {
+    fn cut_node(&self, owner: &[u8], rrsets: &[Rrset]) -> Draft {
         let ds = rrsets.iter().find(|rrset| rrset.rtype == Rtype::DS);
         let ds = ds.map_or_else(|| self.negative(owner, Rcode::NOERROR), |ds| self.alone(owner, ds));
-        Node {
-            zone: self.index,
-            owner_len: owner.len() as u8,
+        Draft {
             kind: Kind::Cut,
             any: None,
-            answers: Box::new([(Rtype::DS, ds)]),
-            otherwise: Some(Box::new(self.referral(owner))),
+            answers: vec![(Rtype::DS, ds)],
+            otherwise: Some(self.referral(owner)),
             steered: None,
-            wildcard: None,
+            dname: None,
+            is_above_wildcard: false,
         }
     }
 
-    fn alone(&self, base: &[u8], rrset: &Rrset) -> Tail {
+    fn alone(&self, base: &[u8], rrset: &Rrset) -> Composed {
         let mut composer = Composer::new(base);
         composer.rrset(Section::Answer, Owner::Question, rrset);
         composer.finish(Rcode::NOERROR, true)
     }
 
-    fn positive(&self, base: &[u8], owner: &[u8], rrset: &Rrset) -> Tail {
+    fn positive(&self, base: &[u8], owner: &[u8], rrset: &Rrset) -> Composed {
         let mut composer = Composer::new(base);
         composer.rrset(Section::Answer, Owner::Question, rrset);
         if rrset.rtype == Rtype::NS && owner == self.apex() {
@@ -205,7 +204,7 @@ impl Compiler<'_> {
         composer.finish(Rcode::NOERROR, true)
     }
 
-    fn negative(&self, base: &[u8], rcode: Rcode) -> Tail {
+    fn negative(&self, base: &[u8], rcode: Rcode) -> Composed {
         let mut composer = Composer::new(base);
         self.soa(&mut composer);
         composer.finish(rcode, true)
@@ -217,7 +216,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn referral(&self, cut: &[u8]) -> Tail {
+    fn referral(&self, cut: &[u8]) -> Composed {
         let mut composer = Composer::new(cut);
         self.delegate(&mut composer, cut);
         composer.finish(Rcode::NOERROR, false)
@@ -234,7 +233,7 @@ impl Compiler<'_> {
 
     /// Adds the addresses in this zone of those name servers in `ns` that are `wanted`.
     fn addresses(&self, composer: &mut Composer<'_>, ns: &Rrset, is_wanted: impl Fn(&[u8]) -> bool) {
-        for target in ns.rdatas.iter().filter_map(|rdata| target_of(Rtype::NS, rdata)) {
+        for target in ns.rdatas().filter_map(|rdata| target_of(Rtype::NS, rdata)) {
             let target = target.folded();
             let target = target.as_wire();
             for rtype in [Rtype::A, Rtype::AAAA] {
@@ -247,7 +246,7 @@ impl Compiler<'_> {
 
     /// Follows the CNAME at `owner` to `target` and on, within the zone, and adds to `node` what comes of it
     /// (RFC 1034, section 4.3.2; the last name decides the response code, RFC 6604).
-    fn follow(&self, base: &[u8], owner: &[u8], first: &Rrset, target: &Name, node: &mut Node) {
+    fn follow(&self, base: &[u8], owner: &[u8], first: &Rrset, target: &Name, node: &mut Draft) {
         let mut composer = Composer::new(base);
         composer.rrset(Section::Answer, Owner::Question, first);
         // What a wildcard answers for has another name, which is not known here.
@@ -257,26 +256,26 @@ impl Compiler<'_> {
         loop {
             let found = if visited.len() >= longest { Located::Elsewhere } else { self.locate(target.as_wire()) };
             match found {
-                Located::Elsewhere => node.otherwise = Some(Box::new(composer.finish(Rcode::NOERROR, true))),
+                Located::Elsewhere => node.otherwise = Some(composer.finish(Rcode::NOERROR, true)),
                 Located::Cut(cut) => {
                     if cut.len() == target.as_wire().len() {
                         self.end_chain_at_cut(&composer, cut, node);
                     }
                     self.delegate(&mut composer, cut);
-                    node.otherwise = Some(Box::new(composer.finish(Rcode::NOERROR, true)));
+                    node.otherwise = Some(composer.finish(Rcode::NOERROR, true));
                 }
                 Located::Nothing => {
                     self.soa(&mut composer);
-                    node.otherwise = Some(Box::new(composer.finish(Rcode::NXDOMAIN, true)));
+                    node.otherwise = Some(composer.finish(Rcode::NXDOMAIN, true));
                 }
                 Located::Node(found) => {
                     let cname = self.zone.rrset(&found, Rtype::CNAME);
-                    let next = cname.and_then(|cname| target_of(Rtype::CNAME, cname.rdatas.first()?));
+                    let next = cname.and_then(|cname| target_of(Rtype::CNAME, cname.first()?));
                     let (Some(cname), Some(next)) = (cname, next) else {
                         return self.end_chain(composer, &found, target.as_wire(), node);
                     };
                     if visited.contains(&target) {
-                        node.otherwise = Some(Box::new(composer.finish(Rcode::NOERROR, true)));
+                        node.otherwise = Some(composer.finish(Rcode::NOERROR, true));
                         return;
                     }
                     composer.rrset(Section::Answer, Owner::Name(target.as_wire()), cname);
@@ -289,36 +288,33 @@ impl Compiler<'_> {
     }
 
     /// Adds to `node` the answers of a chain whose end, `target`, is answered by the data of `found`.
-    fn end_chain(&self, composer: Composer<'_>, found: &[u8], target: &[u8], node: &mut Node) {
+    fn end_chain(&self, composer: Composer<'_>, found: &[u8], target: &[u8], node: &mut Draft) {
         let nodata = |composer: &Composer<'_>| {
             let mut composer = composer.clone();
             self.soa(&mut composer);
             composer.finish(Rcode::NOERROR, true)
         };
-        let mut answers = std::mem::take(&mut node.answers).into_vec();
         for rrset in self.zone.nodes.get(found).into_iter().flatten() {
             let mut composer = composer.clone();
             composer.rrset(Section::Answer, Owner::Name(target), rrset);
-            answers.push((rrset.rtype, composer.finish(Rcode::NOERROR, true)));
+            node.answers.push((rrset.rtype, composer.finish(Rcode::NOERROR, true)));
         }
-        node.answers = answers.into();
-        node.otherwise = Some(Box::new(nodata(&composer)));
+        node.otherwise = Some(nodata(&composer));
         if let Some(&steered) = self.names.get(found) {
             let empty = nodata(&composer);
             let chain = composer.finish_chain(target).map(|chain| (chain, empty));
-            node.steered = chain.map(|chain| Box::new(SteeredNode { steered, chain: Some(chain) }));
+            node.steered = chain.map(|chain| SteeredDraft { steered, chain: Some(chain) });
         }
     }
 
     /// DS at a delegation is this side's matter, at the end of a chain too.
-    fn end_chain_at_cut(&self, composer: &Composer<'_>, cut: &[u8], node: &mut Node) {
+    fn end_chain_at_cut(&self, composer: &Composer<'_>, cut: &[u8], node: &mut Draft) {
         let mut composer = composer.clone();
         match self.zone.rrset(cut, Rtype::DS) {
             Some(ds) => composer.rrset(Section::Answer, Owner::Name(cut), ds),
             None => self.soa(&mut composer),
         }
-        let ds = (Rtype::DS, composer.finish(Rcode::NOERROR, true));
-        node.answers = std::mem::take(&mut node.answers).into_iter().chain([ds]).collect();
+        node.answers.push((Rtype::DS, composer.finish(Rcode::NOERROR, true)));
     }
 
     fn locate<'n>(&self, name: &'n [u8]) -> Located<'n> {

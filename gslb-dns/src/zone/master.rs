@@ -18,18 +18,16 @@ pub(super) struct Record {
     pub(super) place: FilePlace,
 }
 
-/// Reads all records; mistakes go to `problems`.
-pub(super) fn read(apex: &Name, text: &str, problems: &Problems) -> Vec<Record> {
+/// Gives `take` every record, in the order of the file; mistakes go to `problems`.
+pub(super) fn read(apex: &Name, text: &str, problems: &Problems, mut take: impl FnMut(Record)) {
     let mut reader =
         Reader { apex, origin: Some(apex.clone()), owner: Owner::NotStated, default_ttl: None, last_ttl: None };
-    let mut records = Vec::new();
     for entry in Entries::new(text, problems) {
         match reader.read(&entry) {
-            Ok(record) => records.extend(record),
+            Ok(record) => record.into_iter().for_each(&mut take),
             Err(mistake) => problems.add(Some(mistake.offset), "", mistake.what),
         }
     }
-    records
 }
 
 struct Reader<'a> {

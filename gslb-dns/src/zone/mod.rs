@@ -3,17 +3,23 @@
 //! ```text
 //! text ─► entries ─► records ─► Zone (checked) ─┐
 //!         entry      master     check           ├─► ZoneSet ─► find(qname, qtype) ─► Found
-//! Topology (steered names) ─────────────────────┘   compile, tail
+//! Topology (steered names) ─────────────────────┘   compile, compose, node, tail, table
 //! ```
 
 mod check;
 mod compile;
+mod compose;
 mod entry;
 mod master;
+mod node;
+mod octets;
+#[cfg(test)]
+mod oracle;
 mod overlay;
 mod rdata;
 mod set;
 mod steered;
+mod table;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -26,7 +32,7 @@ use shared::problem::{Problem, Problems};
 
 use crate::wire::{Name, Rtype, parent};
 
-pub use compile::Dname;
+pub use node::Dname;
 pub use set::{Found, ZoneSet};
 pub use steered::{Offer, SteeredName};
 pub(crate) use tail::POINTED_MAX;
@@ -53,10 +59,26 @@ type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::RandomState>;
 struct Rrset {
     rtype: Rtype,
     ttl: u32,
-    /// Uncompressed, in the case and order of the file.
-    rdatas: Vec<Box<[u8]>>,
-    /// Where each of them stands in the file.
-    places: Vec<FilePlace>,
+    /// In the order of the file.
+    records: Vec<Record>,
+}
+
+/// The data of one record, and where it stands in the file.
+#[derive(Clone, Debug)]
+struct Record {
+    rdata: Rdata,
+    place: FilePlace,
+}
+
+/// The data of one record, uncompressed, in the case of the file.
+#[derive(Clone, Debug)]
+enum Rdata {
+    /// Most is this short, and an allocation for each would be most of what a zone takes while it is loaded.
+    Short {
+        len: u8,
+        octets: [u8; RDATA_SHORT_MAX],
+    },
+    Long(Box<[u8]>),
 }
 
 /// A place in a master file.
@@ -66,10 +88,45 @@ struct FilePlace {
     offset: u32,
 }
 
+impl Rdata {
+    fn new(octets: &[u8]) -> Self {
+        let mut short = [0; RDATA_SHORT_MAX];
+        match short.get_mut(..octets.len()) {
+            Some(room) => {
+                room.copy_from_slice(octets);
+                Self::Short { len: octets.len() as u8, octets: short }
+            }
+            None => Self::Long(octets.into()),
+        }
+    }
+
+    fn octets(&self) -> &[u8] {
+        match self {
+            Self::Short { len, octets } => &octets[..usize::from(*len)],
+            Self::Long(octets) => octets,
+        }
+    }
+}
+
 impl Rrset {
+    /// The data of its records.
+    fn rdatas(&self) -> impl Iterator<Item = &[u8]> {
+        self.records.iter().map(|record| record.rdata.octets())
+    }
+
+    /// The data of its first record.
+    fn first(&self) -> Option<&[u8]> {
+        self.rdatas().next()
+    }
+
+    /// Where its first record stands.
+    fn place(&self) -> Option<&FilePlace> {
+        self.records.first().map(|record| &record.place)
+    }
+
     /// The line of its first record.
     fn line(&self) -> usize {
-        self.places.first().map_or(0, |place| place.line as usize)
+        self.place().map_or(0, |place| place.line as usize)
     }
 }
 
@@ -88,9 +145,15 @@ impl Zone {
     pub fn read(name: &OwnerName, file: &str, text: &str) -> (Self, Vec<Problem>) {
         let mut zone = Self::unread(name, file);
         let problems = Problems::new(file, text);
-        let records = master::read(&zone.apex, text, &problems);
-        zone.is_whole = problems.is_empty();
-        zone.add_records(records, &problems);
+        let apex = zone.apex.clone();
+        let mut misfits = 0;
+        master::read(&apex, text, &problems, |record| {
+            let before = problems.len();
+            zone.add_record(record, &problems);
+            // What does not fit its set was read all the same.
+            misfits += before.abs_diff(problems.len());
+        });
+        zone.is_whole = problems.len() == misfits;
         check::check(&zone, &problems);
         (zone, problems.into_vec())
     }
@@ -107,7 +170,7 @@ impl Zone {
 
     /// The serial of its SOA record.
     pub fn serial(&self) -> u32 {
-        let soa = self.rrset(self.apex.as_wire(), Rtype::SOA).and_then(|soa| soa.rdatas.first());
+        let soa = self.rrset(self.apex.as_wire(), Rtype::SOA).and_then(|soa| soa.first());
         let numbers = soa.and_then(|soa| soa.last_chunk::<20>());
         numbers.map_or(0, |&[a, b, c, d, ..]| u32::from_be_bytes([a, b, c, d]))
     }
@@ -119,20 +182,17 @@ impl Zone {
         for (owner, node) in &self.nodes {
             for rrset in node {
                 let hash = |rdata| hasher.hash_one((owner, rrset.rtype, rrset.ttl, rdata));
-                sum = rrset.rdatas.iter().map(hash).fold(sum, u64::wrapping_add);
+                sum = rrset.rdatas().map(hash).fold(sum, u64::wrapping_add);
             }
         }
         sum
     }
 
-    fn add_records(&mut self, records: Vec<master::Record>, problems: &Problems) {
-        self.nodes.reserve(records.len());
-        for record in records {
-            let owner = record.owner.folded();
-            self.add_node(owner.as_wire());
-            if let Some(node) = self.nodes.get_mut(owner.as_wire()) {
-                check::add_record(node, record, problems);
-            }
+    fn add_record(&mut self, record: master::Record, problems: &Problems) {
+        let owner = record.owner.folded();
+        self.add_node(owner.as_wire());
+        if let Some(node) = self.nodes.get_mut(owner.as_wire()) {
+            check::add_record(node, record, problems);
         }
     }
 
@@ -163,6 +223,9 @@ impl Zone {
         rdata::suffixes(owner).take_while(move |name| name.len() > apex_len)
     }
 }
+
+/// With its length and the mark that it is short this takes no more than what a longer one takes beside its octets.
+const RDATA_SHORT_MAX: usize = 22;
 
 /// The octets of a settings' name.
 fn wire_name(name: &OwnerName) -> Name {

@@ -4,24 +4,24 @@ use shared::name::OwnerName;
 use shared::problem::Problem;
 use shared::topology::Topology;
 
-use super::compile::{BelowCut, Compiled, Compiler, Dname, Kind, Node};
+use super::Zone;
+use super::compile::{Compiler, Drafted, Kind};
+use super::node::{ArenaBuilder, Dname, Node};
 use super::overlay::{Overlay, deepest, lay_over, problem_of_alpn, problems_of};
-use super::rdata::suffixes;
 use super::steered::{Offer, SteeredName};
+use super::table::Table;
 use super::tail::{Chain, Tail};
-use super::{Map, Zone};
-use crate::wire::{Name, Rtype, is_at_or_below, label_count, parent};
+use crate::wire::{Name, Rtype, is_at_or_below, parent};
 
 /// All zones with the steered names laid over them, ready to answer: immutable.
 #[derive(Debug)]
 pub struct ZoneSet {
-    /// Names in lower case, and positions of their nodes.
-    table: Map<Box<[u8]>, u32>,
-    nodes: Vec<Node>,
+    /// Names in lower case, and where their nodes lie in the arena.
+    table: Table,
+    /// Nodes and tails.
+    arena: Box<[u8]>,
     zones: Vec<ServedZone>,
     steered: Vec<SteeredName>,
-    /// Labels of the deepest name, so that deeper ones are not looked up.
-    labels_max: usize,
 }
 
 #[derive(Debug)]
@@ -29,10 +29,11 @@ struct ServedZone {
     apex: Name,
     serial: u32,
     content_hash: u64,
-    nodata: Tail,
-    nxdomain: Tail,
+    /// Where its answers lie in the arena.
+    nodata: u32,
+    nxdomain: u32,
     /// The answer to DS at the apex, when the parent zone is served here too.
-    parent_side: Option<Tail>,
+    parent_side: Option<u32>,
 }
 
 /// What is known about a question.
@@ -41,7 +42,7 @@ pub enum Found<'a> {
     /// The name lies in no zone.
     Outside,
     /// The answer is the same for everybody.
-    Static(&'a Tail),
+    Static(Tail<'a>),
     /// The answer depends on who asks.
     Steered {
         /// The steered name.
@@ -49,12 +50,12 @@ pub enum Found<'a> {
         /// What of it is asked.
         offer: Offer,
         /// The CNAMEs that lead to it from the name asked.
-        chain: Option<&'a Chain>,
+        chain: Option<Chain<'a>>,
         /// The answer when nobody serves it.
-        empty: &'a Tail,
+        empty: Tail<'a>,
     },
     /// The name lies below a DNAME.
-    Redirected(&'a Dname),
+    Redirected(Dname<'a>),
 }
 
 impl ZoneSet {
@@ -71,7 +72,7 @@ impl ZoneSet {
             return Err(found);
         }
         let overlay = lay_over(&mut zones, topology);
-        Ok(Self::compile(&zones, overlay))
+        Self::compile(&zones, overlay).map_err(|problem| vec![problem])
     }
 
     /// What does not go together between `zones`, of which some may not be whole, and the steered names `services`.
@@ -101,111 +102,131 @@ impl ZoneSet {
 
     /// Finds the answer for `qname`, in lower case, and `qtype`.
     pub fn find(&self, qname: &[u8], qtype: Rtype) -> Found<'_> {
-        let surplus = label_count(qname).saturating_sub(self.labels_max);
-        let mut names = suffixes(qname).skip(surplus);
-        let Some((name, node)) = names.find_map(|name| Some((name, self.node(*self.table.get(name)?)))) else {
-            return Found::Outside;
-        };
-        match (&node.kind, name.len() == qname.len()) {
-            (Kind::Cut, is_exact) => self.at_cut(node, qtype, is_exact && qname.len() == usize::from(node.owner_len)),
-            (_, true) => self.at(node, qtype, name),
-            (Kind::Dname(dname), false) => Found::Redirected(dname),
-            (Kind::Plain, false) => match node.wildcard {
-                Some(wildcard) => self.at(self.node(wildcard), qtype, &[]),
-                None => Found::Static(&self.zones[node.zone as usize].nxdomain),
+        let is_at = |at, name: &[u8]| Node::at(&self.arena, at).name() == name;
+        let Some(closest) = self.table.closest(qname, is_at) else { return Found::Outside };
+        let node = Node::at(&self.arena, closest.at);
+        let is_exact = closest.len == qname.len();
+        match (node.kind(), is_exact) {
+            (Kind::Cut, _) => self.at_cut(node, qtype, is_exact),
+            (Kind::BelowCut, _) => self.at_cut(node.link().unwrap_or(node), qtype, false),
+            (_, true) => self.at(node, qtype, qname),
+            (Kind::Dname, false) if let Some(dname) = node.dname() => Found::Redirected(dname),
+            (Kind::Plain | Kind::Dname, false) => match node.link() {
+                Some(wildcard) => self.at(wildcard, qtype, &[]),
+                None => Found::Static(self.tail(self.zone(node).nxdomain)),
             },
         }
     }
 
-    fn node(&self, at: u32) -> &Node {
-        &self.nodes[at as usize]
+    fn tail(&self, at: u32) -> Tail<'_> {
+        Tail::at(&self.arena[at as usize..])
     }
 
-    fn at_cut<'a>(&'a self, node: &'a Node, qtype: Rtype, is_owner: bool) -> Found<'a> {
-        let ds = node.answers.first().filter(|_| is_owner && qtype == Rtype::DS).map(|(_, tail)| tail);
-        Found::Static(ds.or(node.otherwise.as_deref()).unwrap_or(&self.zones[node.zone as usize].nodata))
+    fn zone(&self, node: Node<'_>) -> &ServedZone {
+        &self.zones[node.zone()]
+    }
+
+    fn at_cut<'a>(&'a self, node: Node<'a>, qtype: Rtype, is_owner: bool) -> Found<'a> {
+        let ds = if is_owner && qtype == Rtype::DS { node.answer(Rtype::DS) } else { None };
+        Found::Static(ds.or_else(|| node.otherwise()).unwrap_or_else(|| self.tail(self.zone(node).nodata)))
     }
 
     /// The answer of `node`, which `name` is the owner of unless it is a wildcard that stands in.
-    fn at<'a>(&'a self, node: &'a Node, qtype: Rtype, name: &[u8]) -> Found<'a> {
-        let zone = &self.zones[node.zone as usize];
-        let qtype = if qtype == Rtype::ANY { node.any.unwrap_or(qtype) } else { qtype };
-        if let Some(found) = self.steered(node, zone, qtype) {
+    fn at<'a>(&'a self, node: Node<'a>, qtype: Rtype, name: &[u8]) -> Found<'a> {
+        let qtype = if qtype == Rtype::ANY { node.any().unwrap_or(qtype) } else { qtype };
+        if let Some(found) = self.steered(node, qtype) {
             return found;
         }
-        if qtype == Rtype::DS
-            && let Some(tail) = zone.parent_side.as_ref().filter(|_| name == zone.apex.as_wire())
-        {
-            return Found::Static(tail);
+        if qtype == Rtype::DS {
+            let zone = self.zone(node);
+            if let Some(tail) = zone.parent_side.filter(|_| name == zone.apex.as_wire()) {
+                return Found::Static(self.tail(tail));
+            }
         }
-        let answer = node.answers.iter().find(|(rtype, _)| *rtype == qtype).map(|(_, tail)| tail);
-        Found::Static(answer.or(node.otherwise.as_deref()).unwrap_or(&zone.nodata))
+        let answer = node.answer(qtype).or_else(|| node.otherwise());
+        Found::Static(answer.unwrap_or_else(|| self.tail(self.zone(node).nodata)))
     }
 
-    fn steered<'a>(&'a self, node: &'a Node, zone: &'a ServedZone, qtype: Rtype) -> Option<Found<'a>> {
-        let steered_node = node.steered.as_ref()?;
-        let steered = &self.steered[steered_node.steered as usize];
+    fn steered<'a>(&'a self, node: Node<'a>, qtype: Rtype) -> Option<Found<'a>> {
+        let part = node.steered()?;
+        let steered = &self.steered[part.steered];
         let offer = Offer::of(qtype).filter(|&offer| steered.offers(offer))?;
-        let (chain, empty) = match &steered_node.chain {
+        let (chain, empty) = match part.chain {
             Some((chain, empty)) => (Some(chain), empty),
-            None => (None, &zone.nodata),
+            None => (None, self.tail(self.zone(node).nodata)),
         };
         Some(Found::Steered { steered, offer, chain, empty })
     }
 
-    fn compile(zones: &[Zone], overlay: Overlay) -> Self {
+    fn compile(zones: &[Zone], overlay: Overlay) -> Result<Self, Problem> {
         let Overlay { steered, names } = overlay;
         let compiler = |at: usize| Compiler {
             zone: &zones[at],
-            index: at as u32,
             children: children_of(zones, at),
             names: &names[at],
             steered: &steered,
         };
-        let mut set =
-            Self { table: Map::default(), nodes: Vec::new(), zones: Vec::new(), steered: Vec::new(), labels_max: 0 };
+        let mut table = Table::new(zones.iter().map(|zone| zone.nodes.len()).sum());
+        let mut arena = ArenaBuilder::new();
+        let mut served = Vec::with_capacity(zones.len());
         for (at, zone) in zones.iter().enumerate() {
-            let Compiled { nodes, below_cuts, nodata, nxdomain } = compiler(at).compile();
-            set.add_nodes(nodes, below_cuts);
+            let own = compiler(at);
+            add_zone(&own, at as u32, &mut table, &mut arena).map_err(|TooLarge| too_large(zone))?;
             let apex = zone.apex.as_wire();
             let above = parent(apex).and_then(|above| deepest(zones, above));
-            let parent_side = above.map(|above| compiler(above).parent_side(apex));
-            set.zones.push(ServedZone {
+            served.push(ServedZone {
                 apex: zone.apex.clone(),
                 serial: zone.serial(),
                 content_hash: zone.content_hash(),
-                nodata,
-                nxdomain,
-                parent_side,
+                nodata: arena.tail(&own.nodata()),
+                nxdomain: arena.tail(&own.nxdomain()),
+                parent_side: above.map(|above| arena.tail(&compiler(above).parent_side(apex))),
             });
         }
-        set.labels_max = set.table.keys().map(|name| label_count(name)).max().unwrap_or(0);
-        set.steered = steered;
-        set
+        Ok(Self { table, arena: arena.finish(), zones: served, steered })
     }
+}
 
-    fn add_nodes(&mut self, nodes: Vec<(Box<[u8]>, Node)>, below_cuts: Vec<BelowCut>) {
-        self.table.reserve(nodes.len() + below_cuts.len());
-        let mut wildcards = Vec::new();
-        for (owner, node) in nodes {
-            let at = self.nodes.len() as u32;
-            if super::is_wildcard(&owner) {
-                wildcards.push((owner[2..].to_vec(), at));
+/// The arena has no more room.
+struct TooLarge;
+
+/// Adds every name of one zone, that at position `zone`.
+fn add_zone(compiler: &Compiler<'_>, zone: u32, table: &mut Table, arena: &mut ArenaBuilder) -> Result<(), TooLarge> {
+    let (mut wildcards, mut below_cuts) = (Vec::new(), Vec::new());
+    for (owner, drafted) in compiler.drafts() {
+        match drafted {
+            Drafted::BelowCut(cut) => below_cuts.push((owner, cut)),
+            Drafted::Node(draft) => {
+                let at = arena.node(owner, zone, &draft);
+                table.insert(owner, at);
+                wildcards.extend(parent(owner).filter(|_| super::is_wildcard(owner)).map(|above| (above, at)));
             }
-            self.nodes.push(node);
-            self.table.insert(owner, at);
         }
-        for (above, wildcard) in wildcards {
-            if let Some(&at) = self.table.get(&*above) {
-                self.nodes[at as usize].wildcard = Some(wildcard);
-            }
-        }
-        for BelowCut { name, cut } in below_cuts {
-            if let Some(&at) = self.table.get(&cut) {
-                self.table.insert(name, at);
-            }
+        if arena.is_overfull() {
+            return Err(TooLarge);
         }
     }
+    for (name, cut) in below_cuts {
+        if let Some(cut) = position(table, arena, cut) {
+            let at = arena.below_cut(name, zone, cut);
+            table.insert(name, at);
+        }
+    }
+    for (above, wildcard) in wildcards {
+        if let Some(above) = position(table, arena, above) {
+            arena.link(above, wildcard);
+        }
+    }
+    if arena.is_overfull() { Err(TooLarge) } else { Ok(()) }
+}
+
+fn position(table: &Table, arena: &ArenaBuilder, name: &[u8]) -> Option<u32> {
+    table.position(name, |at, name| Node::at(arena.octets(), at).name() == name)
+}
+
+fn too_large(zone: &Zone) -> Problem {
+    let what = "all answers up to this zone take more than 4 GiB: expected fewer records on one node";
+    Problem { file: zone.file.clone(), line: None, key: zone.apex.to_string(), what: what.to_owned() }
 }
 
 /// Names of the other zones below `zones[at]`.

@@ -107,7 +107,7 @@ fn quoted_values_of_service_parameters_are_read_like_bare_ones() {
     let rdata = |parameters: &str| {
         let zone = parse(&format!("{START}a HTTPS 1 . {parameters}\n")).expect("a zone");
         let owner = Name::parse("a.example.com.", &Name::root()).expect("a name");
-        zone.rrset(owner.as_wire(), Rtype::HTTPS).expect("a record").rdatas.clone()
+        zone.rrset(owner.as_wire(), Rtype::HTTPS).expect("a record").rdatas().map(<[u8]>::to_vec).collect::<Vec<_>>()
     };
     assert_eq!(rdata("alpn=\"h2,h3\" port=\"8443\""), rdata("alpn=h2,h3 port=8443"));
     assert!(mistakes("a HTTPS 1 . alpn= \"h2\"\n")[0].starts_with("z:5: HTTPS: "));

@@ -7,7 +7,7 @@ use shared::problem::Problem;
 
 use super::overlay::deepest;
 use super::rdata::{Layout, suffixes, target_of};
-use super::{FilePlace, Rrset, Zone, ZoneSet, wire_name};
+use super::{FilePlace, Record, Rrset, Zone, ZoneSet, wire_name};
 use crate::wire::{Name, Rtype, is_at_or_below};
 
 /// What an operator should look at in `zones` with the steered names `services`, though it is served as it stands;
@@ -52,7 +52,7 @@ impl<'a> Look<'a> {
             let soa = zone.rrset(zone.apex.as_wire(), Rtype::SOA);
             let what = "has changed, but the serial has not: raise it, since secondaries and checks go by it";
             let what = format!("the zone (serial {serial}) {what}");
-            self.warn(zone.apex.as_wire(), soa.and_then(|soa| soa.places.first()), what);
+            self.warn(zone.apex.as_wire(), soa.and_then(|soa| soa.place()), what);
         }
     }
 
@@ -60,20 +60,20 @@ impl<'a> Look<'a> {
     fn apex(&mut self) {
         let zone = self.zone;
         let apex = zone.apex.as_wire();
-        if let Some(ns) = zone.rrset(apex, Rtype::NS).filter(|ns| ns.rdatas.len() < 2) {
+        if let Some(ns) = zone.rrset(apex, Rtype::NS).filter(|ns| ns.records.len() < 2) {
             let what =
                 "only one name server: expected at least two, on two machines, or one failure takes all names away";
-            self.warn(apex, ns.places.first(), what.to_owned());
+            self.warn(apex, ns.place(), what.to_owned());
         }
         let Some(soa) = zone.rrset(apex, Rtype::SOA) else { return };
-        let Some(rdata) = soa.rdatas.first() else { return };
+        let Some(rdata) = soa.first() else { return };
         for what in unusual_timers(rdata) {
-            self.warn(apex, soa.places.first(), what);
+            self.warn(apex, soa.place(), what);
         }
         let mname = Layout::of(Rtype::SOA).split(rdata).map(|parts| Name::from_wire(parts.names[0]));
         if let Some(mname) = mname.filter(|mname| self.is_missing(&mname.folded())) {
             let what = format!("the SOA names {mname} as the primary, which does not exist: expected a name server");
-            self.warn(apex, soa.places.first(), what);
+            self.warn(apex, soa.place(), what);
         }
     }
 
@@ -83,8 +83,8 @@ impl<'a> Look<'a> {
         let is_wanted = |rrset: &&Rrset| matches!(rrset.rtype, Rtype::MX | Rtype::SRV);
         for (owner, node) in &zone.nodes {
             for rrset in node.iter().filter(is_wanted) {
-                for (rdata, place) in rrset.rdatas.iter().zip(&rrset.places) {
-                    let target = target_of(rrset.rtype, rdata);
+                for Record { rdata, place } in &rrset.records {
+                    let target = target_of(rrset.rtype, rdata.octets());
                     if let Some(target) = target.filter(|target| self.lacks_address(&target.folded())) {
                         let what =
                             format!("{} leads to {target}, which has no address: expected A or AAAA", rrset.rtype);
@@ -104,13 +104,13 @@ impl<'a> Look<'a> {
             let mut at: &[u8] = start;
             while let Some(cname) = zone.rrset(at, Rtype::CNAME) {
                 let first = *seen.entry(at).or_insert(walk);
-                let target = cname.rdatas.first().and_then(|rdata| target_of(Rtype::CNAME, rdata));
+                let target = cname.first().and_then(|rdata| target_of(Rtype::CNAME, rdata));
                 let next = target.and_then(|target| self.source(&target.folded()));
                 match next.filter(|_| first == walk) {
                     Some(next) if seen.get(next) == Some(&walk) => {
                         let what = "CNAMEs lead from here back to here: no client gets an answer";
                         let cname = zone.rrset(next, Rtype::CNAME);
-                        self.warn(next, cname.and_then(|cname| cname.places.first()), what.to_owned());
+                        self.warn(next, cname.and_then(|cname| cname.place()), what.to_owned());
                         break;
                     }
                     Some(next) => at = next,

@@ -3,7 +3,7 @@
 use hickory_proto::op::Message;
 use hickory_proto::rr::Record;
 
-use crate::answer::{Outcome, Peer, Snapshot, Transport, answer};
+use crate::answer::{Outcome, Peer, Snapshot, Transport, Turn, answer};
 use crate::wire::{Name, Rtype};
 
 /// A query in the making.
@@ -99,6 +99,9 @@ impl Ask {
     }
 }
 
+/// The time of turns without another.
+pub(super) const NOW_SECS: u32 = 1_800_000_000;
+
 /// A decoded answer.
 #[derive(Debug)]
 pub(super) struct Reply {
@@ -110,8 +113,13 @@ pub(super) struct Reply {
 impl Reply {
     /// `None` when the packet was dropped.
     pub(super) fn to(packet: &[u8], peer: &Peer, snapshot: &Snapshot) -> Option<Self> {
+        Self::at(&Turn::unlimited(NOW_SECS), packet, peer, snapshot)
+    }
+
+    /// The same in `turn`.
+    pub(super) fn at(turn: &Turn<'_>, packet: &[u8], peer: &Peer, snapshot: &Snapshot) -> Option<Self> {
         let mut out = vec![0xAA; 65535];
-        let outcome = answer(snapshot, peer, packet, &mut out);
+        let outcome = answer(snapshot, turn, peer, packet, &mut out);
         let Outcome::Sent { len, .. } = outcome else { return None };
         let octets = out[..len].to_vec();
         let message = Message::from_vec(&octets).expect("hickory reads the answer");

@@ -2,7 +2,7 @@
 
 use super::packet::{Ask, Reply, ask};
 use super::world::{ZONE, sample};
-use crate::answer::{Outcome, answer};
+use crate::answer::{Outcome, Turn, answer};
 use crate::wire::{DropReason, Rtype};
 
 fn www() -> Ask {
@@ -17,10 +17,13 @@ fn to(packet: &[u8]) -> Option<Reply> {
 fn responses_and_scraps_are_dropped() {
     let snapshot = sample().snapshot();
     let response = Ask { flags: 0x8000, ..www() }.packet();
-    let mut out = [0; 1232];
-    assert_eq!(answer(&snapshot, &www().peer(), &response, &mut out), Outcome::Dropped(DropReason::Response));
-    assert_eq!(answer(&snapshot, &www().peer(), &response[..11], &mut out), Outcome::Dropped(DropReason::Short));
-    assert_eq!(answer(&snapshot, &www().peer(), &www().packet(), &mut out[..20]), Outcome::Dropped(DropReason::NoRoom));
+    let (turn, mut out) = (Turn::unlimited(0), [0; 1232]);
+    assert_eq!(answer(&snapshot, &turn, &www().peer(), &response, &mut out), Outcome::Dropped(DropReason::Response));
+    assert_eq!(answer(&snapshot, &turn, &www().peer(), &response[..11], &mut out), Outcome::Dropped(DropReason::Short));
+    assert_eq!(
+        answer(&snapshot, &turn, &www().peer(), &www().packet(), &mut out[..20]),
+        Outcome::Dropped(DropReason::NoRoom)
+    );
 }
 
 #[test]

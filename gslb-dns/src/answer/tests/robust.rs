@@ -4,13 +4,13 @@ use proptest::prelude::*;
 
 use super::packet::{Ask, ask};
 use super::world::sample;
-use crate::answer::{Outcome, Peer, Snapshot, Transport, answer};
+use crate::answer::{Outcome, Peer, Snapshot, Transport, Turn, answer};
 use crate::wire::Rtype;
 
 /// Answers `packet` and checks what must hold whatever it is.
 fn check(snapshot: &Snapshot, packet: &[u8], transport: Transport, out: &mut [u8]) {
     let peer = Peer { address: "198.51.100.7".parse().expect("an address"), transport };
-    let Outcome::Sent { len, .. } = answer(snapshot, &peer, packet, out) else { return };
+    let Outcome::Sent { len, .. } = answer(snapshot, &Turn::unlimited(0), &peer, packet, out) else { return };
     assert!((12..=65535).contains(&len) && (transport == Transport::Tcp || len <= 1232));
     assert_eq!(out[..2], packet[..2]);
     assert_eq!(out[2] & 0x80, 0x80);

@@ -51,7 +51,11 @@ fn source_0_is_answered_by_the_resolver_with_scope_0() {
     // hickory cannot read family 0, which `dig +subnet=0` sends.
     let ask = ask("www.gslb.test", Rtype::A).from("198.51.100.7").option(8, &[0, 0, 0, 0]);
     let mut out = [0; 1232];
-    let Outcome::Sent { len, .. } = answer(&snapshot, &ask.peer(), &ask.packet(), &mut out) else { panic!("dropped") };
+    let Outcome::Sent { len, .. } =
+        answer(&snapshot, &crate::answer::Turn::unlimited(0), &ask.peer(), &ask.packet(), &mut out)
+    else {
+        panic!("dropped")
+    };
     assert!(out[..len].ends_with(&[0, 8, 0, 4, 0, 0, 0, 0]) && out[7] == 2);
 }
 

@@ -14,8 +14,9 @@ use tokio::net::tcp::OwnedReadHalf;
 use tracing::error;
 
 use super::Lane;
-use crate::answer::{Peer, Transport, answer};
+use crate::answer::{Peer, Transport, Turn, answer};
 use crate::serve::Live;
+use crate::serve::counters::Counters;
 use crate::serve::seats::{Awaited, Seat};
 
 /// A connection that is served.
@@ -29,6 +30,14 @@ pub(super) struct Connection {
     unread: Vec<u8>,
     /// Answers that the client has not taken.
     unsent: Vec<u8>,
+}
+
+/// What all queries that were read at once are answered with.
+struct Round<'a> {
+    counters: &'a Counters,
+    live: &'a Live,
+    turn: Turn<'static>,
+    peer: Peer,
 }
 
 /// How far a connection has come.
@@ -105,10 +114,13 @@ impl Connection {
     fn answer_whole(&mut self, octets: &[u8], room: &mut [u8]) -> io::Result<(usize, Flow)> {
         let lane = Arc::clone(&self.lane);
         let live = lane.live.load();
+        let (turn, peer) =
+            (Turn::unlimited(self.seat.unix_secs()), Peer { address: self.peer, transport: Transport::Tcp });
+        let round = Round { counters: &lane.counters, live: &live, turn, peer };
         let (mut used, mut len) = (0, 0);
         while let Some(query) = first_message(&octets[used..]) {
             used += LENGTH + query.len();
-            len += write_answer(&lane, &live, self.peer, query, &mut room[len..]);
+            len += round.answer(query, &mut room[len..]);
             if len >= SENT_AT_ONCE {
                 if self.send(&room[..len])? == Flow::Blocked {
                     return Ok((used, Flow::Blocked));
@@ -189,24 +201,25 @@ fn first_message(octets: &[u8]) -> Option<&[u8]> {
     rest.get(..usize::from(u16::from_be_bytes(*length)))
 }
 
-/// Writes the answer to `query` at the start of `room`, with its length in front; gives the octets of both: 0 where
-/// there is no answer.
-fn write_answer(lane: &Lane, live: &Live, address: IpAddr, query: &[u8], room: &mut [u8]) -> usize {
-    let peer = Peer { address, transport: Transport::Tcp };
-    let Some((length, room)) = room.split_first_chunk_mut::<LENGTH>() else { return 0 };
-    let outcome = catch_unwind(AssertUnwindSafe(|| answer(&live.snapshot, &peer, query, room)));
-    let Ok(outcome) = outcome else {
-        lane.counters.count_panic();
-        error!(%address, "a query broke the engine: a bug, please report it");
-        return 0;
-    };
-    let len = lane.counters.count(&outcome, &live.region_slots).unwrap_or_default();
-    match u16::try_from(len) {
-        Ok(len @ 1..) => {
-            *length = len.to_be_bytes();
-            LENGTH + usize::from(len)
+impl Round<'_> {
+    /// Writes the answer to `query` at the start of `room`, with its length in front; gives the octets of both: 0 where
+    /// there is no answer.
+    fn answer(&self, query: &[u8], room: &mut [u8]) -> usize {
+        let Self { counters, live, turn, peer } = self;
+        let Some((length, room)) = room.split_first_chunk_mut::<LENGTH>() else { return 0 };
+        let outcome = catch_unwind(AssertUnwindSafe(|| answer(&live.snapshot, turn, peer, query, room)));
+        let Ok(outcome) = outcome else {
+            counters.count_panic();
+            error!(address = %peer.address, "a query broke the engine: a bug, please report it");
+            return 0;
+        };
+        match counters.count(&outcome, &live.region_slots).map(u16::try_from) {
+            Some(Ok(len)) => {
+                *length = len.to_be_bytes();
+                LENGTH + usize::from(len)
+            }
+            _ => 0,
         }
-        _ => 0,
     }
 }
 

@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use super::*;
 use crate::answer::Transport;
 use crate::serve::Clock;
-use crate::serve::counters::{CounterBook, Sharing};
+use crate::serve::counters::CounterBook;
 use crate::serve::open_files;
 use crate::serve::sample::{Site, query, until};
 use crate::serve::seats::TcpCounters;
@@ -37,7 +37,7 @@ impl Front {
         let book = CounterBook::default();
         let live = Arc::new(ArcSwap::from_pointee(Live::new(&world, &state, &book)));
         let counters = Arc::new(TcpCounters::default());
-        let lane = || Lane { live: Arc::clone(&live), counters: book.counters(Transport::Tcp, Sharing::OneWriter) };
+        let lane = || Lane { live: Arc::clone(&live), counters: book.counters(Transport::Tcp) };
         let seats = Arc::new(Seats::new(settings, usize::MAX, Arc::clone(&counters)));
         let listener = StdListener::bind("127.0.0.1:0").expect("bound");
         listener.set_nonblocking(true).expect("set");

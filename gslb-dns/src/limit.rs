@@ -1,0 +1,217 @@
+//! Limits on answers by network: a query may bear the address of somebody else, who must not be flooded with our answers.
+//!
+//! ```text
+//! network (/24 or /56) ─┐
+//! what is answered ─────┴─ seeded hash ─► bucket: when it is empty again ─► pass, or slip or drop
+//! ```
+//! A fixed table that all threads share without locks; the time is an argument.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use shared::moment::Moment;
+use shared::place::ClientBlock;
+use siphasher::sip::SipHasher13;
+
+/// How much is answered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Answers to one network for one account a second; as many at once after a quiet second. At most
+    /// [`Limits::RATE_MAX`].
+    pub responses_per_second: NonZeroU32,
+    /// Of the answers beyond, every n-th is sent truncated and the others are not; 0: none is sent.
+    pub slip: u8,
+    /// Networks that are not limited.
+    pub exempt: Vec<IpNet>,
+    /// Buckets, 8 octets each; rounded up to a power of two.
+    pub buckets: usize,
+}
+
+/// What the answers to every network are counted in.
+///
+/// Networks or accounts that meet in one bucket share it: the bucket of a key sees all that the key gets, so nobody gets
+/// more by a collision, nor by pushing others out. To limit others on purpose takes a flood for every bucket, since the
+/// seed is secret and nobody can tell who meets whom.
+#[derive(Debug)]
+pub struct Limiter {
+    buckets: Box<[AtomicU64]>,
+    seed: [u8; Limiter::SEED_LEN],
+    /// Ticks from one answer to the next at the full rate.
+    interval: u64,
+    /// Ticks that a bucket may be ahead of the time.
+    window: u64,
+    slip: u8,
+    exempt: Exempt,
+}
+
+/// A limiter at one time.
+#[derive(Clone, Copy, Debug)]
+pub struct Gate<'a> {
+    limiter: &'a Limiter,
+    now: u64,
+}
+
+/// What an answer is counted under: the records that it is made of, whatever name was asked.
+///
+/// So all that a wildcard answers is one account, and so are all names of a zone that do not exist, all referrals at one
+/// delegation, and all refusals and errors.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Account(u32);
+
+/// What to do with an answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Send it.
+    Pass,
+    /// Send it without its records, with a hint how to get them.
+    Slip,
+    /// Send nothing.
+    Drop,
+}
+
+impl Account {
+    /// Answers that come from no records.
+    pub const ERROR: Self = Self(0);
+
+    /// Answers made of `records`, told apart by where these lie in memory.
+    pub fn of<T>(records: &T) -> Self {
+        Self(std::ptr::from_ref(records).addr() as u32)
+    }
+}
+
+impl Limits {
+    /// The highest rate: to the limits of the arithmetic, and more than any honest resolver asks.
+    pub const RATE_MAX: u32 = 1_000_000;
+    /// The highest slip that says anything: beyond, hardly any client notices.
+    pub const SLIP_MAX: u8 = 10;
+}
+
+impl Limiter {
+    /// Octets of a seed.
+    pub const SEED_LEN: usize = 16;
+
+    /// An empty table; `seed` must be hard to guess.
+    pub fn new(limits: &Limits, seed: [u8; Self::SEED_LEN]) -> Self {
+        let rate = limits.responses_per_second.get().min(Limits::RATE_MAX);
+        let interval = TICKS_PER_SEC.div_ceil(u64::from(rate));
+        let count = limits.buckets.max(1).next_power_of_two();
+        Self {
+            buckets: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            seed,
+            interval,
+            window: interval * u64::from(rate),
+            slip: limits.slip,
+            exempt: Exempt::new(&limits.exempt),
+        }
+    }
+
+    /// Octets of its table, which never grows.
+    pub fn size(&self) -> usize {
+        size_of_val(&*self.buckets)
+    }
+
+    /// The limiter at `now`.
+    pub fn at(&self, now: Moment) -> Gate<'_> {
+        let elapsed = now.elapsed();
+        let ticks =
+            elapsed.as_secs() * TICKS_PER_SEC + u64::from(elapsed.subsec_nanos()) * TICKS_PER_SEC / 1_000_000_000;
+        Gate { limiter: self, now: ticks }
+    }
+
+    fn bucket(&self, address: IpAddr, account: Account) -> &AtomicU64 {
+        let mut key = [0; 12];
+        key[..8].copy_from_slice(&ClientBlock::of(address).as_u64().to_ne_bytes());
+        key[8..].copy_from_slice(&account.0.to_ne_bytes());
+        let hash = SipHasher13::new_with_key(&self.seed).hash(&key);
+        &self.buckets[hash as usize & (self.buckets.len() - 1)]
+    }
+
+    /// What becomes of `bucket` when one more answer is due at `now`.
+    ///
+    /// A bucket holds the tick at which it will have been idle for as long as its answers allow: each adds an interval, and
+    /// it may not get further ahead of the time than the window. The low octet counts what was not sent since the last
+    /// slip.
+    fn step(&self, bucket: u64, now: u64) -> (u64, Verdict) {
+        let (due, skipped) = (bucket >> SKIPPED_BITS, bucket & SKIPPED_MASK);
+        let next_due = due.max(now) + self.interval;
+        if next_due <= now + self.window {
+            return (next_due << SKIPPED_BITS | skipped, Verdict::Pass);
+        }
+        match u64::from(self.slip) {
+            0 => (bucket, Verdict::Drop),
+            slip if skipped + 1 >= slip => (due << SKIPPED_BITS, Verdict::Slip),
+            _ => (bucket + 1, Verdict::Drop),
+        }
+    }
+}
+
+impl Gate<'_> {
+    /// Counts an answer of `account` to `address`, and says what to do with it.
+    ///
+    /// Never waits for another thread; one cache line is read, and written unless the answer is beyond the limit.
+    pub fn judge(&self, address: IpAddr, account: Account) -> Verdict {
+        let address = address.to_canonical();
+        if self.limiter.exempt.holds(address) {
+            return Verdict::Pass;
+        }
+        let bucket = self.limiter.bucket(address, account);
+        let mut held = bucket.load(Ordering::Relaxed);
+        loop {
+            let (next, verdict) = self.limiter.step(held, self.now);
+            if next == held {
+                return verdict;
+            }
+            match bucket.compare_exchange_weak(held, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return verdict,
+                Err(other) => held = other,
+            }
+        }
+    }
+}
+
+/// Networks in order, none within another.
+#[derive(Debug)]
+struct Exempt {
+    v4: Box<[Ipv4Net]>,
+    v6: Box<[Ipv6Net]>,
+}
+
+impl Exempt {
+    fn new(networks: &[IpNet]) -> Self {
+        let v4: Vec<Ipv4Net> =
+            networks.iter().filter_map(|net| if let IpNet::V4(v4) = net { Some(*v4) } else { None }).collect();
+        let v6: Vec<Ipv6Net> =
+            networks.iter().filter_map(|net| if let IpNet::V6(v6) = net { Some(*v6) } else { None }).collect();
+        let (mut v4, mut v6) = (Ipv4Net::aggregate(&v4), Ipv6Net::aggregate(&v6));
+        v4.sort_unstable_by_key(Ipv4Net::network);
+        v6.sort_unstable_by_key(Ipv6Net::network);
+        Self { v4: v4.into(), v6: v6.into() }
+    }
+
+    fn holds(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => self.holds_v4(v4),
+            IpAddr::V6(v6) => self.holds_v6(v6),
+        }
+    }
+
+    fn holds_v4(&self, address: Ipv4Addr) -> bool {
+        let after = self.v4.partition_point(|net| net.network() <= address);
+        self.v4[..after].last().is_some_and(|net| net.contains(&address))
+    }
+
+    fn holds_v6(&self, address: Ipv6Addr) -> bool {
+        let after = self.v6.partition_point(|net| net.network() <= address);
+        self.v6[..after].last().is_some_and(|net| net.contains(&address))
+    }
+}
+
+/// Sixteen to the microsecond: fine enough for every rate, and 56 bits of them last for a century.
+const TICKS_PER_SEC: u64 = 16_000_000;
+const SKIPPED_BITS: u32 = 8;
+const SKIPPED_MASK: u64 = (1 << SKIPPED_BITS) - 1;
+
+#[cfg(test)]
+mod tests;
