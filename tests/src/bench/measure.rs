@@ -190,7 +190,7 @@ impl Bench<'_> {
     /// Asks every question of the scenario once, and checks every answer in whole.
     fn verify(&self, server: &Server, scenario: Scenario) -> Result<(), String> {
         let questions = self.library.of(scenario);
-        let shape = Shape { check_every: 1, ..scenario.shape() };
+        let shape = Shape { lanes: 24, burst: 1, check_every: 1, ..scenario.shape() };
         let count = questions.count().max(1000) as u64;
         let mut load = Load::open(server.address, questions, shape, self.stop)?;
         let outcome = load.drive(Until::Sent(count))?;
@@ -317,8 +317,8 @@ const WARM_UP: Duration = Duration::from_millis(200);
 const TRIES: usize = 3;
 /// Above this share of foreign work a measurement is disturbed.
 const FOREIGN_MAX: f64 = 0.06;
-/// Verifying tells a wrong server; a datagram may be lost meanwhile.
-const VERIFY_LOSS_MAX: f64 = 0.001;
+/// A wrong server is refused; a datagram may be lost on the way, more so when others use the cores.
+const VERIFY_LOSS_MAX: f64 = 0.02;
 /// The highest rate may lose less than this.
 const LOSS_MAX: f64 = 0.001;
 /// Steps to find it: within 0.4 % of the rate of the closed loop.

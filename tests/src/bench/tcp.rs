@@ -45,8 +45,8 @@ impl<'a> TcpLoad<'a> {
         Ok(Self { questions, connections, next_question: 0, clock: Instant::now(), stop: stop.clone() })
     }
 
-    /// Asks for `span`: [`PIPELINED`] questions on each connection, and as many again once all are answered. Every answer
-    /// is checked in whole.
+    /// Asks for `span`: each answer makes room for the next question, so that [`PIPELINED`] are under way on every
+    /// connection. Every answer is checked in whole.
     pub fn drive(&mut self, span: Duration) -> Result<Outcome, String> {
         let mut outcome = Outcome::default();
         let started = Instant::now();
@@ -56,9 +56,10 @@ impl<'a> TcpLoad<'a> {
                 let before = Instant::now();
                 let answered = outcome.answered;
                 connection.receive(self.questions, self.clock, &mut outcome)?;
-                if connection.pending.count() == 0 {
-                    connection.send(self.questions, &mut self.next_question, self.clock)?;
-                    outcome.sent += PIPELINED as u64;
+                let room = PIPELINED - connection.pending.count();
+                if room > 0 {
+                    connection.send(room, self.questions, &mut self.next_question, self.clock)?;
+                    outcome.sent += room as u64;
                 } else if answered == outcome.answered {
                     outcome.idle += before.elapsed();
                     if connection.last_sent.elapsed() > PATIENCE {
@@ -73,11 +74,11 @@ impl<'a> TcpLoad<'a> {
 }
 
 impl Connection {
-    fn send(&mut self, questions: &Questions, next: &mut usize, clock: Instant) -> Result<(), String> {
+    fn send(&mut self, count: usize, questions: &Questions, next: &mut usize, clock: Instant) -> Result<(), String> {
         let len = u16::try_from(questions.len_each()).map_err(|error| error.to_string())?.to_be_bytes();
         let now = clock.elapsed().as_nanos() as u64;
-        let mut burst = Vec::with_capacity(PIPELINED * (questions.len_each() + 2));
-        for _ in 0..PIPELINED {
+        let mut burst = Vec::with_capacity(count * (questions.len_each() + 2));
+        for _ in 0..count {
             let (id, _) = self.pending.open(*next, now);
             burst.extend(len);
             burst.extend(id.to_be_bytes());
@@ -85,7 +86,7 @@ impl Connection {
             *next = (*next + 1) % questions.count();
         }
         self.last_sent = Instant::now();
-        // Nothing is under way, so the buffer of the socket is empty and takes all of it.
+        // So little is under way that the buffer of the socket takes all of it.
         self.stream.write_all(&burst).map_err(|error| format!("sending by TCP: {error}"))
     }
 
