@@ -52,7 +52,7 @@ pub enum Sources {
 pub enum Until {
     /// After so long.
     Passed(Duration),
-    /// When so many questions were sent and are answered or lost.
+    /// When so many questions, rounded up to whole bursts, were sent and are answered or lost.
     Sent(u64),
 }
 
@@ -126,9 +126,9 @@ impl<'a> Load<'a> {
         while !self.is_over(until, now - started, &outcome) {
             self.stop.check()?;
             if let Pace::Open { per_second } = self.shape.pace {
-                self.send_due(&mut due, per_second, &mut outcome)?;
+                self.send_due(&mut due, per_second, until, &mut outcome)?;
             }
-            now = self.sweep(is_asking(self.shape.pace, until, &outcome), &mut outcome)?;
+            now = self.sweep(Some(until), &mut outcome)?;
         }
         outcome.span = Duration::from_nanos(now - started);
         if !matches!((self.shape.pace, until), (Pace::Closed, Until::Passed(_))) {
@@ -145,11 +145,11 @@ impl<'a> Load<'a> {
     }
 
     /// Open pace: sends what is due, as many bursts as a server could take in a moment at most.
-    fn send_due(&mut self, due: &mut f64, per_second: f64, outcome: &mut Outcome) -> Result<(), String> {
+    fn send_due(&mut self, due: &mut f64, per_second: f64, until: Until, outcome: &mut Outcome) -> Result<(), String> {
         let gap = self.shape.burst as f64 * 1e9 / per_second;
         for _ in 0..64 {
             let now = self.now();
-            if now as f64 <= *due {
+            if now as f64 <= *due || is_enough(until, outcome) {
                 break;
             }
             let at = self.next_lane;
@@ -160,9 +160,9 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// Looks at every socket once: judges what has come, and sends the next burst when `is_asking` and nothing is under
-    /// way. Gives the time at the end.
-    fn sweep(&mut self, is_asking: bool, outcome: &mut Outcome) -> Result<u64, String> {
+    /// Looks at every socket once: judges what has come, and sends the next burst at a closed pace, until `until`, when
+    /// nothing is under way; `None` sends nothing. Gives the time at the end.
+    fn sweep(&mut self, until: Option<Until>, outcome: &mut Outcome) -> Result<u64, String> {
         let mut before = self.now();
         for at in 0..self.lanes.len() {
             let received = self.receive(at, before, outcome)?;
@@ -170,12 +170,15 @@ impl<'a> Load<'a> {
             if received == 0 && lane.pending.count() > 0 && before > lane.last_sent + PATIENCE {
                 outcome.lost += lane.pending.give_up() as u64;
             }
-            let is_free = lane.pending.count() == 0;
-            if is_asking && is_free {
+            let is_closed = matches!(self.shape.pace, Pace::Closed);
+            // Looked at before each burst, so that no question too many is sent.
+            let is_asking = is_closed && until.is_some_and(|until| !is_enough(until, outcome));
+            let is_sending = is_asking && lane.pending.count() == 0;
+            if is_sending {
                 self.send_burst(at, before, outcome)?;
             }
             let now = self.now();
-            if received == 0 && !(is_asking && is_free) {
+            if received == 0 && !is_sending {
                 outcome.idle += Duration::from_nanos(now - before);
             }
             before = now;
@@ -219,7 +222,7 @@ impl<'a> Load<'a> {
         let end = self.now() + PATIENCE;
         while self.lanes.iter().any(|lane| lane.pending.count() > 0) && self.now() < end {
             self.stop.check()?;
-            self.sweep(false, outcome)?;
+            self.sweep(None, outcome)?;
         }
         outcome.lost += self.lanes.iter_mut().map(|lane| lane.pending.give_up() as u64).sum::<u64>();
         Ok(())
@@ -242,10 +245,9 @@ impl Outcome {
     }
 }
 
-/// Whether a closed pace goes on asking.
-fn is_asking(pace: Pace, until: Until, outcome: &Outcome) -> bool {
-    let is_enough = matches!(until, Until::Sent(count) if outcome.sent >= count);
-    matches!(pace, Pace::Closed) && !is_enough
+/// Whether as many questions were sent as shall be.
+fn is_enough(until: Until, outcome: &Outcome) -> bool {
+    matches!(until, Until::Sent(count) if outcome.sent >= count)
 }
 
 /// Counts an answer as checked or wrong.

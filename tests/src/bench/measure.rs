@@ -316,7 +316,7 @@ const WARM_UP: Duration = Duration::from_millis(200);
 /// How often a disturbed measurement is tried.
 const TRIES: usize = 3;
 /// Above this share of foreign work a measurement is disturbed.
-const FOREIGN_MAX: f64 = 0.06;
+pub const FOREIGN_MAX: f64 = 0.06;
 /// A wrong server is refused; a datagram may be lost on the way, more so when others use the cores.
 const VERIFY_LOSS_MAX: f64 = 0.02;
 /// The highest rate may lose less than this.

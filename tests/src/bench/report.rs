@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::measure::{Cost, Measured, Results, Row};
+use super::measure::{Cost, FOREIGN_MAX, Measured, Results, Row};
 use super::plan::{Options, Scenario};
 
 /// The server that ratios are to.
@@ -12,6 +12,7 @@ pub const BASE: &str = "gdnsd";
 pub fn tables(results: &Results, options: &Options) -> String {
     let mut text = cpu_table(results, options);
     text += &rate_table(results, options);
+    text += &disturbed(results);
     for refused in &results.refused {
         // Writing to a text cannot fail.
         let _ = writeln!(text, "\nNot measured: {refused}");
@@ -69,6 +70,21 @@ fn rate_table(results: &Results, options: &Options) -> String {
         text += &format!("| {} | {} |\n", peer.name, cells.join(" | "));
     }
     text
+}
+
+/// Which measurements other work disturbed at every try: they are in the tables all the same.
+fn disturbed(results: &Results) -> String {
+    let is_disturbed = |row: &Row| match row {
+        Row::Load(row) if row.foreign >= FOREIGN_MAX => {
+            Some(format!("{} {} ({:.0} %)", row.server, row.scenario, row.foreign * 100.0))
+        }
+        _ => None,
+    };
+    let found: Vec<String> = results.rows.iter().filter_map(is_disturbed).collect();
+    if found.is_empty() {
+        return String::new();
+    }
+    format!("\nDisturbed at every try (share of foreign work on a core), measure again: {}\n", found.join(", "))
 }
 
 /// The median of `value` over all rounds; `None` when it was not measured.
@@ -158,6 +174,16 @@ pub(super) mod tests {
         let results = Results { rows: rows.collect(), refused: Vec::new() };
         let found = ratio(&results, "gslb-dns", BASE, "static", |row| row.cpu_us).expect("a ratio");
         assert!((found - 0.9).abs() < 1e-9, "{found}");
+    }
+
+    #[test]
+    fn a_disturbed_measurement_is_named() {
+        let mut rows = vec![row("gslb-dns", Scenario::Static, 0, 3.0), row(BASE, Scenario::Static, 0, 3.0)];
+        if let Row::Load(row) = &mut rows[1] {
+            row.foreign = 0.56;
+        }
+        let text = disturbed(&Results { rows, refused: Vec::new() });
+        assert!(text.contains("gdnsd static (56 %)") && !text.contains("gslb-dns"), "{text}");
     }
 
     #[test]
