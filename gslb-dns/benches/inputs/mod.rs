@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use gslb_dns::answer::{Outcome, Peer, Snapshot, Transport, answer};
+use gslb_dns::answer::{Outcome, Peer, Snapshot, Transport, Turn, answer};
 use gslb_dns::geo::{GeoData, GeoSources, GeoTables, Source};
 use gslb_dns::zone::{Zone, ZoneSet};
 use shared::config::parse_topology;
@@ -128,7 +128,9 @@ pub(crate) fn hosts(hosts: usize, count: usize) -> Kind {
 pub(crate) fn answer_all(snapshot: &Snapshot, queries: &[Query], out: &mut [u8]) -> usize {
     let mut sent = 0;
     for query in queries {
-        if let Outcome::Sent { len, .. } = answer(snapshot, &query.peer, black_box(&query.packet), out) {
+        if let Outcome::Sent { len, .. } =
+            answer(snapshot, &Turn::unlimited(0), &query.peer, black_box(&query.packet), out)
+        {
             sent += len;
         }
     }
