@@ -357,12 +357,32 @@ impl MemberSet {
 
     /// Its members, lowest id first.
     pub fn iter(self) -> impl Iterator<Item = MemberId> {
-        (0..MEMBERS_MAX as u8).map(MemberId).filter(move |&member| self.contains(member))
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let lowest = left.trailing_zeros() as u8;
+            // Without its lowest bit; what is 0 stays 0.
+            left &= left.wrapping_sub(1);
+            (usize::from(lowest) < MEMBERS_MAX).then_some(MemberId(lowest))
+        })
     }
 }
 
 impl FromIterator<MemberId> for MemberSet {
     fn from_iter<I: IntoIterator<Item = MemberId>>(members: I) -> Self {
         members.into_iter().fold(Self::EMPTY, Self::with)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_gives_its_members_lowest_first() {
+        for ids in [&[][..], &[0], &[63], &[0, 1, 5, 62, 63]] {
+            let members: Vec<MemberId> = ids.iter().copied().map(MemberId).collect();
+            let set: MemberSet = members.iter().rev().copied().collect();
+            assert_eq!(set.iter().collect::<Vec<_>>(), members);
+        }
     }
 }
