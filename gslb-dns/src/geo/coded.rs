@@ -129,15 +129,15 @@ fn code_step(octets: &mut Vec<u8>, step: u128) {
     let count = step >> (8 * shift);
     let is_short = count < u128::from(STEP_SHORT_END);
     room::push(octets, (shift as u8) << 4 | if is_short { count as u8 } else { 0 });
-    let mut rest = count.saturating_sub(u128::from(STEP_SHORT_END));
-    while !is_short {
-        let is_last = rest < 0x80;
-        room::push(octets, rest as u8 & 0x7f | if is_last { 0 } else { 0x80 });
-        if is_last {
-            break;
-        }
+    if is_short {
+        return;
+    }
+    let mut rest = count - u128::from(STEP_SHORT_END);
+    while rest >= 0x80 {
+        room::push(octets, rest as u8 | 0x80);
         rest >>= 7;
     }
+    room::push(octets, rest as u8);
 }
 
 /// Codes `value`, which a run has that is `back` runs before the last one.

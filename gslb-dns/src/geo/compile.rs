@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use foldhash::fast::FixedState;
 use ipnet::IpNet;
 use shared::failover::{Order, rank};
-use shared::topology::{Clients, Steering, Topology};
+use shared::topology::{Clients, Policy, Steering, Topology};
 
 use super::GeoData;
 use super::coded::{Coded, CodedRuns};
@@ -91,8 +92,10 @@ pub(super) struct Classifier<'a> {
     /// … and by the numbers of all values elsewhere.
     by_values: Vec<u32>,
     values: Numbering<Values>,
-    classes: HashMap<Box<[u32]>, u32>,
-    orders: HashMap<Order, u32>,
+    /// At each steering the order that everybody has; none where places or networks matter.
+    fixed: Vec<Option<u32>>,
+    classes: HashMap<Box<[u32]>, u32, FixedState>,
+    orders: HashMap<Order, u32, FixedState>,
 }
 
 impl<'a> Classifier<'a> {
@@ -104,8 +107,9 @@ impl<'a> Classifier<'a> {
             by_record: room::filled(data.database.places.len(), UNRANKED),
             by_values: Vec::new(),
             values: Numbering::default(),
-            classes: HashMap::new(),
-            orders: HashMap::new(),
+            fixed: vec![None; topology.steerings.len()],
+            classes: HashMap::default(),
+            orders: HashMap::default(),
         }
     }
 
@@ -139,16 +143,26 @@ impl<'a> Classifier<'a> {
 
     fn rank(&mut self, address: IpAddr, [record, asn, line, _]: Values) -> u32 {
         let place = self.data.combine(record, asn, line);
-        let orders = &mut self.orders;
-        let mut order_id = |steering: &Steering| {
+        let (topology, orders) = (self.topology, &mut self.orders);
+        let mut order_id = |(steering, fixed): (&Steering, &mut Option<u32>)| {
+            if let Some(id) = *fixed {
+                return id;
+            }
             let next = orders.len() as u32;
             // Addresses of one run are in the same networks of rules, so one of them stands for all.
-            *orders.entry(rank(self.topology, steering, &place, address).order()).or_insert(next)
+            let id = *orders.entry(rank(topology, steering, &place, address).order()).or_insert(next);
+            *fixed = is_alike_everywhere(steering).then_some(id);
+            id
         };
-        let ids: Box<[u32]> = self.topology.steerings.iter().map(&mut order_id).collect();
+        let ids: Box<[u32]> = topology.steerings.iter().zip(&mut self.fixed).map(&mut order_id).collect();
         let next = self.classes.len() as u32;
         *self.classes.entry(ids).or_insert(next)
     }
+}
+
+/// Whether neither distance nor a rule tells clients apart.
+fn is_alike_everywhere(steering: &Steering) -> bool {
+    steering.policy != Policy::Nearest && steering.prefer.is_empty() && steering.keep_within.is_empty()
 }
 
 /// Stands for no class.

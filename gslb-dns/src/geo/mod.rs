@@ -37,7 +37,7 @@ use coded::CodedRuns;
 use countries::Countries;
 use mmdb::Places;
 use overrides::Overrides;
-pub(crate) use room::for_len as room_for;
+pub(crate) use room::for_octets as room_for;
 pub use table::{ClassId, Depth, GeoTables, Leaf};
 
 /// The files that say where clients are; each may be absent.

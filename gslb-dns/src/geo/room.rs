@@ -5,6 +5,8 @@
 //! reloads of a database most of the process would be memory kept for later. A buffer with room for more than that is
 //! on the safe side, and costs no more: pages that are never touched are address space only.
 
+use std::collections::TryReserveError;
+
 /// Adds `item`. A buffer that is no longer small gets room beyond the border.
 pub(super) fn push<T>(buffer: &mut Vec<T>, item: T) {
     if buffer.len() == buffer.capacity() {
@@ -23,14 +25,16 @@ pub(super) fn extend<T: Copy>(buffer: &mut Vec<T>, items: &[T]) {
 
 /// A buffer of `len` times `item`, with room beyond the border unless it is small.
 pub(super) fn filled<T: Copy>(len: usize, item: T) -> Vec<T> {
-    let mut buffer = for_len(len);
+    let mut buffer = Vec::with_capacity(capacity::<T>(len));
     buffer.resize(len, item);
     buffer
 }
 
-/// An empty buffer with room for `len` items, and beyond the border unless it is small.
-pub(crate) fn for_len<T>(len: usize) -> Vec<T> {
-    Vec::with_capacity(capacity::<T>(len))
+/// An empty buffer with room for `len` octets, and beyond the border unless it is small. Fails where there is no room.
+pub(crate) fn for_octets(len: usize) -> Result<Vec<u8>, TryReserveError> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(capacity::<u8>(len))?;
+    Ok(buffer)
 }
 
 /// Gives back spare memory, which only a small buffer has: beyond the border, spare room is no memory.
@@ -70,16 +74,17 @@ mod tests {
         }
         assert!(grown.iter().copied().eq(0..200_000));
         for len in [0, 1, SMALL_MAX, SMALL_MAX + 1, BORDER, BORDER + 1] {
-            let octets = for_len::<u8>(len).capacity();
+            let octets = for_octets(len).expect("there is room").capacity();
             assert!(octets >= len && (octets <= SMALL_MAX || octets > BORDER), "{octets} octets for {len}");
         }
     }
 
     #[test]
     fn only_a_small_buffer_is_cut_to_its_length() {
-        let (mut small, mut large) = (Vec::with_capacity(64), for_len(SMALL_MAX));
+        let (mut small, mut large) = (Vec::with_capacity(64), filled(SMALL_MAX, 0_u64));
         push(&mut small, 1_u64);
-        extend(&mut large, &[1_u64, 2]);
+        large.truncate(1);
+        extend(&mut large, &[1, 2]);
         fit(&mut small);
         fit(&mut large);
         assert_eq!(small.capacity(), 1);

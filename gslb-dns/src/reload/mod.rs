@@ -8,12 +8,14 @@ mod watch;
 mod tests;
 
 use std::fs::{self, File};
+use std::hash::Hasher as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use shared::problem::Problem;
+use siphasher::sip::SipHasher13;
 
 use crate::cookie::Secrets;
 use crate::geo::{GeoData, GeoSources, GeoTables, Source, room_for};
@@ -115,7 +117,7 @@ struct Reader {
     folder: PathBuf,
     files: Files,
     problems: Vec<Problem>,
-    hash: Fnv,
+    hash: ContentHash,
 }
 
 impl Reader {
@@ -147,7 +149,7 @@ impl Reader {
         };
         let cookies = self.cookies_in_force(&settings.server.cookies, secrets, last);
         self.hash.add(&self.files.geo_hash.to_be_bytes());
-        let hash = self.hash.0;
+        let hash = self.hash.value();
         let (zones, files) = (Arc::new(zones), Files::default());
         Some(World { settings, zones, geo_data, geo, warnings, token, cookies, hash, files })
     }
@@ -176,14 +178,14 @@ impl Reader {
             return Some(Arc::clone(&last.geo_data));
         }
         let found_before = self.problems.len();
-        let mut hash = Fnv::default();
+        let mut hash = ContentHash::default();
         let contents = paths.map(|path| {
             let path = path?;
             let bytes = read_large(&path).map_err(|error| self.unreadable(&path, &error)).ok()?;
             hash.add(&bytes);
             Some((path.display().to_string(), bytes))
         });
-        self.files.geo_hash = hash.0;
+        self.files.geo_hash = hash.value();
         if self.problems.len() > found_before {
             return None;
         }
@@ -222,7 +224,7 @@ fn read_large(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
     // One octet more, so that the end is found without growing.
-    let mut content = room_for(len.saturating_add(1));
+    let mut content = room_for(len.saturating_add(1))?;
     file.read_to_end(&mut content)?;
     Ok(content)
 }
@@ -231,20 +233,18 @@ fn folder_of(path: &Path) -> PathBuf {
     path.parent().unwrap_or(Path::new("")).to_owned()
 }
 
-/// FNV-1a: short and the same on every machine; it tells versions apart and protects nothing.
-struct Fnv(u64);
+/// SipHash without a secret: the same on every machine; it tells versions apart and protects nothing.
+#[derive(Default)]
+struct ContentHash(SipHasher13);
 
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
+impl ContentHash {
     /// Adds `content`, and a mark where it ends.
     fn add(&mut self, content: &[u8]) {
-        let len = (content.len() as u64).to_be_bytes();
-        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        self.0 = content.iter().chain(&len).fold(self.0, step);
+        self.0.write(content);
+        self.0.write(&(content.len() as u64).to_be_bytes());
+    }
+
+    fn value(&self) -> u64 {
+        self.0.finish()
     }
 }
