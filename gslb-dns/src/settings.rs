@@ -384,9 +384,9 @@ mod tests {
     #[test]
     fn keys_that_need_a_restart_are_named() {
         let before = Settings::parse("a", WHOLE).expect("it is right").server;
-        let text = WHOLE.replace("threads = 2", "threads = 3").replace("5380", "5381");
+        let text = WHOLE.replace("threads = 2", "threads = 3\ntcp = { connections = 5 }").replace("5380", "5381");
         let after = Settings::parse("a", &text).expect("it is right").server;
-        assert_eq!(after.differing_keys(&before), ["admin", "threads"]);
+        assert_eq!(after.differing_keys(&before), ["admin", "threads", "tcp"]);
         assert!(before.differing_keys(&before).is_empty());
     }
 }

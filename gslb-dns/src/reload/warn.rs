@@ -139,3 +139,22 @@ const OTHERS: u32 = 0o077;
 /// A week, in seconds.
 const TTL_USUAL_MAX: u32 = 604_800;
 const SERVICES_SHOWN: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Outline;
+
+    #[test]
+    fn more_connections_than_files_are_pointed_at() {
+        let text = "[server]\nlisten = [\"127.0.0.1:53\"]\n[server.tcp]\nconnections = 5000\n\
+                    [[zones]]\nname = \"example.com\"\nfile = \"zone\"\n\
+                    [regions.seoul]\ncoordinates = [37.57, 126.98]\nvips = [\"192.0.2.1\"]\n\
+                    proxies = { seoul-1 = \"http://192.0.2.11:8081/status\" }\n[services.\"www.example.com\"]\n";
+        let (Outline { lines, .. }, settings) = Settings::parse_with_outline("t", text);
+        let server = settings.expect("no mistakes").server;
+        let warning = too_many_connections(&server, 4096, &lines).expect("3072 is the most").to_string();
+        assert!(warning.starts_with("t:4: server.tcp.connections: 5000") && warning.contains("3072"), "{warning}");
+        assert_eq!(too_many_connections(&server, 524_288, &lines), None);
+    }
+}
