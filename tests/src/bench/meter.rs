@@ -150,17 +150,24 @@ const TICK: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
     fn work_of_a_process_is_seen() {
-        let own = std::process::id();
-        let before = Reading::take(own).expect("a reading");
-        while before.at.elapsed() < Duration::from_millis(100) {
+        let mut busy =
+            Command::new("timeout").args(["60", "sh", "-c", "while :; do :; done"]).spawn().expect("started");
+        let before = Reading::take(busy.id()).expect("a reading");
+        let is_seen = || Reading::take(busy.id()).expect("a reading").since(&before).exact > Duration::from_millis(20);
+        while !is_seen() && before.at.elapsed() < Duration::from_secs(50) {
             std::hint::spin_loop();
         }
-        let usage = Reading::take(own).expect("a reading").since(&before);
-        assert!(usage.exact > Duration::from_millis(5), "{usage:?}");
-        assert!(Memory::read(own).rss_kib > 1000);
+        let (is_seen, memory) = (is_seen(), Memory::read(busy.id()));
+        // It passes the signal on to its child.
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(busy.id() as i32), nix::sys::signal::SIGTERM).expect("sent");
+        busy.wait().expect("ended");
+        assert!(is_seen);
+        assert!(memory.rss_kib > 100);
     }
 }

@@ -300,6 +300,8 @@ impl World {
     pub fn write_topology(&self, text: &str) -> Result<(), String> {
         let base = format!("127.{}.", self.number);
         let text = text.replace("\"127.0.", &format!("\"{base}")).replace("//127.0.", &format!("//{base}"));
+        // The network of all of them stays.
+        let text = text.replace(&format!("\"{base}0.0/8\""), "\"127.0.0.0/8\"");
         self.write("topology.toml", text)
     }
 

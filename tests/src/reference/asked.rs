@@ -1,5 +1,6 @@
 //! What a query asks, read octet by octet (RFC 1035, section 4.1; RFC 6891; RFC 7871, section 6).
 
+use std::mem;
 use std::net::IpAddr;
 
 use hickory_proto::rr::{Name, RecordType};
@@ -150,13 +151,17 @@ impl Opt {
     }
 }
 
-/// The client subnet among the options `data`; unknown options are passed over.
+/// The client subnet among the options `data`; unknown options are passed over, and cookies after the first one
+/// (RFC 7873, section 5.2). What the first cookie says matters to nobody but who gives cookies.
 fn read_subnet(data: &[u8]) -> Result<Option<Subnet>, u16> {
     let mut cursor = Cursor { message: data, at: 0 };
-    let mut subnet = None;
+    let (mut subnet, mut has_cookie) = (None, false);
     while cursor.at < data.len() {
         let (code, len) = cursor.word().zip(cursor.word()).ok_or(FORMERR)?;
         let option = cursor.octets(usize::from(len)).ok_or(FORMERR)?;
+        if code == COOKIE && !mem::replace(&mut has_cookie, true) && !matches!(option.len(), 8 | 16..=40) {
+            return Err(FORMERR);
+        }
         if code != SUBNET {
             continue;
         }
@@ -258,3 +263,4 @@ impl<'a> Cursor<'a> {
 pub(super) const OPT: u16 = 41;
 const TSIG: u16 = 250;
 const SUBNET: u16 = 8;
+const COOKIE: u16 = 10;

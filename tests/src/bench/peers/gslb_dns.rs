@@ -10,7 +10,7 @@ pub(super) fn prepare(site: &Site<'_>) -> Result<Vec<String>, String> {
 
 /// With response rate limiting that never bites: what its bookkeeping costs.
 pub(super) fn prepare_limited(site: &Site<'_>) -> Result<Vec<String>, String> {
-    prepare_with(site, "[server.rate_limit]\nresponses_per_second = 1000000\n")
+    prepare_with(site, "[server.rate_limit]\nresponses_per_second = 1000000\nexempt = []\n")
 }
 
 /// With DNS cookies.
