@@ -11,9 +11,9 @@
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
-use gslb_dns::answer::{Outcome, Peer, Snapshot, Transport, answer};
+use gslb_dns::answer::{Snapshot, Transport};
 use gslb_tests::reference::world::World;
-use gslb_tests::reference::{compare, hex};
+use gslb_tests::reference::{ask, compare, hex};
 use hickory_proto::op::Message;
 use libfuzzer_sys::fuzz_target;
 use shared::snapshot::View;
@@ -42,10 +42,8 @@ fuzz_target!(|input: &[u8]| {
     if let Err(what) = compare(&site.snapshot, &site.world.reference(&site.view), peer, packet) {
         panic!("{}\n{peer} asks {}\n{what}", site.world, hex(packet));
     }
-    let mut out = [0; 1232];
-    let peer = Peer { address: peer, transport: Transport::Udp };
-    if let Outcome::Sent { len, .. } = answer(&site.snapshot, &peer, packet, &mut out) {
-        check(packet, &out[..len]);
+    if let Some(answer) = ask(&site.snapshot, peer, Transport::Udp, packet) {
+        check(packet, &answer);
     }
 });
 
