@@ -6,6 +6,7 @@ mod inputs;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use divan::counter::ItemsCount;
@@ -15,6 +16,8 @@ use gslb_dns::answer::Snapshot;
 use gslb_dns::geo::{Depth, GeoTables};
 use gslb_dns::zone::ZoneSet;
 use inputs::{World, answer_all, hosts, kinds, load, places, random_v4, zone_text};
+use shared::moment::Moment;
+use shared::state::{Action, Event, Override, State};
 
 fn main() {
     divan::main();
@@ -73,7 +76,7 @@ fn locate(bencher: Bencher<'_, '_>, what: &str) {
 struct Fall {
     world: World,
     zones: Arc<ZoneSet>,
-    state: shared::state::State,
+    state: State,
 }
 
 impl Fall {
@@ -95,6 +98,22 @@ fn fall_of_a_region_taken_in(bencher: Bencher<'_, '_>) {
 }
 
 #[divan::bench]
+fn order_for_a_region_taken_in(bencher: Bencher<'_, '_>) {
+    let fall = Fall::new();
+    let order = Override {
+        region: fall.world.topology.regions[1].name.clone(),
+        service: None,
+        action: Action::Down,
+        who: "bench".to_owned(),
+        why: "bench".to_owned(),
+        expires: Moment::START + Duration::from_secs(60),
+    };
+    bencher
+        .with_inputs(|| (fall.state.clone(), Event::Override(order.clone())))
+        .bench_local_values(|(mut state, order)| (state.apply(order, Moment::START).is_ok(), state));
+}
+
+#[divan::bench]
 fn snapshot_after_the_fall(bencher: Bencher<'_, '_>) {
     let mut fall = Fall::new();
     let region = fall.world.topology.regions[0].name.clone();
@@ -107,9 +126,7 @@ fn snapshot_after_the_fall(bencher: Bencher<'_, '_>) {
 fn event_to_first_changed_answer(bencher: Bencher<'_, '_>) {
     let fall = Fall::new();
     let region = &fall.world.topology.regions[0].name;
-    let snapshot = |state: &shared::state::State| {
-        Snapshot::new(Arc::clone(&fall.zones), Arc::clone(&fall.world.geo), state.view())
-    };
+    let snapshot = |state: &State| Snapshot::new(Arc::clone(&fall.zones), Arc::clone(&fall.world.geo), state.view());
     let live = ArcSwap::from_pointee(snapshot(&fall.state));
     let query = kinds(1).into_iter().find(|kind| kind.name == "all-of-eight-regions").expect("a kind");
     let mut out = vec![0; 1232];
@@ -119,7 +136,7 @@ fn event_to_first_changed_answer(bencher: Bencher<'_, '_>) {
         (fall.state.clone(), fall.world.probed(region, false))
     });
     bencher.bench_local_values(|(mut state, event)| {
-        let changes = state.apply(event, shared::moment::Moment::START);
+        let changes = state.apply(event, Moment::START);
         live.store(Arc::new(snapshot(&state)));
         let after = answer_all(&live.load(), &query.queries, &mut out);
         assert!(after < before, "an answer of seven regions is shorter than one of eight");

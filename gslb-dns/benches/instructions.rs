@@ -118,6 +118,10 @@ fn judge(counts: &BTreeMap<String, u64>) -> Result<(), String> {
     let what = format!(
         "{file}: a kind is new or gone, or takes over {LIMIT_PERCENT} % more. If that is meant: {HOW_TO_STORE}"
     );
+    if is_worse && !cfg!(target_arch = "x86_64") {
+        println!("not judged: what is stored was counted on x86_64");
+        return Ok(());
+    }
     if is_worse { Err(what) } else { Ok(()) }
 }
 

@@ -1,6 +1,7 @@
 //! Worlds and queries that are measured: always the same.
 
-use std::fmt::Write as _;
+mod site;
+
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::path::Path;
@@ -16,6 +17,9 @@ use shared::name::{OwnerName, ProxyName, RegionName};
 use shared::published::{ServiceStatus, Status};
 use shared::state::{Event, State};
 use shared::topology::Topology;
+
+pub(crate) use site::zone_text;
+use site::{host, settings};
 
 /// One kind of query: its name, and some of the kind.
 pub(crate) struct Kind {
@@ -38,7 +42,7 @@ pub(crate) struct World {
 impl World {
     /// Eight regions, `services` services, the places of the shipped country database.
     pub(crate) fn new(services: usize) -> Self {
-        let text = settings(services);
+        let text = settings(services, "http://198.51.100.1:8081");
         let topology = parse_topology("topology.toml", &text).expect("settings here are right");
         let geo = Arc::new(GeoTables::build(&places(), &topology));
         Self { topology: Arc::new(topology), geo }
@@ -177,34 +181,6 @@ pub(crate) fn random_v4(rng: &mut Rng) -> [u8; 4] {
     [rng.u8(1..224), rng.u8(..), rng.u8(..), rng.u8(..)]
 }
 
-/// Eight regions all over the world, and services of the usual policies; the first ones are `all` and `near`.
-fn settings(services: usize) -> String {
-    let places = [
-        (37.5, 127.0),
-        (50.1, 8.7),
-        (39.0, -77.5),
-        (-33.9, 151.2),
-        (-23.5, -46.6),
-        (19.1, 72.9),
-        (1.3, 103.8),
-        (-26.2, 28.0),
-    ];
-    let mut text = String::new();
-    for (at, (latitude, longitude)) in places.iter().enumerate() {
-        text += &format!("[regions.r{at}]\ncoordinates = [{latitude:?}, {longitude:?}]\n");
-        text += &format!("vips = [\"192.0.2.{at}\", \"2001:db8::{at}\"]\n");
-        text += &format!("proxies = {{ p = \"http://198.51.100.{at}:8081/status\" }}\n");
-    }
-    for at in 0..services {
-        let name = ["all", "near"].get(at).map_or_else(|| format!("s{at}"), |name| (*name).to_owned());
-        let policy = if at == 0 { "all" } else { "nearest" };
-        // Writing to a string cannot fail.
-        let _ =
-            writeln!(text, "[services.\"{name}.bench.test\"]\npolicy = \"{policy}\"\nhttps = {{ alpn = [\"h2\"] }}");
-    }
-    text
-}
-
 /// The places of the shipped country database.
 pub(crate) fn places() -> GeoData {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../geo");
@@ -218,26 +194,9 @@ pub(crate) fn places() -> GeoData {
     GeoData::parse(sources).expect("the shipped files are right")
 }
 
-/// A zone of every kind of name, and `hosts` more.
-pub(crate) fn zone_text(hosts: usize) -> String {
-    let mut text = "$TTL 3600\n@ SOA ns1 hostmaster 1 14400 3600 1209600 300\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.53\n\
-        ns2 A 198.51.100.53\n@ MX 10 mail\nmail A 192.0.2.25\n*.wild A 192.0.2.80\nkid NS ns.kid\nkid NS ns2\n\
-        ns.kid A 192.0.2.54\n"
-        .to_owned();
-    for at in 0..hosts {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{} A 10.{}.{}.{}", host(at), at >> 16, at >> 8 & 0xFF, at & 0xFF);
-    }
-    text
-}
-
 /// The zone that `text` gives.
 pub(crate) fn load(text: &str) -> Zone {
     Zone::parse(&OwnerName::parse("bench.test").expect("a name"), "bench.zone", text).expect("the zone here is right")
-}
-
-fn host(at: usize) -> String {
-    format!("host-{at:06}")
 }
 
 const A: u16 = 1;

@@ -243,12 +243,12 @@ impl Writer {
 
     /// Ends a burst: what changed is served from here on.
     fn publish(&mut self) {
+        if std::mem::take(&mut self.pending.is_view_changed) {
+            self.live.store(Arc::new(Live::new(&self.world, &self.state, &self.counters)));
+        }
         let touched = std::mem::take(&mut self.pending.touched);
         if !touched.is_empty() {
             self.set_deciding(&touched);
-        }
-        if std::mem::take(&mut self.pending.is_view_changed) {
-            self.live.store(Arc::new(Live::new(&self.world, &self.state, &self.counters)));
         }
         if !*self.is_ready.borrow() && self.is_first_round_over() {
             self.is_ready.send_replace(true);

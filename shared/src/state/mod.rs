@@ -63,8 +63,14 @@ impl State {
                 self.restore(saved, elapsed, now);
                 changes.is_view_changed = true;
             }
-            Event::Override(order) => self.take_override(order, now)?,
-            Event::Clear { region, service } => self.clear_override(&region, service.as_ref())?,
+            Event::Override(order) => {
+                touched = self.topology.find_region(&order.region);
+                self.take_override(order, now)?;
+            }
+            Event::Clear { region, service } => {
+                touched = self.topology.find_region(&region);
+                self.clear_override(&region, service.as_ref())?;
+            }
             Event::Probed { region, proxy, outcome } => {
                 let Some(id) = self.topology.find_region(&region) else { return Ok(changes) };
                 if self.is_of_the_doubt(&outcome, now) {

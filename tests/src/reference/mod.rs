@@ -155,7 +155,7 @@ fn said(is_answered: bool) -> &'static str {
 }
 
 /// What the engine answers; `None`: nothing.
-fn ask(snapshot: &Snapshot, address: IpAddr, transport: Transport, packet: &[u8]) -> Option<Vec<u8>> {
+pub fn ask(snapshot: &Snapshot, address: IpAddr, transport: Transport, packet: &[u8]) -> Option<Vec<u8>> {
     let mut out = vec![0xAA; if transport == Transport::Udp { 1232 } else { 65_535 }];
     match answer(snapshot, &Turn::unlimited(0), &Peer { address, transport }, packet, &mut out) {
         Outcome::Sent { len, .. } => {
