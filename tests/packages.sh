@@ -16,13 +16,18 @@ install_packages() {
         # shellcheck disable=SC2064  # The words are meant as they are now.
         trap "${as_root[*]} rm -f $policy" EXIT
     fi
+    local services=() service
+    for service in unbound gdnsd knot nsd pdns; do
+        # One that was there before is the operator's.
+        systemctl cat "$service.service" >/dev/null 2>&1 || services+=("$service.service")
+    done
     "${as_root[@]}" apt-get update -qq
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
     if [ -d /run/systemd/system ]; then
         # Nor at the next start of the machine.
-        for service in unbound gdnsd knot nsd pdns; do
-            if [[ " $* " == *" $service"[\ -]* ]]; then
-                "${as_root[@]}" systemctl disable --now --quiet "$service.service" || true
+        for service in "${services[@]}"; do
+            if systemctl cat "$service" >/dev/null 2>&1; then
+                "${as_root[@]}" systemctl disable --now --quiet "$service" || true
             fi
         done
     fi

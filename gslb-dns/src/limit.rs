@@ -32,8 +32,9 @@ pub struct Limits {
 /// What the answers to every network are counted in.
 ///
 /// Networks or accounts that meet in one bucket share it: the bucket of a key sees all that the key gets, so nobody gets
-/// more by a collision, nor by pushing others out. To limit others on purpose takes a flood for every bucket, since the
-/// seed is secret and nobody can tell who meets whom.
+/// more by a collision, nor by pushing others out; the seed is secret, so that nobody can tell who meets whom. Who forges
+/// a resolver's own address does use up its share: therefore a limited client is told how to get through, by a cookie or
+/// by TCP.
 #[derive(Debug)]
 pub struct Limiter {
     buckets: Box<[AtomicU64]>,

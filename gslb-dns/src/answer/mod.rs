@@ -1,6 +1,7 @@
 //! The engine: the octets of a query in, the octets of its answer out.
 //!
-//! Pure and without allocation, lock, clock, formatting or log; what the edge counts and logs is in the [`Outcome`].
+//! Without allocation, lock, clock, formatting or log, and pure but for the buckets of the [`Gate`] in a [`Turn`]; what
+//! the edge counts and logs is in the [`Outcome`].
 
 mod dname;
 mod steered;
@@ -157,7 +158,7 @@ pub fn answer(snapshot: &Snapshot, turn: &Turn<'_>, peer: &Peer, query: &[u8], o
     let Some(mut reply) = Reply::new(&query, packet, out, limit, checked.as_ref().map(|checked| &checked.reply)) else {
         return Outcome::Dropped(DropReason::NoRoom);
     };
-    let mut answered = match refusal(&query, checked.is_some()) {
+    let mut answered = match refusal(&query, checked.as_ref().map(|checked| checked.standing)) {
         Some(rcode) => Answered::without_records(rcode),
         None => records(snapshot, peer, &query, &mut reply),
     };
@@ -204,13 +205,17 @@ fn limit(query: &Query, transport: Transport) -> usize {
 }
 
 /// The code for queries that are answered without looking at the zones. Transfers come over another path.
-fn refusal(query: &Query, gives_cookie: bool) -> Option<Rcode> {
+fn refusal(query: &Query, cookie: Option<Standing>) -> Option<Rcode> {
     if query.fault.is_some() {
         return query.fault;
     }
     if query.question_len == 0 {
-        // Only a cookie was asked for.
-        return Some(if gives_cookie { Rcode::NOERROR } else { Rcode::FORMERR });
+        // Only a cookie was asked for, or whether it is still good (RFC 7873, section 5.4).
+        return Some(match cookie {
+            None => Rcode::FORMERR,
+            Some(Standing::Bad) => Rcode::BADCOOKIE,
+            Some(_) => Rcode::NOERROR,
+        });
     }
     let is_refused = query.qclass != CLASS_IN || matches!(query.qtype, Rtype::AXFR | Rtype::IXFR);
     is_refused.then_some(Rcode::REFUSED)

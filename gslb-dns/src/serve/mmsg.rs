@@ -2,7 +2,7 @@
 //!
 //! The kernel is given pointers into [`Slot`]s. They lie in a vector that never grows and each of their parts is an
 //! [`UnsafeCell`], so the pointers stay good as long as the [`Batch`] lives, wherever it moves; a `Batch` never leaves
-//! its thread (raw pointers are not `Send`), so nobody else touches them.
+//! its thread (raw pointers are not `Send`), so nobody else touches them. The spans of answers lie in another such vector.
 #![allow(unsafe_code)]
 #![allow(clippy::unnecessary_cast, reason = "lengths have other types with other C libraries")]
 
@@ -32,6 +32,8 @@ const RUN_LEN_MAX: usize = 65_507;
 const SEGMENT_LEN: u32 = mem::size_of::<u16>() as u32;
 // SAFETY: a sum of lengths.
 const SEGMENT_SPACE: usize = unsafe { libc::CMSG_SPACE(SEGMENT_LEN) } as usize;
+/// What the kernel says of a run that it cannot cut apart on the way that it takes.
+const REFUSALS_OF_RUNS: [c_int; 4] = [libc::EINVAL, libc::EIO, libc::EMSGSIZE, libc::EOPNOTSUPP];
 const NO_SPAN: iovec = iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 
 /// Datagrams that were received, and the answers to them.
@@ -170,10 +172,10 @@ impl Batch {
         let (mut done, mut refused) = (0, 0);
         while done < messages {
             match self.hand_over(socket, done..messages) {
-                Some(taken) => done += taken,
+                Ok(taken) => done += taken,
                 // The first of the rest cannot be sent (no route, say); those behind it may.
-                None => {
-                    refused += self.send_apart(socket, done);
+                Err(error) => {
+                    refused += self.send_apart(socket, done, &error);
                     done += 1;
                 }
             }
@@ -181,29 +183,33 @@ impl Batch {
         refused
     }
 
-    /// Gives `messages` to the kernel; how many it took from the front: none when a signal came
-    /// between, `None` when the first is refused.
-    fn hand_over(&mut self, socket: &UdpSocket, messages: Range<usize>) -> Option<usize> {
+    /// Gives `messages` to the kernel; how many it took from the front, none when a signal came
+    /// between. Fails when the first is refused.
+    fn hand_over(&mut self, socket: &UdpSocket, messages: Range<usize>) -> io::Result<usize> {
         let messages = &mut self.outgoing[messages];
         // SAFETY: the headers point to names and control messages in slots of this batch and to spans of it, all with
         // their true lengths; the kernel only reads them, and no reference into a slot is alive.
         let taken = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), messages.len() as u32, 0) };
         match usize::try_from(taken) {
-            Ok(taken) if taken > 0 => Some(taken),
-            _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => Some(0),
-            _ => None,
+            Ok(taken) if taken > 0 => Ok(taken),
+            _ => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+                error => Err(error),
+            },
         }
     }
 
-    /// Sends the answers of the message at `at`, which was refused, one by one; gives how many are refused still.
+    /// Sends the answers of the message at `at`, which was refused with `error`, one by one; gives how many are refused
+    /// still.
     ///
-    /// When the kernel takes them so, it is the run that it cannot send there (a device without checksums, say): no more
-    /// runs are made.
-    fn send_apart(&mut self, socket: &UdpSocket, at: usize) -> usize {
+    /// When the kernel takes them so, and the error is one for runs that it cannot cut there (a device without checksums,
+    /// say), no more runs are made.
+    fn send_apart(&mut self, socket: &UdpSocket, at: usize, error: &io::Error) -> usize {
         let run = self.outgoing[at].msg_hdr;
         if run.msg_iovlen < 2 {
             return 1;
         }
+        let is_for_runs = error.raw_os_error().is_some_and(|code| REFUSALS_OF_RUNS.contains(&code));
         let mut refused = 0;
         for answer in 0..run.msg_iovlen {
             let header = &mut self.outgoing[at].msg_hdr;
@@ -212,9 +218,9 @@ impl Batch {
             header.msg_controllen = (run.msg_controllen as usize - SEGMENT_SPACE) as _;
             loop {
                 match self.hand_over(socket, at..at + 1) {
-                    Some(0) => continue,
-                    Some(_) => self.takes_runs = false,
-                    None => refused += 1,
+                    Ok(0) => continue,
+                    Ok(_) => self.takes_runs &= !is_for_runs,
+                    Err(_) => refused += 1,
                 }
                 break;
             }
@@ -258,7 +264,7 @@ impl Batch {
         let header = &mut self.outgoing[self.messages].msg_hdr;
         header.msg_name = received.msg_name;
         header.msg_namelen = received.msg_namelen;
-        header.msg_iov = &mut self.spans[self.queued];
+        header.msg_iov = self.spans.as_mut_ptr().wrapping_add(self.queued);
         header.msg_iovlen = 1;
         header.msg_control = received.msg_control;
         header.msg_controllen = received.msg_controllen;
@@ -280,7 +286,8 @@ impl Batch {
     /// Whether the answer of `len` octets in the slot at `at` may join `run`: it goes to the same client from the same
     /// address, and fits.
     fn is_next_of(&self, run: &Run, at: usize, len: usize) -> bool {
-        if len == 0 || len > run.segment_len || run.len + len > RUN_LEN_MAX {
+        let has_room = run.source_len + SEGMENT_SPACE <= CONTROL_LEN && run.len + len <= RUN_LEN_MAX;
+        if len == 0 || len > run.segment_len || !has_room {
             return false;
         }
         let (first, next) = (&self.outgoing[self.messages - 1].msg_hdr, &self.incoming[at].msg_hdr);
@@ -397,19 +404,19 @@ fn keep_source_only(received: &msghdr) -> bool {
     }
 }
 
-/// The address in `name`, of which the kernel has filled `len` octets.
+/// The address in `name`, of which the kernel has filled `len` octets. `None` for port 0, where nobody can be answered.
 fn ip_of(name: &sockaddr_storage, len: libc::socklen_t) -> Option<IpAddr> {
     let name_ptr: *const sockaddr_storage = name;
     match c_int::from(name.ss_family) {
         libc::AF_INET if len as usize >= mem::size_of::<libc::sockaddr_in>() => {
             // SAFETY: the family says that it is one, and a sockaddr_storage is large and aligned enough for each.
             let v4 = unsafe { &*name_ptr.cast::<libc::sockaddr_in>() };
-            Some(Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr)).into())
+            (v4.sin_port != 0).then(|| Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr)).into())
         }
         libc::AF_INET6 if len as usize >= mem::size_of::<libc::sockaddr_in6>() => {
             // SAFETY: as above.
             let v6 = unsafe { &*name_ptr.cast::<libc::sockaddr_in6>() };
-            Some(Ipv6Addr::from(v6.sin6_addr.s6_addr).into())
+            (v6.sin6_port != 0).then(|| Ipv6Addr::from(v6.sin6_addr.s6_addr).into())
         }
         _ => None,
     }

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use shared::config::parse_network;
 use shared::settings::{Table, Value};
 
 use super::read_path;
@@ -51,14 +52,7 @@ pub(super) fn read_rate_limit(server: &Table<'_>) -> Option<Limits> {
 
 fn read_networks(value: &Value<'_>) -> Option<Vec<IpNet>> {
     let items = value.items("a list of networks, such as [\"192.0.2.0/24\", \"2001:db8::/32\"]")?;
-    let read = |item: &Value<'_>| {
-        let network: IpNet = item.parsed_as(NETWORK_EXPECTED, |text| text.parse().ok())?;
-        if network.trunc() != network {
-            item.problem(format_args!("{network} has bits beyond its length: expected {}", network.trunc()));
-        }
-        Some(network)
-    };
-    Some(items.iter().filter_map(read).collect())
+    Some(items.iter().filter_map(|item| item.parsed(parse_network)).collect())
 }
 
 /// Who is on this machine needs no foreign address to flood it.
@@ -67,7 +61,6 @@ fn loopback() -> Vec<IpNet> {
     [IpNet::new(v4.into(), 8), IpNet::new(v6.into(), 128)].into_iter().flatten().collect()
 }
 
-const NETWORK_EXPECTED: &str = "a network, such as \"192.0.2.0/24\" or \"2001:db8::/32\"";
 /// No resolver asks as often for one name, and no victim's line is filled by as little.
 const RATE: u32 = 1000;
 /// Every limited client is told how to get through.
@@ -135,7 +128,7 @@ mod tests {
             "t:3: server.cookies.x: unknown key",
             "t:5: server.rate_limit.responses_per_second: -1 is not a whole number from 0 to 1000000",
             "t:6: server.rate_limit.slip: 11 is not a whole number from 0 to 10",
-            "t:7: server.rate_limit.exempt[0]: 192.0.2.1/24 has bits beyond its length: expected 192.0.2.0/24",
+            "t:7: server.rate_limit.exempt[0]: 192.0.2.1/24 has bits set beyond its prefix length: expected 192.0.2.0/24",
             "t:7: server.rate_limit.exempt[1]: \"all\" is not a network",
             "t:8: server.rate_limit.buckets: 10 is not a whole number from 1024",
             "t:9: server.rate_limit.y: unknown key",

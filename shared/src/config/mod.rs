@@ -12,6 +12,8 @@ mod steering;
 #[cfg(test)]
 mod tests;
 
+pub use steering::{NetworkError, parse_network};
+
 use crate::problem::{Problem, Problems};
 use crate::settings::{Document, Table};
 use crate::topology::Topology;

@@ -133,7 +133,8 @@ fn each<'a, T>(value: Option<Value<'a>>, read: impl Fn(&Value<'a>) -> Option<T>)
     items.iter().filter_map(read).collect()
 }
 
-fn parse_network(text: &str) -> Result<IpNet, NetworkError> {
+/// The network that `text` is in CIDR notation: no bits beyond its length, and IPv4 as IPv4.
+pub fn parse_network(text: &str) -> Result<IpNet, NetworkError> {
     let network: IpNet = text.parse().map_err(|_| NetworkError::NotCidr { text: text.to_owned() })?;
     if network != network.trunc() {
         return Err(NetworkError::HostBits { given: network, right: network.trunc() });
@@ -146,13 +147,27 @@ fn parse_network(text: &str) -> Result<IpNet, NetworkError> {
 
 /// Why a text is not a network.
 #[derive(Debug, thiserror::Error)]
-enum NetworkError {
+pub enum NetworkError {
+    /// It is none.
     #[error("{text:?} is not a network: expected an address and a prefix length, such as 192.0.2.0/24")]
-    NotCidr { text: String },
+    NotCidr {
+        /// As it was given.
+        text: String,
+    },
+    /// It is an address rather than a network.
     #[error("{given} has bits set beyond its prefix length: expected {right}")]
-    HostBits { given: IpNet, right: IpNet },
+    HostBits {
+        /// As it was given.
+        given: IpNet,
+        /// The network that it is in.
+        right: IpNet,
+    },
+    /// Addresses are compared as IPv4 where they are IPv4.
     #[error("{given} is IPv4-mapped and matches nobody: expected the IPv4 network")]
-    Mapped { given: IpNet },
+    Mapped {
+        /// As it was given.
+        given: IpNet,
+    },
 }
 
 fn parse_country(text: &str) -> Result<Country, CountryError> {

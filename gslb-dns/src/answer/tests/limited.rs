@@ -121,6 +121,12 @@ fn query_for_a_cookie_alone_gets_one_where_there_are_any() {
     let reply = Reply::to(&packet, &www().peer(), &with).expect("an answer");
     assert!(reply.rcode() == "NOERROR" && reply.message.queries.is_empty() && cookie(&reply).is_some());
     assert_eq!(Reply::to(&packet, &www().peer(), &without).expect("an answer").rcode(), "FORMERR");
+    // One that is no longer good: the client is told so, and gets another.
+    let whole = www().option(10, &[7; 24]).packet();
+    let mut packet = [&whole[..12], &whole[12 + question_len..]].concat();
+    packet[5] = 0;
+    let reply = Reply::to(&packet, &www().peer(), &with).expect("an answer");
+    assert!(reply.rcode() == "BADCOOKIE" && cookie(&reply).is_some());
 }
 
 #[test]
