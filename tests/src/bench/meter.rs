@@ -63,7 +63,7 @@ impl Reading {
         for process in family(process) {
             // A child may end between the two: then it costs nothing any more.
             let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-            reading.run += tasks.filter_map(|task| run_time(&task.path().join("schedstat")).ok()).sum();
+            reading.run += tasks.filter_map(|task| run_time(&task.path().join("schedstat")).ok()).sum::<Duration>();
             let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
             // The name, in brackets, may hold anything; user and kernel time are fields 14 and 15.
             let after_name = stat.rsplit_once(')').map_or("", |(_, after)| after);
