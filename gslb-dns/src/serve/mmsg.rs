@@ -3,6 +3,9 @@
 //! The kernel is given pointers into [`Slot`]s. They lie in a vector that never grows and each of their parts is an
 //! [`UnsafeCell`], so the pointers stay good as long as the [`Batch`] lives, wherever it moves; a `Batch` never leaves
 //! its thread (raw pointers are not `Send`), so nobody else touches them. The spans of answers lie in another such vector.
+//!
+//! Answers to one client that follow each other leave as few messages, of which the kernel cuts each into datagrams of one
+//! length: so they are put in the order of their lengths first.
 #![allow(unsafe_code)]
 #![allow(clippy::unnecessary_cast, reason = "lengths have other types with other C libraries")]
 
@@ -40,27 +43,26 @@ const NO_SPAN: iovec = iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 pub(super) struct Batch {
     slots: Vec<Slot>,
     incoming: Vec<mmsghdr>,
+    /// Datagrams that were not given to be answered yet.
     received: usize,
+    /// Headers that the kernel has filled, and that must be armed again.
+    filled: usize,
+    answers: Vec<Answer>,
     /// What is to be sent: each message is one answer, or a run of answers that the kernel cuts apart.
     outgoing: Vec<mmsghdr>,
     messages: usize,
     /// The answers in the order they are sent; those of one message lie side by side.
     spans: Vec<iovec>,
-    queued: usize,
-    run: Option<Run>,
     /// Whether the kernel takes runs on the way to the clients.
     takes_runs: bool,
 }
 
-/// The message that was queued last, for as long as answers may join it.
+/// An answer that is to be sent.
 #[derive(Clone, Copy)]
-struct Run {
-    /// Octets of each answer in it.
-    segment_len: usize,
-    /// Octets of all.
+struct Answer {
+    /// Its slot, which also says to whom and from where.
+    slot: usize,
     len: usize,
-    /// Octets of control messages that say where it leaves from.
-    source_len: usize,
 }
 
 /// Whether to wait when nothing is queued.
@@ -104,20 +106,22 @@ impl Batch {
             slots,
             incoming: vec![no_message(); BATCH_MAX],
             received: 0,
+            filled: BATCH_MAX,
+            answers: Vec::with_capacity(BATCH_MAX),
             outgoing: vec![no_message(); BATCH_MAX],
             messages: 0,
-            spans: vec![NO_SPAN; BATCH_MAX],
-            queued: 0,
-            run: None,
+            spans: Vec::with_capacity(BATCH_MAX),
             takes_runs: true,
         };
-        (0..BATCH_MAX).for_each(|at| batch.arm(at));
+        batch.arm();
         batch
     }
 
     /// Takes what is queued at `socket`, [`BATCH_MAX`] datagrams at most; gives their number, 0 when the wait was in vain.
     pub(super) fn receive(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<usize> {
         self.received = 0;
+        self.answers.clear();
+        self.arm();
         let flags = match wait {
             Wait::ForOne => libc::MSG_WAITFORONE,
             Wait::No => libc::MSG_DONTWAIT,
@@ -134,7 +138,7 @@ impl Batch {
             )
         };
         match usize::try_from(count) {
-            Ok(count) => self.received = count,
+            Ok(count) => (self.received, self.filled) = (count, count),
             Err(_) => match io::Error::last_os_error() {
                 error if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 error => return Err(error),
@@ -158,17 +162,16 @@ impl Batch {
             let is_cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             let written = peer.and_then(|peer| answer(Datagram { peer, query, is_cut, answer: &mut room[..] }));
             if let Some(len) = written {
-                self.queue(at, len.min(ANSWER_LEN_MAX));
+                self.keep_source_only(at);
+                self.answers.push(Answer { slot: at, len: len.min(ANSWER_LEN_MAX) });
             }
-            self.arm(at);
         }
     }
 
     /// Sends what is queued; gives how many answers the kernel refused.
     pub(super) fn send(&mut self, socket: &UdpSocket) -> usize {
+        self.compose();
         let messages = mem::take(&mut self.messages);
-        self.queued = 0;
-        self.run = None;
         let (mut done, mut refused) = (0, 0);
         while done < messages {
             match self.hand_over(socket, done..messages) {
@@ -228,77 +231,109 @@ impl Batch {
         refused
     }
 
-    /// Makes the header at `at` ready to receive.
-    fn arm(&mut self, at: usize) {
-        let slot = &self.slots[at];
-        let span = slot.query_span.get();
-        // SAFETY: nobody else refers to the span; the kernel reads it during the next receive only.
-        unsafe { *span = iovec { iov_base: slot.query.get().cast(), iov_len: QUERY_LEN_MAX } };
-        let header = &mut self.incoming[at].msg_hdr;
-        header.msg_name = slot.peer.get().cast();
-        header.msg_namelen = mem::size_of::<sockaddr_storage>() as u32;
-        header.msg_iov = span;
-        header.msg_iovlen = 1;
-        header.msg_control = slot.control.get().cast();
-        header.msg_controllen = CONTROL_LEN as _;
-        header.msg_flags = 0;
+    /// Makes the headers that the kernel has filled ready to receive again.
+    fn arm(&mut self) {
+        for at in 0..mem::take(&mut self.filled) {
+            let slot = &self.slots[at];
+            let span = slot.query_span.get();
+            // SAFETY: nobody else refers to the span; the kernel reads it during the next receive only.
+            unsafe { *span = iovec { iov_base: slot.query.get().cast(), iov_len: QUERY_LEN_MAX } };
+            let header = &mut self.incoming[at].msg_hdr;
+            header.msg_name = slot.peer.get().cast();
+            header.msg_namelen = mem::size_of::<sockaddr_storage>() as u32;
+            header.msg_iov = span;
+            header.msg_iovlen = 1;
+            header.msg_control = slot.control.get().cast();
+            header.msg_controllen = CONTROL_LEN as _;
+            header.msg_flags = 0;
+        }
     }
 
-    /// Queues `len` octets of the answer in the slot at `at`, to whom and from where its query came.
-    fn queue(&mut self, at: usize, len: usize) {
-        self.spans[self.queued] = iovec { iov_base: self.slots[at].answer.get().cast(), iov_len: len };
-        let received = &mut self.incoming[at].msg_hdr;
-        if !keep_source_only(received) {
-            received.msg_controllen = 0;
+    /// Makes messages of all answers.
+    fn compose(&mut self) {
+        let mut answers = mem::take(&mut self.answers);
+        self.spans.clear();
+        let mut rest = &mut answers[..];
+        while let [first, others @ ..] = rest {
+            let alike = 1 + others.iter().take_while(|other| self.is_same_way(first.slot, other.slot)).count();
+            let (same_way, behind) = rest.split_at_mut(alike);
+            self.add_messages(same_way);
+            rest = behind;
         }
-        match self.run.filter(|run| self.takes_runs && self.is_next_of(run, at, len)) {
-            Some(run) => self.join(run, len),
-            None => self.start(at, len),
-        }
-        self.queued += 1;
+        answers.clear();
+        self.answers = answers;
     }
 
-    /// Starts a message with the answer queued last.
-    fn start(&mut self, at: usize, len: usize) {
-        let received = self.incoming[at].msg_hdr;
-        let header = &mut self.outgoing[self.messages].msg_hdr;
-        header.msg_name = received.msg_name;
-        header.msg_namelen = received.msg_namelen;
-        header.msg_iov = self.spans.as_mut_ptr().wrapping_add(self.queued);
-        header.msg_iovlen = 1;
-        header.msg_control = received.msg_control;
-        header.msg_controllen = received.msg_controllen;
-        self.messages += 1;
-        self.run = Some(Run { segment_len: len, len, source_len: received.msg_controllen as usize });
+    /// Adds as few messages as `answers`, which go the same way, take.
+    fn add_messages(&mut self, answers: &mut [Answer]) {
+        if self.takes_runs {
+            // So that those of one length stand together, and a single shorter one can be the last of theirs.
+            answers.sort_unstable_by(|a, b| b.len.cmp(&a.len));
+        }
+        let mut rest = &*answers;
+        while let Some(run_len) = self.run_len(rest) {
+            let (run, behind) = rest.split_at(run_len);
+            self.add_message(run);
+            rest = behind;
+        }
     }
 
-    /// Adds the answer queued last to `run`, the last message.
-    fn join(&mut self, run: Run, len: usize) {
-        let header = &mut self.outgoing[self.messages - 1].msg_hdr;
-        if header.msg_iovlen == 1 {
-            add_segment_len(header, run.segment_len);
-        }
-        header.msg_iovlen += 1;
-        // Only the last one may be shorter.
-        self.run = (len == run.segment_len).then_some(Run { len: run.len + len, ..run });
-    }
-
-    /// Whether the answer of `len` octets in the slot at `at` may join `run`: it goes to the same client from the same
-    /// address, and fits.
-    fn is_next_of(&self, run: &Run, at: usize, len: usize) -> bool {
-        let has_room = run.source_len + SEGMENT_SPACE <= CONTROL_LEN && run.len + len <= RUN_LEN_MAX;
-        if len == 0 || len > run.segment_len || !has_room {
-            return false;
-        }
-        let (first, next) = (&self.outgoing[self.messages - 1].msg_hdr, &self.incoming[at].msg_hdr);
-        if first.msg_namelen != next.msg_namelen || run.source_len != next.msg_controllen as usize {
+    /// Whether the answers in two slots go to the same client from the same address.
+    fn is_same_way(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (&self.incoming[a].msg_hdr, &self.incoming[b].msg_hdr);
+        if a.msg_namelen != b.msg_namelen || a.msg_controllen != b.msg_controllen {
             return false;
         }
         // SAFETY: both headers point to names and control messages in slots of this batch, of which the kernel has filled
         // so many octets, or to nothing where there are none; nobody writes to them while these references live.
         unsafe {
-            octets(first.msg_name, first.msg_namelen as usize) == octets(next.msg_name, next.msg_namelen as usize)
-                && octets(first.msg_control, run.source_len) == octets(next.msg_control, run.source_len)
+            octets(a.msg_name, a.msg_namelen as usize) == octets(b.msg_name, b.msg_namelen as usize)
+                && octets(a.msg_control, a.msg_controllen as usize) == octets(b.msg_control, b.msg_controllen as usize)
+        }
+    }
+
+    /// How many of `answers`, which go the same way, make the next message; `None`: there are no more.
+    ///
+    /// All in a run are as long as the first; only the last may be shorter.
+    fn run_len(&self, answers: &[Answer]) -> Option<usize> {
+        let first = answers.first()?;
+        let source_len = self.incoming[first.slot].msg_hdr.msg_controllen as usize;
+        if !self.takes_runs || first.len == 0 || source_len + SEGMENT_SPACE > CONTROL_LEN {
+            return Some(1);
+        }
+        let most = RUN_LEN_MAX / first.len;
+        let alike = answers.iter().take(most).take_while(|answer| answer.len == first.len).count();
+        let is_shorter = |answer: &Answer| (1..first.len).contains(&answer.len);
+        let has_last = alike < most && answers.get(alike).is_some_and(is_shorter);
+        Some(alike + usize::from(has_last))
+    }
+
+    /// Adds one message with the answers `run`.
+    fn add_message(&mut self, run: &[Answer]) {
+        let [first, ..] = run else { return };
+        let received = self.incoming[first.slot].msg_hdr;
+        let header = &mut self.outgoing[self.messages].msg_hdr;
+        header.msg_name = received.msg_name;
+        header.msg_namelen = received.msg_namelen;
+        header.msg_iov = self.spans.as_mut_ptr().wrapping_add(self.spans.len());
+        header.msg_iovlen = run.len() as _;
+        header.msg_control = received.msg_control;
+        header.msg_controllen = received.msg_controllen;
+        if run.len() > 1 {
+            add_segment_len(header, first.len);
+        }
+        let span =
+            |answer: &Answer| iovec { iov_base: self.slots[answer.slot].answer.get().cast(), iov_len: answer.len };
+        self.spans.extend(run.iter().map(span));
+        self.messages += 1;
+    }
+
+    /// Makes the control message of the datagram received at `at` one that sends from the address asked, by whatever
+    /// interface the routes say; none where it names no address to send from.
+    fn keep_source_only(&mut self, at: usize) {
+        let received = &mut self.incoming[at].msg_hdr;
+        if !names_source(received) {
+            received.msg_controllen = 0;
         }
     }
 }
@@ -369,9 +404,9 @@ fn set_option(socket: &UdpSocket, level: c_int, name: c_int, value: c_int) -> io
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes the control message of a received datagram one that sends from the address asked, by whatever interface the
-/// routes say. `false`: there is none, or it names no address to send from.
-fn keep_source_only(received: &msghdr) -> bool {
+/// Whether the control message of a received datagram names an address of ours to send from; the interface is taken out
+/// of it.
+fn names_source(received: &msghdr) -> bool {
     if received.msg_controllen < mem::size_of::<cmsghdr>() as _ || received.msg_flags & libc::MSG_CTRUNC != 0 {
         return false;
     }
