@@ -1,8 +1,9 @@
 //! Many datagrams a system call: the one file with `unsafe` in this program.
 //!
-//! The kernel is given pointers into [`Slot`]s. They lie in a vector that never grows and each of their parts is an
+//! The kernel is given pointers into [`Slot`]s, peers and controls. They lie in vectors that never grow and each is in an
 //! [`UnsafeCell`], so the pointers stay good as long as the [`Batch`] lives, wherever it moves; a `Batch` never leaves
 //! its thread (raw pointers are not `Send`), so nobody else touches them. The spans of answers lie in another such vector.
+//! Peers lie side by side, since each is compared with the next.
 //!
 //! Answers to one client that follow each other leave as few messages, of which the kernel cuts each into datagrams of one
 //! length: so they are put in the order of their lengths first.
@@ -10,15 +11,16 @@
 #![allow(clippy::unnecessary_cast, reason = "lengths have other types with other C libraries")]
 
 use std::cell::UnsafeCell;
+use std::cmp::Reverse;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::{ptr, slice};
+use std::ptr;
 
 use crate::wire::UDP_PAYLOAD_MAX;
-use libc::{c_int, c_void, cmsghdr, in_pktinfo, in6_pktinfo, iovec, mmsghdr, msghdr, sockaddr_storage};
+use libc::{c_int, c_void, cmsghdr, in_pktinfo, in6_pktinfo, iovec, mmsghdr, msghdr, sockaddr_in6};
 
 /// Most datagrams that one system call takes or gives.
 pub(super) const BATCH_MAX: usize = 64;
@@ -42,6 +44,10 @@ const NO_SPAN: iovec = iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 /// Datagrams that were received, and the answers to them.
 pub(super) struct Batch {
     slots: Vec<Slot>,
+    /// Who sent the datagram in the slot at the same position.
+    peers: Vec<UnsafeCell<Peer>>,
+    /// Which address of ours it was sent to.
+    controls: Vec<UnsafeCell<Control>>,
     incoming: Vec<mmsghdr>,
     /// Datagrams that were not given to be answered yet.
     received: usize,
@@ -89,21 +95,26 @@ pub(super) struct Datagram<'a> {
 struct Slot {
     query: UnsafeCell<[u8; QUERY_LEN_MAX]>,
     answer: UnsafeCell<[u8; ANSWER_LEN_MAX]>,
-    peer: UnsafeCell<sockaddr_storage>,
-    control: UnsafeCell<Control>,
     query_span: UnsafeCell<iovec>,
 }
 
-/// Aligned as control messages must be.
-#[repr(C, align(8))]
-struct Control([u8; CONTROL_LEN]);
+/// An address of either family: that of IPv4 is shorter and has its family at the same place.
+type Peer = sockaddr_in6;
+const PEER_WORDS: usize = mem::size_of::<Peer>() / mem::size_of::<u32>();
+
+/// Words, since control messages are aligned so and are so many of them long.
+struct Control([u64; CONTROL_LEN / mem::size_of::<u64>()]);
 
 impl Batch {
     /// Allocates all it ever needs.
     pub(super) fn new() -> Self {
-        let slots: Vec<Slot> = (0..BATCH_MAX).map(|_| Slot::new()).collect();
+        // SAFETY: an address is plain numbers, for which zeroes are a value.
+        let peer = || UnsafeCell::new(unsafe { mem::zeroed() });
+        let control = || UnsafeCell::new(Control([0; CONTROL_LEN / mem::size_of::<u64>()]));
         let mut batch = Self {
-            slots,
+            slots: (0..BATCH_MAX).map(|_| Slot::new()).collect(),
+            peers: (0..BATCH_MAX).map(|_| peer()).collect(),
+            controls: (0..BATCH_MAX).map(|_| control()).collect(),
             incoming: vec![no_message(); BATCH_MAX],
             received: 0,
             filled: BATCH_MAX,
@@ -126,8 +137,8 @@ impl Batch {
             Wait::ForOne => libc::MSG_WAITFORONE,
             Wait::No => libc::MSG_DONTWAIT,
         };
-        // SAFETY: `incoming` has BATCH_MAX headers, each armed with pointers into its slot and the true lengths of what
-        // they point to; no reference into a slot is alive while `self` is borrowed mutably here. A null timeout is allowed.
+        // SAFETY: `incoming` has BATCH_MAX headers, each armed with pointers into this batch and the true lengths of what
+        // they point to; no reference into it is alive while `self` is borrowed mutably here. A null timeout is allowed.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -156,7 +167,7 @@ impl Batch {
             let len = (header.msg_len as usize).min(QUERY_LEN_MAX);
             // SAFETY: the kernel has filled the slot and is done with it; these are the only references into its query,
             // answer and peer, and they end with this turn of the loop, before the next system call.
-            let (query, room, peer) = unsafe { (&*slot.query.get(), &mut *slot.answer.get(), &*slot.peer.get()) };
+            let (query, room, peer) = unsafe { (&*slot.query.get(), &mut *slot.answer.get(), &*self.peers[at].get()) };
             let query = &query[..len];
             let peer = ip_of(peer, header.msg_hdr.msg_namelen);
             let is_cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
@@ -190,7 +201,7 @@ impl Batch {
     /// between. Fails when the first is refused.
     fn hand_over(&mut self, socket: &UdpSocket, messages: Range<usize>) -> io::Result<usize> {
         let messages = &mut self.outgoing[messages];
-        // SAFETY: the headers point to names and control messages in slots of this batch and to spans of it, all with
+        // SAFETY: the headers point to names, control messages and spans of this batch, all with
         // their true lengths; the kernel only reads them, and no reference into a slot is alive.
         let taken = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), messages.len() as u32, 0) };
         match usize::try_from(taken) {
@@ -239,11 +250,11 @@ impl Batch {
             // SAFETY: nobody else refers to the span; the kernel reads it during the next receive only.
             unsafe { *span = iovec { iov_base: slot.query.get().cast(), iov_len: QUERY_LEN_MAX } };
             let header = &mut self.incoming[at].msg_hdr;
-            header.msg_name = slot.peer.get().cast();
-            header.msg_namelen = mem::size_of::<sockaddr_storage>() as u32;
+            header.msg_name = self.peers[at].get().cast();
+            header.msg_namelen = mem::size_of::<Peer>() as u32;
             header.msg_iov = span;
             header.msg_iovlen = 1;
-            header.msg_control = slot.control.get().cast();
+            header.msg_control = self.controls[at].get().cast();
             header.msg_controllen = CONTROL_LEN as _;
             header.msg_flags = 0;
         }
@@ -268,7 +279,7 @@ impl Batch {
     fn add_messages(&mut self, answers: &mut [Answer]) {
         if self.takes_runs {
             // So that those of one length stand together, and a single shorter one can be the last of theirs.
-            answers.sort_unstable_by(|a, b| b.len.cmp(&a.len));
+            answers.sort_unstable_by_key(|answer| Reverse(answer.len));
         }
         let mut rest = &*answers;
         while let Some(run_len) = self.run_len(rest) {
@@ -280,16 +291,19 @@ impl Batch {
 
     /// Whether the answers in two slots go to the same client from the same address.
     fn is_same_way(&self, a: usize, b: usize) -> bool {
-        let (a, b) = (&self.incoming[a].msg_hdr, &self.incoming[b].msg_hdr);
-        if a.msg_namelen != b.msg_namelen || a.msg_controllen != b.msg_controllen {
+        let (first, second) = (&self.incoming[a].msg_hdr, &self.incoming[b].msg_hdr);
+        let (source_len, name_len) = (first.msg_controllen as usize, first.msg_namelen);
+        if name_len != second.msg_namelen || source_len != second.msg_controllen as usize {
             return false;
         }
-        // SAFETY: both headers point to names and control messages in slots of this batch, of which the kernel has filled
-        // so many octets, or to nothing where there are none; nobody writes to them while these references live.
-        unsafe {
-            octets(a.msg_name, a.msg_namelen as usize) == octets(b.msg_name, b.msg_namelen as usize)
-                && octets(a.msg_control, a.msg_controllen as usize) == octets(b.msg_control, b.msg_controllen as usize)
-        }
+        // SAFETY: plain numbers that are always initialised; nobody writes to them while these references live. What lies
+        // behind a shorter address, and behind the control messages, was there before and says nothing.
+        let (peers, controls) = unsafe {
+            let peer = |at: usize| &*self.peers[at].get().cast::<[u32; PEER_WORDS]>();
+            let control = |at: usize| &(*self.controls[at].get()).0;
+            ([peer(a), peer(b)], [control(a), control(b)])
+        };
+        are_alike(peers, name_len as usize) && are_alike(controls, source_len)
     }
 
     /// How many of `answers`, which go the same way, make the next message; `None`: there are no more.
@@ -338,23 +352,19 @@ impl Batch {
     }
 }
 
-/// The first `len` octets of a buffer.
+/// Whether the first `len` octets of both are the same, in whole words.
 ///
-/// # Safety
-/// They must have been written, and stay as they are as long as the reference lives; none need be there when `len` is 0.
-unsafe fn octets<'a>(start: *const c_void, len: usize) -> &'a [u8] {
-    if len == 0 {
-        return &[];
-    }
-    // SAFETY: the caller's promise.
-    unsafe { slice::from_raw_parts(start.cast(), len) }
+/// Word by word, since the C library's comparison of so few octets was measured to take longer than all else that an
+/// answer takes here.
+fn are_alike<T: Copy + Eq, const N: usize>([a, b]: [&[T; N]; 2], len: usize) -> bool {
+    a.iter().zip(b).take(len / mem::size_of::<T>()).all(|(a, b)| a == b)
 }
 
 /// Says behind the control messages of `header` that its answers are `segment_len` octets each.
 fn add_segment_len(header: &mut msghdr, segment_len: usize) {
     let source_len = header.msg_controllen as usize;
     header.msg_controllen = (source_len + SEGMENT_SPACE) as _;
-    // SAFETY: the control buffer of a slot has room for the longest source and this message behind it, and is aligned
+    // SAFETY: each control buffer has room for the longest source and this message behind it, and is aligned
     // for both: a source's length is a multiple of the alignment.
     unsafe {
         let message: *mut cmsghdr = header.msg_control.byte_add(source_len).cast();
@@ -370,9 +380,6 @@ impl Slot {
         Self {
             query: UnsafeCell::new([0; QUERY_LEN_MAX]),
             answer: UnsafeCell::new([0; ANSWER_LEN_MAX]),
-            // SAFETY: a sockaddr_storage is plain numbers, for which zeroes are a value.
-            peer: UnsafeCell::new(unsafe { mem::zeroed() }),
-            control: UnsafeCell::new(Control([0; CONTROL_LEN])),
             query_span: UnsafeCell::new(NO_SPAN),
         }
     }
@@ -410,7 +417,7 @@ fn names_source(received: &msghdr) -> bool {
     if received.msg_controllen < mem::size_of::<cmsghdr>() as _ || received.msg_flags & libc::MSG_CTRUNC != 0 {
         return false;
     }
-    // SAFETY: `msg_control` points to a slot's control buffer, aligned for control messages, of which the kernel has
+    // SAFETY: `msg_control` points to one of the control buffers, aligned for control messages, of which the kernel has
     // filled `msg_controllen` octets: at least one whole header, by the line above. The data that follow have the
     // length that the kernel gives to this kind of message, and lie in the buffer.
     unsafe {
@@ -440,18 +447,16 @@ fn names_source(received: &msghdr) -> bool {
 }
 
 /// The address in `name`, of which the kernel has filled `len` octets. `None` for port 0, where nobody can be answered.
-fn ip_of(name: &sockaddr_storage, len: libc::socklen_t) -> Option<IpAddr> {
-    let name_ptr: *const sockaddr_storage = name;
-    match c_int::from(name.ss_family) {
+fn ip_of(name: &Peer, len: libc::socklen_t) -> Option<IpAddr> {
+    let name_ptr: *const Peer = name;
+    match c_int::from(name.sin6_family) {
         libc::AF_INET if len as usize >= mem::size_of::<libc::sockaddr_in>() => {
-            // SAFETY: the family says that it is one, and a sockaddr_storage is large and aligned enough for each.
+            // SAFETY: the family says that it is one, which is shorter and no more strictly aligned.
             let v4 = unsafe { &*name_ptr.cast::<libc::sockaddr_in>() };
             (v4.sin_port != 0).then(|| Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr)).into())
         }
-        libc::AF_INET6 if len as usize >= mem::size_of::<libc::sockaddr_in6>() => {
-            // SAFETY: as above.
-            let v6 = unsafe { &*name_ptr.cast::<libc::sockaddr_in6>() };
-            (v6.sin6_port != 0).then(|| Ipv6Addr::from(v6.sin6_addr.s6_addr).into())
+        libc::AF_INET6 if len as usize >= mem::size_of::<Peer>() => {
+            (name.sin6_port != 0).then(|| Ipv6Addr::from(name.sin6_addr.s6_addr).into())
         }
         _ => None,
     }
