@@ -1,13 +1,12 @@
 //! All zones in one table.
 
-use shared::name::OwnerName;
 use shared::problem::Problem;
-use shared::topology::Topology;
+use shared::topology::{Service, ServiceOutline, Topology};
 
 use super::Zone;
 use super::compile::{Compiler, Drafted, Kind};
 use super::node::{ArenaBuilder, Dname, Node};
-use super::overlay::{Overlay, deepest, lay_over, problem_of_alpn, problems_of};
+use super::overlay::{Overlay, deepest, lay_over, leading_to_aliases, problem_of_alpn, problems_of};
 use super::steered::{Offer, SteeredName};
 use super::table::Table;
 use super::tail::{Chain, Tail};
@@ -62,11 +61,12 @@ impl ZoneSet {
     /// Puts `zones` together and lays the services of `topology` over them.
     ///
     /// Each service must lie in a zone, not at or below a delegation, and its name must have no A, AAAA, HTTPS or CNAME
-    /// records of its own. A zone must not hold what lies in another one, but for the delegation to it. Fails with every
+    /// records of its own, no TXT where the service gives them, and nothing at all where it gives CNAMEs. A zone must not hold what lies in another one, but for the delegation to it. Fails with every
     /// mistake; where no zone file is to blame, [`Problem::file`] is empty and its key is in the settings.
     pub fn build(zones: Vec<Zone>, topology: &Topology) -> Result<Self, Vec<Problem>> {
         let mut zones = zones;
-        let mut found = Self::check(&zones, topology.services.iter().map(|service| &service.name));
+        let outlines: Vec<ServiceOutline> = topology.services.iter().map(Service::outline).collect();
+        let mut found = Self::check(&zones, &outlines);
         found.extend(topology.services.iter().filter_map(problem_of_alpn));
         if !found.is_empty() {
             return Err(found);
@@ -76,10 +76,11 @@ impl ZoneSet {
     }
 
     /// What does not go together between `zones`, of which some may not be whole, and the steered names `services`.
-    pub fn check<'a>(zones: &[Zone], services: impl IntoIterator<Item = &'a OwnerName>) -> Vec<Problem> {
+    pub fn check(zones: &[Zone], services: &[ServiceOutline]) -> Vec<Problem> {
         let mut found = duplicates(zones);
         found.extend(hidden(zones));
-        found.extend(services.into_iter().flat_map(|service| problems_of(service, zones)));
+        found.extend(services.iter().flat_map(|service| problems_of(service, zones)));
+        found.extend(leading_to_aliases(services, zones));
         found
     }
 
@@ -150,7 +151,11 @@ impl ZoneSet {
     fn steered<'a>(&'a self, node: Node<'a>, qtype: Rtype) -> Option<Found<'a>> {
         let part = node.steered()?;
         let steered = &self.steered[part.steered];
-        let offer = Offer::of(qtype).filter(|&offer| steered.offers(offer))?;
+        let offer = steered.offer(qtype)?;
+        // Who asks for CNAME at a name that leads here asks for no more than that one.
+        if offer == Offer::Cname && qtype == Rtype::CNAME && part.chain.is_some() {
+            return None;
+        }
         let (chain, empty) = match part.chain {
             Some((chain, empty)) => (Some(chain), empty),
             None => (None, self.tail(self.zone(node).nodata)),
