@@ -20,5 +20,6 @@ pub mod reload;
 pub mod serve;
 pub mod settings;
 pub mod store;
+pub mod tsig;
 pub mod wire;
 pub mod zone;

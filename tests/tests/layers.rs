@@ -12,7 +12,7 @@ use source::{Mention, mentions};
 /// is the edge, which may import everything, and alone touches the world.
 const GSLB_DNS: Layers = &[
     &["wire", "geo"],
-    &["zone", "client", "cookie", "limit"],
+    &["zone", "client", "cookie", "limit", "tsig"],
     &["decide", "sign"],
     &["answer"],
     &["explain", "simulate"],

@@ -84,6 +84,9 @@ impl Scrape {
             (0..RCODES).map(of_rcode).filter(|(_, count)| *count > 0)
         });
         sheet.counters("gslb_answers", "Answers sent, by response code", answers)?;
+        let slow =
+            totals.slow.iter().map(|&(kind, code, count)| ([("kind", kind), ("rcode", rcode_word(code))], count));
+        sheet.counters("gslb_slow_answers", "Answers to updates, transfers, and what is signed by a key", slow)?;
         let dropped = totals.dropped.iter().map(|&(reason, count)| ([("reason", reason)], count));
         sheet.counters("gslb_dropped", "Queries without an answer, by reason", dropped)?;
         let regions = totals.regions.iter().map(|(region, count)| ([("region", region.as_str())], *count));
@@ -219,11 +222,15 @@ fn rcode_word(code: usize) -> &'static str {
     let known = [
         Rcode::NOERROR,
         Rcode::FORMERR,
+        Rcode::SERVFAIL,
         Rcode::NXDOMAIN,
         Rcode::NOTIMP,
         Rcode::REFUSED,
         Rcode::YXDOMAIN,
+        Rcode::YXRRSET,
+        Rcode::NXRRSET,
         Rcode::NOTAUTH,
+        Rcode::NOTZONE,
         Rcode::BADVERS,
         Rcode::BADCOOKIE,
     ];

@@ -20,6 +20,7 @@ use siphasher::sip::SipHasher13;
 use crate::cookie::Secrets;
 use crate::geo::{GeoData, GeoSources, GeoTables, Source, room_for};
 use crate::settings::{GeoSettings, NamedFiles, Outline, Settings, ZoneSettings};
+use crate::tsig::KeySet;
 use crate::zone::{self, Zone, ZoneSet};
 use shared::token::Token;
 
@@ -42,6 +43,8 @@ pub struct World {
     pub token: Option<Token>,
     /// What cookies are made with; `None`: there are none.
     pub cookies: Option<Secrets>,
+    /// The keys that messages are signed with.
+    pub tsig_keys: KeySet,
     /// A hash of the content of all files but the secret ones, the same on every node that serves the same.
     pub hash: u64,
     files: Files,
@@ -151,7 +154,8 @@ impl Reader {
         self.hash.add(&self.files.geo_hash.to_be_bytes());
         let hash = self.hash.value();
         let (zones, files) = (Arc::new(zones), Files::default());
-        Some(World { settings, zones, geo_data, geo, warnings, token, cookies, hash, files })
+        let tsig_keys = KeySet::default();
+        Some(World { settings, zones, geo_data, geo, warnings, token, cookies, tsig_keys, hash, files })
     }
 
     /// What could be read of it.

@@ -82,6 +82,23 @@ pub(super) struct Datagram<'a> {
     pub(super) is_cut: bool,
     /// Room for the answer.
     pub(super) answer: &'a mut [u8],
+    /// How to answer it later.
+    pub(super) sender: Sender<'a>,
+}
+
+/// Where a datagram came from, as long as its batch is not received anew.
+#[derive(Clone, Copy)]
+pub(super) struct Sender<'a> {
+    slot: &'a Slot,
+    received: &'a msghdr,
+}
+
+/// Where an answer goes, and which of our addresses it leaves from: for one that is sent on its own.
+pub(super) struct Address {
+    name: sockaddr_storage,
+    name_len: libc::socklen_t,
+    control: Control,
+    control_len: usize,
 }
 
 struct Slot {
@@ -93,6 +110,7 @@ struct Slot {
 }
 
 /// Aligned as control messages must be.
+#[derive(Clone, Copy)]
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_LEN]);
 
@@ -156,7 +174,8 @@ impl Batch {
             let query = &query[..len];
             let peer = ip_of(peer, header.msg_hdr.msg_namelen);
             let is_cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            let written = peer.and_then(|peer| answer(Datagram { peer, query, is_cut, answer: &mut room[..] }));
+            let sender = Sender { slot, received: &self.incoming[at].msg_hdr };
+            let written = peer.and_then(|peer| answer(Datagram { peer, query, is_cut, answer: &mut room[..], sender }));
             if let Some(len) = written {
                 self.queue(at, len.min(ANSWER_LEN_MAX));
             }
@@ -300,6 +319,39 @@ impl Batch {
             octets(first.msg_name, first.msg_namelen as usize) == octets(next.msg_name, next.msg_namelen as usize)
                 && octets(first.msg_control, run.source_len) == octets(next.msg_control, run.source_len)
         }
+    }
+}
+
+impl Sender<'_> {
+    /// The same for any time later.
+    #[cold]
+    pub(super) fn address(&self) -> Address {
+        let has_source = keep_source_only(self.received);
+        // SAFETY: the kernel is done with the slot until the next receive, and nobody refers to its control messages or
+        // writes to its name while they are copied; every value of both is valid.
+        let (name, control) = unsafe { (*self.slot.peer.get(), *self.slot.control.get()) };
+        let control_len = if has_source { self.received.msg_controllen as usize } else { 0 };
+        Address { name, name_len: self.received.msg_namelen, control, control_len }
+    }
+}
+
+impl Address {
+    /// Sends `octets` there from `socket`, which must be the one that its query came to.
+    pub(super) fn send(&mut self, socket: &UdpSocket, octets: &[u8]) -> io::Result<()> {
+        let mut span = iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
+        let mut header = no_message().msg_hdr;
+        header.msg_name = ptr::from_mut(&mut self.name).cast();
+        header.msg_namelen = self.name_len;
+        header.msg_iov = &mut span;
+        header.msg_iovlen = 1;
+        if self.control_len > 0 {
+            header.msg_control = ptr::from_mut(&mut self.control).cast();
+            header.msg_controllen = self.control_len.min(CONTROL_LEN) as _;
+        }
+        // SAFETY: the header points to a name, control messages and octets with their true lengths, which live longer
+        // than the call; the kernel only reads them.
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &header, 0) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
 

@@ -15,6 +15,7 @@ mod mmsg;
 pub(crate) mod open_files;
 mod report;
 mod seats;
+mod slow;
 mod start;
 mod systemd;
 mod tcp;

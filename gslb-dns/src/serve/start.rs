@@ -25,6 +25,7 @@ use super::files::FileTask;
 use super::flood;
 use super::open_files;
 use super::seats::{Seats, TcpCounters};
+use super::slow::{Mailbox, SlowPath};
 use super::tcp::{Lane, TcpThreads};
 use super::turns::Turns;
 use super::udp::UdpWorker;
@@ -205,6 +206,8 @@ impl Starter {
         if turns.are_limited() {
             tokio::spawn(flood::watch(Arc::clone(&self.counters)));
         }
+        let slow = Arc::new(SlowPath::new(Arc::clone(&self.live), self.counters.slow()));
+        let mailbox = Mailbox::open(Arc::clone(&slow));
         let allowed = cores::allowed();
         let threads = sockets.iter().map(|bound| bound.udp.len()).max().unwrap_or(1);
         let (mut workers, mut listeners) = (Vec::new(), Vec::new());
@@ -212,30 +215,46 @@ impl Starter {
             info!(%address, udp_threads = udp.len(), "answers over UDP and TCP");
             let cores = cores::assign(udp.len(), &allowed);
             for (socket, core) in udp.into_iter().zip(cores) {
-                workers.push(self.spawn_udp(socket, core, turns.clone())?);
+                workers.push(self.spawn_udp(socket, core, turns.clone(), mailbox.clone())?);
             }
             listeners.push(tcp);
         }
-        let tcp = self.start_tcp(listeners, threads)?;
+        let tcp = self.start_tcp(listeners, threads, &slow)?;
         self.is_answering.store(true, Ordering::Release);
         Ok((workers, tcp))
     }
 
-    fn start_tcp(&self, listeners: Vec<StdListener>, threads: usize) -> Result<TcpThreads, StartError> {
-        let lane = || Lane { live: Arc::clone(&self.live), counters: self.counters.counters(Transport::Tcp) };
+    fn start_tcp(
+        &self,
+        listeners: Vec<StdListener>,
+        threads: usize,
+        slow: &Arc<SlowPath>,
+    ) -> Result<TcpThreads, StartError> {
+        let lane = || Lane {
+            live: Arc::clone(&self.live),
+            counters: self.counters.counters(Transport::Tcp),
+            slow: Arc::clone(slow),
+        };
         let settings = &self.world.settings.server.tcp;
         let seats = Arc::new(Seats::new(settings, self.connections, Arc::clone(&self.tcp_counters)));
         let lanes = (0..threads).map(|_| lane()).collect();
         TcpThreads::start(listeners, seats, lanes).map_err(system)
     }
 
-    fn spawn_udp(&self, socket: UdpSocket, core: Option<usize>, turns: Turns) -> Result<JoinHandle<()>, StartError> {
+    fn spawn_udp(
+        &self,
+        socket: UdpSocket,
+        core: Option<usize>,
+        turns: Turns,
+        slow: Mailbox,
+    ) -> Result<JoinHandle<()>, StartError> {
         let worker = UdpWorker {
-            socket,
+            socket: Arc::new(socket),
             core,
             live: Arc::clone(&self.live),
             counters: self.counters.counters(Transport::Udp),
             turns,
+            slow,
             is_stopping: Arc::clone(&self.udp_stop),
         };
         thread::Builder::new().name("gslb-udp".to_owned()).spawn(move || worker.run()).map_err(system)

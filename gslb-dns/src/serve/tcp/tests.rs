@@ -37,7 +37,9 @@ impl Front {
         let book = CounterBook::default();
         let live = Arc::new(ArcSwap::from_pointee(Live::new(&world, &state, &book)));
         let counters = Arc::new(TcpCounters::default());
-        let lane = || Lane { live: Arc::clone(&live), counters: book.counters(Transport::Tcp) };
+        let slow = Arc::new(SlowPath::new(Arc::clone(&live), book.slow()));
+        let lane =
+            || Lane { live: Arc::clone(&live), counters: book.counters(Transport::Tcp), slow: Arc::clone(&slow) };
         let seats = Arc::new(Seats::new(settings, usize::MAX, Arc::clone(&counters)));
         let listener = StdListener::bind("127.0.0.1:0").expect("bound");
         listener.set_nonblocking(true).expect("set");
