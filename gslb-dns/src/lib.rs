@@ -21,5 +21,6 @@ pub mod serve;
 pub mod settings;
 pub mod store;
 pub mod tsig;
+pub mod update;
 pub mod wire;
 pub mod zone;

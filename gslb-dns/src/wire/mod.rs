@@ -9,6 +9,7 @@ mod last;
 mod name;
 mod query;
 mod reply;
+mod sections;
 
 pub use codes::{Rcode, Rtype};
 pub use cookie::{Cookie, ReplyCookie, ServerPart};
@@ -18,6 +19,7 @@ pub(crate) use name::read_escape;
 pub use name::{Name, NameFault, is_at_or_below, label_count, parent};
 pub use query::{DropReason, Edns, Query};
 pub use reply::Reply;
+pub use sections::{PlacedRecord, Sections};
 
 /// Octets of a message header.
 pub const HEADER_LEN: usize = 12;

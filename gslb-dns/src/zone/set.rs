@@ -250,7 +250,7 @@ fn hidden(zones: &[Zone]) -> Vec<Problem> {
                 let what =
                     format!("{} belongs into the zone {child}, which is served here too: move it there", rrset.rtype);
                 let key = Name::from_wire(owner).to_string();
-                found.push(Problem { file: zone.file.clone(), line: Some(rrset.line()), key, what });
+                found.push(Problem { file: zone.file.clone(), line: rrset.line(), key, what });
             }
         }
     }
