@@ -573,7 +573,7 @@ fn broken_octet_before_the_last_frame_is_a_fault_that_says_where() {
         let mut broken = octets.clone();
         broken[at] ^= 0x10;
         let fault = journal::read(&name("@"), &broken).expect_err("a fault");
-        let frame = ends.iter().filter(|end| **end <= at).next_back().copied().unwrap_or(0);
+        let frame = ends.iter().rfind(|end| **end <= at).copied().unwrap_or(0);
         assert_eq!(fault.offset, frame, "{at}");
     }
 }
