@@ -20,6 +20,7 @@ pub mod reload;
 pub mod serve;
 pub mod settings;
 pub mod store;
+pub mod transfer;
 pub mod tsig;
 pub mod wire;
 pub mod zone;

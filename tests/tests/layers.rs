@@ -13,7 +13,7 @@ use source::{Mention, mentions};
 const GSLB_DNS: Layers = &[
     &["wire", "geo"],
     &["zone", "client", "cookie", "limit", "tsig"],
-    &["decide", "sign"],
+    &["decide", "sign", "transfer"],
     &["answer"],
     &["explain", "simulate"],
     &["serve", "probe", "reload", "admin", "store", "settings", "cli", "main"],

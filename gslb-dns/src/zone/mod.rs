@@ -9,6 +9,7 @@
 mod check;
 mod compile;
 mod compose;
+mod content;
 mod entry;
 mod master;
 mod node;
@@ -32,6 +33,7 @@ use shared::problem::{Problem, Problems};
 
 use crate::wire::{Name, Rtype, parent};
 
+pub use content::{Content, ContentRecord, Records};
 pub use node::Dname;
 pub use set::{Found, ZoneSet};
 pub use steered::{Offer, SteeredName};
@@ -228,7 +230,7 @@ impl Zone {
 const RDATA_SHORT_MAX: usize = 22;
 
 /// The octets of a settings' name.
-fn wire_name(name: &OwnerName) -> Name {
+pub(crate) fn wire_name(name: &OwnerName) -> Name {
     let mut wire = Vec::with_capacity(name.as_str().len() + 2);
     for label in name.labels() {
         wire.push(label.len() as u8);
