@@ -13,10 +13,10 @@ use source::{Mention, mentions};
 const GSLB_DNS: Layers = &[
     &["wire", "geo"],
     &["zone", "client", "cookie", "limit", "tsig"],
-    &["decide", "sign", "update"],
+    &["decide", "sign", "transfer", "update"],
     &["answer"],
     &["explain", "simulate"],
-    &["serve", "probe", "reload", "admin", "store", "settings", "cli", "main"],
+    &["serve", "probe", "reload", "admin", "store", "journal", "settings", "cli", "main"],
 ];
 
 /// The same of `region-proxy`.

@@ -1,6 +1,7 @@
 //! Reading the settings and every file that they name, all or nothing; and noticing when one of them changes.
 
 mod cookies;
+mod transfers;
 mod warn;
 mod watch;
 
@@ -24,6 +25,7 @@ use crate::tsig::KeySet;
 use crate::zone::{self, Zone, ZoneSet};
 use shared::token::Token;
 
+pub use transfers::{Secondary, TransferZone};
 pub use watch::Watcher;
 
 /// All that the files say, checked and compiled: what a node serves, save health.
@@ -45,6 +47,8 @@ pub struct World {
     pub cookies: Option<Secrets>,
     /// The keys that messages are signed with.
     pub tsig_keys: KeySet,
+    /// The zones that have secondaries.
+    pub transfers: Vec<TransferZone>,
     /// A hash of the content of all files but the secret ones, the same on every node that serves the same.
     pub hash: u64,
     files: Files,
@@ -131,6 +135,7 @@ impl Reader {
         let settings = settings.map_err(|problems| self.problems.extend(problems)).ok();
         let token = self.read_token(&named);
         let secrets = self.read_secrets(&named);
+        let tsig_keys = self.read_keys(&named);
         let zones: Vec<Zone> = named.zones.iter().map(|zone| self.read_zone(zone)).collect();
         let geo_data = self.read_geo(&named.geo, last);
         // Even where something could not be read, the rest must go together: all mistakes come at once.
@@ -141,6 +146,7 @@ impl Reader {
         let mut warnings = warn::of_settings(&settings, &lines, &geo_data);
         warnings.extend(warn::of_files(&settings.server, &self.folder, &lines));
         warnings.extend(zone::warnings(&zones, &services, last.map(|last| &*last.zones)));
+        let transfers = transfers::transfers(&zones, &settings.zones, &settings.topology, last);
         let zones = ZoneSet::build(zones, &settings.topology);
         let located = |problem| lines.located(problem);
         let zones = zones.map_err(|problems| self.problems.extend(problems.into_iter().map(located))).ok()?;
@@ -154,8 +160,7 @@ impl Reader {
         self.hash.add(&self.files.geo_hash.to_be_bytes());
         let hash = self.hash.value();
         let (zones, files) = (Arc::new(zones), Files::default());
-        let tsig_keys = KeySet::default();
-        Some(World { settings, zones, geo_data, geo, warnings, token, cookies, tsig_keys, hash, files })
+        Some(World { settings, zones, geo_data, geo, warnings, token, cookies, tsig_keys, transfers, hash, files })
     }
 
     /// What could be read of it.

@@ -173,6 +173,11 @@ impl Counters {
         self.add(&self.queries);
     }
 
+    /// Counts that one which was set aside is not answered after all.
+    pub(crate) fn count_busy(&self) {
+        self.add(&self.dropped[Drop::Busy.position()]);
+    }
+
     /// Counts a query that never came to the engine.
     pub(crate) fn count_unread(&self, why: Drop) {
         self.add(&self.queries);

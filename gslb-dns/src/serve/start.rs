@@ -23,6 +23,7 @@ use super::cores;
 use super::counters::CounterBook;
 use super::files::FileTask;
 use super::flood;
+use super::notifier::{Notifier, NotifyBook};
 use super::open_files;
 use super::seats::{Seats, TcpCounters};
 use super::slow::{Mailbox, SlowPath};
@@ -109,6 +110,8 @@ struct Starter {
     live: Arc<ArcSwap<Live>>,
     commands: mpsc::Sender<Command>,
     readiness: watch::Receiver<bool>,
+    served: watch::Receiver<Arc<World>>,
+    notify_book: Arc<NotifyBook>,
     is_answering: Arc<AtomicBool>,
     writer: JoinHandle<()>,
     udp_stop: Arc<AtomicBool>,
@@ -127,6 +130,7 @@ impl Starter {
         let (outcomes, probes) = mpsc::channel(WAITING_MAX);
         let (commands, command_receiver) = mpsc::channel(WAITING_MAX);
         let (is_ready, readiness) = watch::channel(false);
+        let (serves, served) = watch::channel(Arc::clone(&world));
         let writer = Writer {
             state,
             world: Arc::clone(&world),
@@ -136,6 +140,7 @@ impl Starter {
             counters: Arc::clone(&counters),
             store,
             reloads: Reloads::first(),
+            served: serves,
             is_ready,
             pending: Default::default(),
         };
@@ -149,6 +154,8 @@ impl Starter {
             live,
             commands,
             readiness,
+            served,
+            notify_book: Arc::default(),
             is_answering: Arc::default(),
             writer,
             udp_stop: Arc::default(),
@@ -178,6 +185,7 @@ impl Starter {
             commands: self.commands.clone(),
             counters: Arc::clone(&self.counters),
             tcp_counters: Arc::clone(&self.tcp_counters),
+            notify_book: Arc::clone(&self.notify_book),
             is_answering: Arc::clone(&self.is_answering),
             clock: self.clock,
             config: self.config.clone(),
@@ -221,6 +229,8 @@ impl Starter {
         }
         let tcp = self.start_tcp(listeners, threads, &slow)?;
         self.is_answering.store(true, Ordering::Release);
+        let listen = self.world.settings.server.listen.clone();
+        tokio::spawn(Notifier::new(self.served.clone(), listen, Arc::clone(&self.notify_book)).run());
         Ok((workers, tcp))
     }
 

@@ -96,9 +96,10 @@ impl UdpWorker {
 
     #[cold]
     fn set_aside(&self, peer: &Peer, query: &[u8], sender: &Sender<'_>) -> Option<usize> {
-        match self.slow.put(&self.socket, peer.address, query, sender.address()) {
-            Ok(()) => self.counters.count_set_aside(),
-            Err(Full) => self.counters.count_unread(Drop::Busy),
+        // Before somebody else answers it.
+        self.counters.count_set_aside();
+        if let Err(Full) = self.slow.put(&self.socket, peer.address, query, sender.address()) {
+            self.counters.count_busy();
         }
         None
     }

@@ -82,6 +82,8 @@ pub(super) struct Writer {
     pub(super) counters: Arc<CounterBook>,
     pub(super) store: Option<StateFile>,
     pub(super) reloads: Reloads,
+    /// Shows the files behind what serves.
+    pub(super) served: watch::Sender<Arc<World>>,
     /// Turns true when the first probe round is over.
     pub(super) is_ready: watch::Sender<bool>,
     /// What happened since the last publication.
@@ -245,6 +247,12 @@ impl Writer {
     fn publish(&mut self) {
         if std::mem::take(&mut self.pending.is_view_changed) {
             self.live.store(Arc::new(Live::new(&self.world, &self.state, &self.counters)));
+            // Not before: who is told that a zone has changed asks for it at once.
+            self.served.send_if_modified(|served| {
+                let is_other = !Arc::ptr_eq(served, &self.world);
+                *served = Arc::clone(&self.world);
+                is_other
+            });
         }
         let touched = std::mem::take(&mut self.pending.touched);
         if !touched.is_empty() {

@@ -9,6 +9,7 @@
 mod check;
 mod compile;
 mod compose;
+mod content;
 mod edit;
 mod entry;
 mod master;
@@ -34,9 +35,11 @@ use shared::problem::{Problem, Problems};
 
 use crate::wire::{Name, Rtype, parent};
 
+pub use content::{Content, ContentRecord, Records};
 pub use edit::ZoneRecord;
 pub(crate) use master::is_meta;
 pub use node::Dname;
+pub(crate) use rdata::parse_type;
 pub use received::rdata_of_message;
 pub use set::{Found, ZoneSet};
 pub use steered::{Offer, SteeredName};
@@ -248,7 +251,7 @@ impl Zone {
 const RDATA_SHORT_MAX: usize = 22;
 
 /// The octets of a settings' name.
-fn wire_name(name: &OwnerName) -> Name {
+pub(crate) fn wire_name(name: &OwnerName) -> Name {
     let mut wire = Vec::with_capacity(name.as_str().len() + 2);
     for label in name.labels() {
         wire.push(label.len() as u8);

@@ -5,6 +5,7 @@
 
 mod mailbox;
 mod message;
+mod transfer;
 
 use std::sync::Arc;
 
@@ -14,8 +15,9 @@ use super::Live;
 use super::clock::unix_secs_whole;
 use super::counters::{SlowCounters, SlowKind};
 use crate::answer::{Outcome, Peer, Transport, Turn, answer};
+use crate::transfer::Transfer;
 use crate::tsig::{Rejection, Request, Session};
-use crate::wire::{DropReason, OPCODE_NOTIFY, OPCODE_UPDATE, Query, Rcode, Rtype};
+use crate::wire::{CLASS_IN, DropReason, OPCODE_NOTIFY, OPCODE_UPDATE, Query, Rcode, Rtype};
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +34,7 @@ pub(super) struct SlowPath {
 /// The messages that answer one.
 pub(super) struct Answers {
     first: Option<Vec<u8>>,
+    rest: Option<Box<Transfer>>,
 }
 
 /// A message to answer, and who asks.
@@ -54,7 +57,7 @@ impl SlowPath {
         let Ok(query) = Query::parse(message) else { return Answers::none() };
         let kind = kind_of(&query);
         let (answers, rcode) = self.answer_query(message, query, peer);
-        if answers.first.is_some() {
+        if answers.first.is_some() || answers.rest.is_some() {
             self.counters.count(peer.transport, kind, rcode);
         }
         answers
@@ -81,25 +84,35 @@ impl SlowPath {
 }
 
 impl Asked<'_> {
-    fn answer(mut self, now: u64) -> (Answers, Rcode) {
-        let (mut answer, rcode) = match self.query.opcode() {
-            OPCODE_UPDATE => self.refused(Rcode::REFUSED),
-            // We are the primary of all our zones, and take no word of others on them (RFC 1996, section 3.10).
-            OPCODE_NOTIFY => self.refused(Rcode::NOTIMP),
-            _ if matches!(self.query.qtype, Rtype::AXFR | Rtype::IXFR) => self.refused(Rcode::REFUSED),
-            _ => match self.answer_as_query() {
-                Some(answered) => answered,
-                None => return (Answers::none(), Rcode::NOERROR),
-            },
-        };
+    fn answer(self, now: u64) -> (Answers, Rcode) {
+        match self.query.opcode() {
+            OPCODE_UPDATE => self.refused(Rcode::REFUSED, now),
+            // We are the primary of all our zones, and take no word of others on them.
+            OPCODE_NOTIFY => self.refused(Rcode::NOTIMP, now),
+            _ if self.query.fault.is_some() => self.answer_signed(now),
+            _ if matches!(self.query.qtype, Rtype::AXFR | Rtype::IXFR) && self.query.qclass == CLASS_IN => {
+                self.answer_transfer(now)
+            }
+            _ => self.answer_signed(now),
+        }
+    }
+
+    /// Says `rcode` alone, signed where the message was.
+    fn refused(mut self, rcode: Rcode, now: u64) -> (Answers, Rcode) {
+        let mut answer = refusal(&self.query, self.message, rcode);
         if let Some(session) = &mut self.session {
             session.sign(&mut answer, now);
         }
         (Answers::one(answer), rcode)
     }
 
-    fn refused(&self, rcode: Rcode) -> (Vec<u8>, Rcode) {
-        (refusal(&self.query, self.message, rcode), rcode)
+    /// Answers as if it were not signed, and signs that.
+    fn answer_signed(mut self, now: u64) -> (Answers, Rcode) {
+        let Some((mut answer, rcode)) = self.answer_as_query() else { return (Answers::none(), Rcode::NOERROR) };
+        if let Some(session) = &mut self.session {
+            session.sign(&mut answer, now);
+        }
+        (Answers::one(answer), rcode)
     }
 
     /// What the engine answers; room for a signature is left.
@@ -125,16 +138,20 @@ impl Asked<'_> {
 
 impl Answers {
     fn none() -> Self {
-        Self { first: None }
+        Self { first: None, rest: None }
     }
 
     fn one(message: Vec<u8>) -> Self {
-        Self { first: Some(message) }
+        Self { first: Some(message), rest: None }
+    }
+
+    fn many(transfer: Transfer) -> Self {
+        Self { first: None, rest: Some(Box::new(transfer)) }
     }
 
     /// The next message, made now.
     pub(super) fn next(&mut self) -> Option<Vec<u8>> {
-        self.first.take()
+        self.first.take().or_else(|| self.rest.as_mut()?.next(unix_secs_whole()))
     }
 }
 
