@@ -34,11 +34,15 @@ pub enum JournalError {
     Io(#[from] io::Error),
     /// What stands in it.
     #[error(
-        "is broken: {0}. Put a copy back; or cut it there with `truncate --size={} FILE`, which loses that update and all \
-         later ones; or remove it, which loses all updates",
-        .0.offset
+        "is broken: {fault}. Put a copy back; or cut it there with `truncate --size={} FILE`, which loses that update and \
+         all later ones; or remove it, which loses all updates",
+        fault.offset
     )]
-    Fault(#[from] Fault),
+    Fault {
+        /// Where, and what.
+        #[from]
+        fault: Fault,
+    },
     /// Another process has it.
     #[error("is written by another process: expected a journal of its own for each")]
     Locked,
@@ -218,12 +222,8 @@ mod tests {
     }
 
     fn entry(from: u32) -> Entry {
-        let record = |text: u32| ZoneRecord {
-            owner: apex(),
-            rtype: Rtype(65280),
-            ttl: 60,
-            rdata: text.to_be_bytes().into(),
-        };
+        let record =
+            |text: u32| ZoneRecord { owner: apex(), rtype: Rtype(65280), ttl: 60, rdata: text.to_be_bytes().into() };
         let delta = Delta { from, to: from + 1, removed: vec![record(from)], added: vec![record(from + 1)] };
         Entry { delta, digest: u64::from(from) }
     }
@@ -291,7 +291,8 @@ mod tests {
         let entries: Vec<Entry> = (0..5000).map(entry).collect();
         file.append(&entries).expect("added");
         file.compact_if_long();
-        let first_and_last = Delta { from: 0, to: 5000, removed: entry(0).delta.removed, added: entry(4999).delta.added };
+        let first_and_last =
+            Delta { from: 0, to: 5000, removed: entry(0).delta.removed, added: entry(4999).delta.added };
         let expected = [Entry { delta: first_and_last, digest: 4999 }];
         assert_eq!(read(&path, &apex()).expect("readable").entries, expected);
         file.append(&[entry(5000)]).expect("added");

@@ -22,6 +22,7 @@ mod systemd;
 mod tcp;
 mod turns;
 mod udp;
+mod updates;
 mod writer;
 
 #[cfg(test)]

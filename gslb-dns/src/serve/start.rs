@@ -14,7 +14,7 @@ use shared::state::{Event, State};
 use shared::topology::ProbeSettings;
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -30,6 +30,7 @@ use super::slow::{Mailbox, SlowPath};
 use super::tcp::{Lane, TcpThreads};
 use super::turns::Turns;
 use super::udp::UdpWorker;
+use super::updates::{Journals, SharedJournals, Updates};
 use super::writer::{Command, Reloads, Writer};
 use super::{BindError, Clock, Live, Node, StartError};
 use crate::admin::{self, AdminParts};
@@ -54,7 +55,9 @@ pub(super) fn start(config: &Path) -> Result<Node, StartError> {
     }
     let runtime = runtime::Builder::new_multi_thread().enable_all().thread_name("gslb-async").build();
     let runtime = runtime.map_err(system)?;
-    Starter::new(config, world, &runtime, connections)?.start(runtime, sockets, files)
+    let mut journals = Journals::default();
+    journals.follow(&world).map_err(StartError::Problems)?;
+    Starter::new(config, world, journals, &runtime, connections)?.start(runtime, sockets, files)
 }
 
 /// Logs what an operator should look at in files that were just read.
@@ -112,6 +115,7 @@ struct Starter {
     readiness: watch::Receiver<bool>,
     served: watch::Receiver<Arc<World>>,
     notify_book: Arc<NotifyBook>,
+    journals: SharedJournals,
     is_answering: Arc<AtomicBool>,
     writer: JoinHandle<()>,
     udp_stop: Arc<AtomicBool>,
@@ -121,7 +125,13 @@ struct Starter {
 
 impl Starter {
     /// Starts the writer, and with it the probes.
-    fn new(config: &Path, world: Arc<World>, runtime: &Runtime, connections: usize) -> Result<Self, StartError> {
+    fn new(
+        config: &Path,
+        world: Arc<World>,
+        journals: Journals,
+        runtime: &Runtime,
+        connections: usize,
+    ) -> Result<Self, StartError> {
         let (clock, counters) = (Clock::start(), Arc::new(CounterBook::default()));
         let store = world.settings.server.state_file.as_ref();
         let store = store.map(|path| StateFile::new(config.parent().unwrap_or(Path::new("")).join(path)));
@@ -156,6 +166,7 @@ impl Starter {
             readiness,
             served,
             notify_book: Arc::default(),
+            journals: Arc::new(Mutex::new(journals)),
             is_answering: Arc::default(),
             writer,
             udp_stop: Arc::default(),
@@ -169,7 +180,8 @@ impl Starter {
         let (reload, requests) = mpsc::channel(1);
         let (config, commands) = (self.config.clone(), self.commands.clone());
         let (live, is_answering) = (Arc::clone(&self.live), Arc::clone(&self.is_answering));
-        tokio::spawn(FileTask { config, files, requests, commands, live, is_answering }.run());
+        let journals = Arc::clone(&self.journals);
+        tokio::spawn(FileTask { config, files, requests, commands, live, is_answering, journals }.run());
         self.wait_until_ready(&runtime);
         let addresses = sockets.dns.iter().map(|bound| bound.address).collect();
         let (workers, tcp) = self.answer(sockets.dns)?;
@@ -214,7 +226,9 @@ impl Starter {
         if turns.are_limited() {
             tokio::spawn(flood::watch(Arc::clone(&self.counters)));
         }
-        let slow = Arc::new(SlowPath::new(Arc::clone(&self.live), self.counters.slow()));
+        let (updates, updater) = Updates::new(Arc::clone(&self.journals), self.commands.clone());
+        tokio::spawn(updater.run());
+        let slow = Arc::new(SlowPath::new(Arc::clone(&self.live), self.counters.slow(), updates));
         let mailbox = Mailbox::open(Arc::clone(&slow));
         let allowed = cores::allowed();
         let threads = sockets.iter().map(|bound| bound.udp.len()).max().unwrap_or(1);

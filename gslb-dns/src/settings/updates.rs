@@ -112,12 +112,30 @@ mod tests {
     fn mistakes_are_named_with_their_place() {
         let cases = [
             ("updates = []", "t:8: zones[0].updates: updates need a journal beside them"),
-            ("journal = \"j\"\nupdates = [{ key = \"x\", names = [\"a\"], types = [\"A\"] }]", "t:9: zones[0].updates[0].key: there is no key x"),
-            ("journal = \"j\"\nupdates = [{ key = \"certbot\", names = [\"a.*.b\"], types = [\"A\"] }]", "t:9: zones[0].updates[0].names[0]: `*` may stand"),
-            ("journal = \"j\"\nupdates = [{ key = \"certbot\", names = [\"a.net.\"], types = [\"A\"] }]", "t:9: zones[0].updates[0].names[0]: no name of the zone example.com."),
-            ("journal = \"j\"\nupdates = [{ key = \"certbot\", names = [], types = [\"A\"] }]", "t:9: zones[0].updates[0].names: the list is empty"),
-            ("journal = \"j\"\nupdates = [{ key = \"certbot\", names = [\"a\"], types = [\"AXFR\"] }]", "t:9: zones[0].updates[0].types[0]: \"AXFR\" is not a type"),
-            ("journal = \"j\"\nupdates = [{ names = [\"a\"], types = [\"A\"] }]", "t:9: zones[0].updates[0].key: missing"),
+            (
+                "journal = \"j\"\nupdates = [{ key = \"x\", names = [\"a\"], types = [\"A\"] }]",
+                "t:9: zones[0].updates[0].key: there is no key x",
+            ),
+            (
+                "journal = \"j\"\nupdates = [{ key = \"certbot\", names = [\"a.*.b\"], types = [\"A\"] }]",
+                "t:9: zones[0].updates[0].names[0]: `*` may stand",
+            ),
+            (
+                "journal = \"j\"\nupdates = [{ key = \"certbot\", names = [\"a.net.\"], types = [\"A\"] }]",
+                "t:9: zones[0].updates[0].names[0]: no name of the zone example.com.",
+            ),
+            (
+                "journal = \"j\"\nupdates = [{ key = \"certbot\", names = [], types = [\"A\"] }]",
+                "t:9: zones[0].updates[0].names: the list is empty",
+            ),
+            (
+                "journal = \"j\"\nupdates = [{ key = \"certbot\", names = [\"a\"], types = [\"AXFR\"] }]",
+                "t:9: zones[0].updates[0].types[0]: \"AXFR\" is not a type",
+            ),
+            (
+                "journal = \"j\"\nupdates = [{ names = [\"a\"], types = [\"A\"] }]",
+                "t:9: zones[0].updates[0].key: missing",
+            ),
         ];
         for (lines, expected) in cases {
             let found = parse(lines).expect_err("a mistake");

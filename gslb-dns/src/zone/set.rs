@@ -88,6 +88,11 @@ impl ZoneSet {
         self.zones.iter().map(|zone| (&zone.apex, zone.serial))
     }
 
+    /// Where the zone `apex`, in lower case, stands among those that it was built of.
+    pub fn position_of(&self, apex: &Name) -> Option<usize> {
+        self.zones.iter().position(|zone| zone.apex == *apex)
+    }
+
     /// The serial of the zone `apex`, in lower case, and a hash of all that its file says, for comparing within this
     /// process.
     pub(super) fn version_of(&self, apex: &Name) -> Option<(u32, u64)> {

@@ -6,6 +6,7 @@
 mod mailbox;
 mod message;
 mod transfer;
+mod update;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use arc_swap::ArcSwap;
 use super::Live;
 use super::clock::unix_secs_whole;
 use super::counters::{SlowCounters, SlowKind};
+use super::updates::Updates;
 use crate::answer::{Outcome, Peer, Transport, Turn, answer};
 use crate::transfer::Transfer;
 use crate::tsig::{Rejection, Request, Session};
@@ -29,6 +31,7 @@ pub(super) use mailbox::{Full, Mailbox};
 pub(super) struct SlowPath {
     live: Arc<ArcSwap<Live>>,
     counters: Arc<SlowCounters>,
+    updates: Updates,
 }
 
 /// The messages that answer one.
@@ -48,15 +51,18 @@ struct Asked<'a> {
 }
 
 impl SlowPath {
-    pub(super) fn new(live: Arc<ArcSwap<Live>>, counters: Arc<SlowCounters>) -> Self {
-        Self { live, counters }
+    pub(super) fn new(live: Arc<ArcSwap<Live>>, counters: Arc<SlowCounters>, updates: Updates) -> Self {
+        Self { live, counters, updates }
     }
 
     /// Answers `message` of `peer`.
     pub(super) async fn answer(&self, message: &[u8], peer: Peer) -> Answers {
         let Ok(query) = Query::parse(message) else { return Answers::none() };
         let kind = kind_of(&query);
-        let (answers, rcode) = self.answer_query(message, query, peer);
+        let (answers, rcode) = match query.opcode() {
+            OPCODE_UPDATE => self.answer_update(message, query, peer).await,
+            _ => self.answer_query(message, query, peer),
+        };
         if answers.first.is_some() || answers.rest.is_some() {
             self.counters.count(peer.transport, kind, rcode);
         }
@@ -86,7 +92,6 @@ impl SlowPath {
 impl Asked<'_> {
     fn answer(self, now: u64) -> (Answers, Rcode) {
         match self.query.opcode() {
-            OPCODE_UPDATE => self.refused(Rcode::REFUSED, now),
             // We are the primary of all our zones, and take no word of others on them.
             OPCODE_NOTIFY => self.refused(Rcode::NOTIMP, now),
             _ if self.query.fault.is_some() => self.answer_signed(now),
