@@ -5,6 +5,8 @@
 mod limits;
 mod lines;
 mod tcp;
+mod transfers;
+mod updates;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -19,11 +21,13 @@ use shared::settings::{Document, Table, Value};
 use shared::topology::{ServiceOutline, Topology};
 
 use crate::limit::Limits;
+use crate::update::Policy;
 
 pub use limits::CookieSettings;
 pub use lines::KeyLines;
 pub(crate) use lines::service_key;
 pub use tcp::TcpSettings;
+pub use transfers::{SecondarySettings, TsigKeySettings};
 
 /// Everything in the settings file, checked. Paths are as written: relative ones start at the folder of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +36,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// Its zones; never empty, each name once.
     pub zones: Vec<ZoneSettings>,
+    /// The keys that messages are signed with.
+    pub tsig_keys: Vec<TsigKeySettings>,
     /// Its files of places.
     pub geo: GeoSettings,
     /// Its regions and services.
@@ -68,6 +74,12 @@ pub struct ZoneSettings {
     pub name: OwnerName,
     /// The master file.
     pub file: PathBuf,
+    /// Who may transfer it, and is told when it has changed.
+    pub secondaries: Vec<SecondarySettings>,
+    /// Who may update it; by default nobody.
+    pub updates: Policy,
+    /// Where updates are kept. There may be one without `updates`, so that what was updated before is still served.
+    pub journal: Option<PathBuf>,
 }
 
 /// The table `[geo]`: files that tell where clients are.
@@ -108,6 +120,8 @@ pub struct NamedFiles {
     pub admin_token_file: Option<PathBuf>,
     /// The file with the secrets of cookies.
     pub cookie_secret_file: Option<PathBuf>,
+    /// The keys, each with its file.
+    pub tsig_keys: Vec<TsigKeySettings>,
 }
 
 impl Settings {
@@ -152,11 +166,13 @@ impl ServerSettings {
 fn read_settings(root: &Table<'_>) -> (NamedFiles, Option<Settings>) {
     let mut files = NamedFiles::default();
     let server = root.required("server", "a table [server]").and_then(|value| read_server(&value.table()?, &mut files));
-    (files.zones, files.are_zones_whole) = read_zones(root);
+    let (tsig_keys, key_names) = transfers::read_keys(root);
+    files.tsig_keys = tsig_keys;
+    (files.zones, files.are_zones_whole) = read_zones(root, &key_names);
     files.geo = root.table("geo").map(|table| read_geo(&table)).unwrap_or_default();
     let topology = read_topology(root);
-    let (zones, geo) = (files.zones.clone(), files.geo.clone());
-    let together = |(server, topology)| Settings { server, zones, geo, topology: Arc::new(topology) };
+    let (zones, tsig_keys, geo) = (files.zones.clone(), files.tsig_keys.clone(), files.geo.clone());
+    let together = |(server, topology)| Settings { server, zones, tsig_keys, geo, topology: Arc::new(topology) };
     (files, server.zip(topology).map(together))
 }
 
@@ -204,8 +220,8 @@ fn read_listen(value: &Value<'_>) -> Option<Vec<SocketAddr>> {
     Some(items.iter().filter_map(&mut read).collect())
 }
 
-/// The zones, and whether these are all.
-fn read_zones(root: &Table<'_>) -> (Vec<ZoneSettings>, bool) {
+/// The zones, whose secondaries and updates have keys among `keys`, and whether these are all.
+fn read_zones(root: &Table<'_>, keys: &BTreeSet<OwnerName>) -> (Vec<ZoneSettings>, bool) {
     let mut seen = BTreeSet::new();
     let mut zones = Vec::new();
     let tables = root.table_list("zones");
@@ -216,13 +232,15 @@ fn read_zones(root: &Table<'_>) -> (Vec<ZoneSettings>, bool) {
     for table in tables {
         let name = table.required("name", "the name of the zone, such as \"example.com\"");
         let file = table.required("file", "the path of its master file").and_then(|value| read_path(&value));
+        let secondaries = transfers::read_secondaries(&table, keys);
         let parsed = name.as_ref().and_then(|value| value.parsed(OwnerName::parse));
+        let (updates, journal) = updates::read_updates(&table, parsed.as_ref(), keys);
         if let (Some(value), Some(parsed)) = (&name, &parsed)
             && !seen.insert(parsed.clone())
         {
             value.problem(format_args!("zone {parsed} stands twice: expected each zone once"));
         }
-        zones.extend(parsed.zip(file).map(|(name, file)| ZoneSettings { name, file }));
+        zones.extend(parsed.zip(file).map(|(name, file)| ZoneSettings { name, file, secondaries, updates, journal }));
     }
     let are_all = count > 0 && zones.len() == count;
     (zones, are_all)

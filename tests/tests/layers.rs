@@ -12,11 +12,11 @@ use source::{Mention, mentions};
 /// is the edge, which may import everything, and alone touches the world.
 const GSLB_DNS: Layers = &[
     &["wire", "geo"],
-    &["zone", "client", "cookie", "limit"],
-    &["decide", "sign"],
+    &["zone", "client", "cookie", "limit", "tsig"],
+    &["decide", "sign", "transfer", "update"],
     &["answer"],
     &["explain", "simulate"],
-    &["serve", "probe", "reload", "admin", "store", "settings", "cli", "main"],
+    &["serve", "probe", "reload", "admin", "store", "journal", "settings", "cli", "main"],
 ];
 
 /// The same of `region-proxy`.

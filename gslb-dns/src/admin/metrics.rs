@@ -13,14 +13,20 @@ use prometheus_client::registry::Registry;
 use shared::topology::ServiceId;
 
 use crate::answer::Transport;
-use crate::serve::{Clock, Look, RCODES, TcpCounters, Totals};
+use crate::serve::{Clock, Look, NotifyEntry, NotifyStanding, RCODES, TcpCounters, Totals};
 use crate::wire::Rcode;
 
 /// What the text is.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All metrics at this moment.
-pub(super) fn encode(look: Look, totals: Totals, tcp: &TcpCounters, clock: Clock) -> String {
+pub(super) fn encode(
+    look: Look,
+    totals: Totals,
+    tcp: &TcpCounters,
+    secondaries: Vec<NotifyEntry>,
+    clock: Clock,
+) -> String {
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let tcp = Tcp {
         open: read(&tcp.open),
@@ -35,7 +41,7 @@ pub(super) fn encode(look: Look, totals: Totals, tcp: &TcpCounters, clock: Clock
         ],
     };
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape { look, totals, tcp, clock }));
+    registry.register_collector(Box::new(Scrape { look, totals, tcp, secondaries, clock }));
     let mut text = String::new();
     // Writing to a text does not fail.
     let _ = encode_text(&mut text, &registry);
@@ -47,6 +53,7 @@ struct Scrape {
     look: Look,
     totals: Totals,
     tcp: Tcp,
+    secondaries: Vec<NotifyEntry>,
     clock: Clock,
 }
 
@@ -66,6 +73,7 @@ impl Collector for Scrape {
         self.encode_queries(&mut sheet)?;
         self.encode_protection(&mut sheet)?;
         self.encode_tcp(&mut sheet)?;
+        self.encode_secondaries(&mut sheet)?;
         self.encode_health(&mut sheet)?;
         self.encode_reloads(&mut sheet)
     }
@@ -84,6 +92,9 @@ impl Scrape {
             (0..RCODES).map(of_rcode).filter(|(_, count)| *count > 0)
         });
         sheet.counters("gslb_answers", "Answers sent, by response code", answers)?;
+        let slow =
+            totals.slow.iter().map(|&(kind, code, count)| ([("kind", kind), ("rcode", rcode_word(code))], count));
+        sheet.counters("gslb_slow_answers", "Answers to updates, transfers, and what is signed by a key", slow)?;
         let dropped = totals.dropped.iter().map(|&(reason, count)| ([("reason", reason)], count));
         sheet.counters("gslb_dropped", "Queries without an answer, by reason", dropped)?;
         let regions = totals.regions.iter().map(|(region, count)| ([("region", region.as_str())], *count));
@@ -126,6 +137,34 @@ impl Scrape {
         sheet.counter("gslb_tcp_refused_connections", "TCP connections refused for want of files", *refused)?;
         let timed_out = timed_out.map(|(awaited, count)| ([("awaited", awaited)], count));
         sheet.counters("gslb_tcp_timeouts", "TCP connections closed because the client let wait", timed_out)
+    }
+
+    fn encode_secondaries(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let shown: Vec<(String, String, &NotifyStanding)> = self
+            .secondaries
+            .iter()
+            .map(|((zone, address), standing)| (zone.clone(), address.to_string(), standing))
+            .collect();
+        let rows = |value: fn(&NotifyStanding) -> u64| {
+            let row = move |(zone, address, standing): &'_ (String, String, &NotifyStanding)| {
+                ([("zone", zone.clone()), ("secondary", address.clone())], value(standing))
+            };
+            shown.iter().map(row).collect::<Vec<_>>()
+        };
+        let sent = rows(|standing| standing.sent);
+        sheet.counters("gslb_notifications", "NOTIFY messages sent to a secondary", as_labels(&sent))?;
+        let failed = rows(|standing| standing.failed);
+        sheet.counters(
+            "gslb_notification_failures",
+            "Of these, those that it did not acknowledge",
+            as_labels(&failed),
+        )?;
+        let serials = rows(|standing| standing.acknowledged.map_or(0, u64::from));
+        sheet.gauges(
+            "gslb_acknowledged_serial",
+            "The last serial that a secondary has acknowledged",
+            as_labels(&serials),
+        )
     }
 
     fn encode_health(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
@@ -214,16 +253,27 @@ impl Sheet<'_> {
     }
 }
 
+/// `rows` with labels that are borrowed.
+fn as_labels<'a>(
+    rows: &'a [([(&'static str, String); 2], u64)],
+) -> impl Iterator<Item = ([(&'a str, &'a str); 2], u64)> {
+    rows.iter().map(|(labels, value)| (labels.each_ref().map(|(name, label)| (*name, label.as_str())), *value))
+}
+
 /// The mnemonic of an rcode, or its number where the engine never sends it.
 fn rcode_word(code: usize) -> &'static str {
     let known = [
         Rcode::NOERROR,
         Rcode::FORMERR,
+        Rcode::SERVFAIL,
         Rcode::NXDOMAIN,
         Rcode::NOTIMP,
         Rcode::REFUSED,
         Rcode::YXDOMAIN,
+        Rcode::YXRRSET,
+        Rcode::NXRRSET,
         Rcode::NOTAUTH,
+        Rcode::NOTZONE,
         Rcode::BADVERS,
         Rcode::BADCOOKIE,
     ];

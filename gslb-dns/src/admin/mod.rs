@@ -38,7 +38,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 use crate::explain::{Question, QuestionError, explain};
-use crate::serve::{Clock, Command, CounterBook, Live, Look, TcpCounters};
+use crate::serve::{Clock, Command, CounterBook, Live, Look, NotifyBook, TcpCounters};
 
 use listener::FewConnections;
 
@@ -52,6 +52,7 @@ pub(crate) struct AdminParts {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) counters: Arc<CounterBook>,
     pub(crate) tcp_counters: Arc<TcpCounters>,
+    pub(crate) notify_book: Arc<NotifyBook>,
     pub(crate) is_answering: Arc<AtomicBool>,
     pub(crate) clock: Clock,
     pub(crate) config: PathBuf,
@@ -104,13 +105,15 @@ async fn sign(mut response: Response) -> Response {
 
 async fn show_metrics(State(parts): State<AdminParts>) -> Result<Response, Refusal> {
     let look = parts.look().await?;
-    let text = metrics::encode(look, parts.counters.totals(), &parts.tcp_counters, parts.clock);
+    let totals = parts.counters.totals();
+    let text = metrics::encode(look, totals, &parts.tcp_counters, parts.notify_book.standings(), parts.clock);
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
 async fn show_status(State(parts): State<AdminParts>) -> Result<Response, Refusal> {
     let look = parts.look().await?;
-    Ok(Json(status::page(&look, parts.clock, &parts.config)).into_response())
+    let standings = parts.notify_book.standings();
+    Ok(Json(status::page(&look, &standings, parts.clock, &parts.config)).into_response())
 }
 
 /// Without its writer a node answers for ever as it does now, whatever fails: that is no life.

@@ -8,10 +8,10 @@ use shared::state::ProxyFacts;
 use shared::topology::{Region, ServiceId};
 
 use crate::explain::ALARM;
-use crate::serve::{Clock, Look};
+use crate::serve::{Clock, Look, NotifyEntry};
 
 /// The page. Keys are stable; readers ignore those they do not know.
-pub(super) fn page(look: &Look, clock: Clock, config: &Path) -> Value {
+pub(super) fn page(look: &Look, standings: &[NotifyEntry], clock: Clock, config: &Path) -> Value {
     let view = look.live.snapshot.view();
     let failure = look.reloads.failure.as_ref().map(|(at, problems)| {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -23,7 +23,10 @@ pub(super) fn page(look: &Look, clock: Clock, config: &Path) -> Value {
         .world
         .zones
         .zones()
-        .map(|(name, serial)| json!({ "name": name.to_string(), "serial": serial }))
+        .map(|(name, serial)| {
+            let name = name.to_string();
+            json!({ "name": name, "serial": serial, "secondaries": secondaries(&name, serial, standings) })
+        })
         .collect();
     let doubts_since = view.doubts_itself_since.map(|since| clock.wall(since).to_string());
     json!({
@@ -45,6 +48,23 @@ pub(super) fn page(look: &Look, clock: Clock, config: &Path) -> Value {
         "services": services(look, clock),
         "overrides": overrides(look, clock),
     })
+}
+
+/// Who was told that the zone `name` has `serial`.
+fn secondaries(name: &str, serial: u32, standings: &[NotifyEntry]) -> Vec<Value> {
+    let of_zone = standings.iter().filter(|((zone, _), _)| zone == name);
+    let shown = of_zone.map(|((_, address), standing)| {
+        json!({
+            "address": address.to_string(),
+            "is_told": standing.acknowledged == Some(serial),
+            "notified_serial": standing.notified,
+            "acknowledged_serial": standing.acknowledged,
+            "acknowledged": standing.acknowledged_at.map(|at| at.to_string()),
+            "failures": standing.failures,
+            "failure": standing.failure,
+        })
+    });
+    shown.collect()
 }
 
 fn regions(look: &Look, clock: Clock) -> Value {

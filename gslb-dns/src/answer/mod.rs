@@ -17,7 +17,9 @@ use shared::topology::{RegionId, ServiceId};
 use crate::cookie::{Checked, Secrets, Standing};
 use crate::geo::GeoTables;
 use crate::limit::{Account, Gate, Verdict};
-use crate::wire::{CLASS_IN, DropReason, Query, Rcode, Reply, Rtype, UDP_PAYLOAD_MAX, UDP_PAYLOAD_PLAIN};
+use crate::wire::{
+    CLASS_IN, DropReason, OPCODE_NOTIFY, OPCODE_UPDATE, Query, Rcode, Reply, Rtype, UDP_PAYLOAD_MAX, UDP_PAYLOAD_PLAIN,
+};
 use crate::zone::{Found, NamePlace, Tail, ZoneSet};
 
 /// Everything that answers need, which all belongs together: immutable, swapped whole.
@@ -120,6 +122,9 @@ pub enum Outcome {
     },
     /// No answer is due.
     Dropped(DropReason),
+    /// Nothing is decided: what is asked (an update, a notification, a transfer, anything that is signed by a key) is
+    /// rare, and the edge answers it beside the line of queries.
+    Slow,
 }
 
 /// What was decided for one query.
@@ -146,7 +151,8 @@ struct Answered {
 
 /// Answers the message `query` from `peer` into `out`, which takes 65535 octets over TCP and 1232 over UDP.
 ///
-/// Everything but a response, less than a header and what is limited is answered. Costs no allocation.
+/// Everything but a response, less than a header, what is limited and what is left to the edge is answered. Costs no
+/// allocation.
 pub fn answer(snapshot: &Snapshot, turn: &Turn<'_>, peer: &Peer, query: &[u8], out: &mut [u8]) -> Outcome {
     let packet = query;
     let query = match Query::parse(packet) {
@@ -158,11 +164,12 @@ pub fn answer(snapshot: &Snapshot, turn: &Turn<'_>, peer: &Peer, query: &[u8], o
     let Some(mut reply) = Reply::new(&query, packet, out, limit, checked.as_ref().map(|checked| &checked.reply)) else {
         return Outcome::Dropped(DropReason::NoRoom);
     };
+    let cookie = checked.as_ref().map_or(Standing::Absent, |checked| checked.standing);
     let mut answered = match refusal(&query, checked.as_ref().map(|checked| checked.standing)) {
+        Some(rcode) if is_slow(&query, rcode) => return set_aside(turn, peer, &query, cookie, reply),
         Some(rcode) => Answered::without_records(rcode),
         None => records(snapshot, peer, &query, &mut reply),
     };
-    let cookie = checked.map_or(Standing::Absent, |checked| checked.standing);
     let verdict = turn.judge(peer, cookie, answered.account);
     match verdict {
         Verdict::Pass => {}
@@ -204,7 +211,7 @@ fn limit(query: &Query, transport: Transport) -> usize {
     usize::from(limit)
 }
 
-/// The code for queries that are answered without looking at the zones. Transfers come over another path.
+/// The code for queries that are answered without looking at the zones.
 fn refusal(query: &Query, cookie: Option<Standing>) -> Option<Rcode> {
     if query.fault.is_some() {
         return query.fault;
@@ -219,6 +226,39 @@ fn refusal(query: &Query, cookie: Option<Standing>) -> Option<Rcode> {
     }
     let is_refused = query.qclass != CLASS_IN || matches!(query.qtype, Rtype::AXFR | Rtype::IXFR);
     is_refused.then_some(Rcode::REFUSED)
+}
+
+/// Whether a query that would be answered by `refusal` alone is one for [`Outcome::Slow`].
+///
+/// ```text
+/// opcode UPDATE, NOTIFY     whatever stands in it (RFC 2136, RFC 1996)
+/// type AXFR, IXFR           class IN (RFC 5936, RFC 1995)
+/// TSIG as the last record   every type and class (RFC 8945)
+/// ```
+#[cold]
+fn is_slow(query: &Query, refusal: Rcode) -> bool {
+    match refusal {
+        Rcode::NOTIMP => matches!(query.opcode(), OPCODE_NOTIFY | OPCODE_UPDATE),
+        Rcode::REFUSED => query.qclass == CLASS_IN && matches!(query.qtype, Rtype::AXFR | Rtype::IXFR),
+        Rcode::NOTAUTH => true,
+        _ => false,
+    }
+}
+
+/// Leaves `query` to the edge, unless its network has had its share: then the answer is a truncated one, so that who
+/// really asks comes again over TCP.
+#[cold]
+fn set_aside(turn: &Turn<'_>, peer: &Peer, query: &Query, cookie: Standing, mut reply: Reply<'_>) -> Outcome {
+    match turn.judge(peer, cookie, Account::ERROR) {
+        Verdict::Pass => Outcome::Slow,
+        Verdict::Drop => Outcome::Dropped(DropReason::Limited),
+        Verdict::Slip => {
+            let answered = Answered::without_records(Rcode::NOERROR).curtailed(cookie, &mut reply);
+            let (rcode, qtype) = (answered.rcode, query.qtype);
+            let (len, is_truncated) = reply.finish(rcode, false, answered.counts, 0);
+            Outcome::Sent { len, rcode, qtype, is_truncated, steered: None, cookie, is_limited: true }
+        }
+    }
 }
 
 fn records(snapshot: &Snapshot, peer: &Peer, query: &Query, reply: &mut Reply<'_>) -> Answered {

@@ -1,6 +1,8 @@
 //! Reading the settings and every file that they name, all or nothing; and noticing when one of them changes.
 
 mod cookies;
+mod transfers;
+mod updates;
 mod warn;
 mod watch;
 
@@ -20,13 +22,16 @@ use siphasher::sip::SipHasher13;
 use crate::cookie::Secrets;
 use crate::geo::{GeoData, GeoSources, GeoTables, Source, room_for};
 use crate::settings::{GeoSettings, NamedFiles, Outline, Settings, ZoneSettings};
+use crate::tsig::KeySet;
 use crate::zone::{self, Zone, ZoneSet};
 use shared::token::Token;
 
+pub use transfers::{Secondary, TransferZone};
+pub use updates::JournaledZone;
 pub use watch::Watcher;
 
 /// All that the files say, checked and compiled: what a node serves, save health.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct World {
     /// The settings.
     pub settings: Settings,
@@ -42,6 +47,14 @@ pub struct World {
     pub token: Option<Token>,
     /// What cookies are made with; `None`: there are none.
     pub cookies: Option<Secrets>,
+    /// The keys that messages are signed with.
+    pub tsig_keys: KeySet,
+    /// The zones that have secondaries.
+    pub transfers: Vec<TransferZone>,
+    /// The zones that have journals.
+    pub journals: Vec<JournaledZone>,
+    /// The zones by themselves, without the steered names, in the order of the settings; none where none has a journal.
+    pub kept: Vec<Arc<Zone>>,
     /// A hash of the content of all files but the secret ones, the same on every node that serves the same.
     pub hash: u64,
     files: Files,
@@ -118,6 +131,7 @@ struct Reader {
     files: Files,
     problems: Vec<Problem>,
     hash: ContentHash,
+    journals: Vec<JournaledZone>,
 }
 
 impl Reader {
@@ -128,6 +142,7 @@ impl Reader {
         let settings = settings.map_err(|problems| self.problems.extend(problems)).ok();
         let token = self.read_token(&named);
         let secrets = self.read_secrets(&named);
+        let tsig_keys = self.read_keys(&named);
         let zones: Vec<Zone> = named.zones.iter().map(|zone| self.read_zone(zone)).collect();
         let geo_data = self.read_geo(&named.geo, last);
         // Even where something could not be read, the rest must go together: all mistakes come at once.
@@ -139,6 +154,9 @@ impl Reader {
         warnings.extend(warn::of_files(&settings.server, &self.folder, &lines));
         let names = services.iter().map(|service| &service.name);
         warnings.extend(zone::warnings(&zones, names, last.map(|last| &*last.zones)));
+        let transfers = transfers::transfers(&zones, &settings.zones, &settings.topology, last);
+        let kept = updates::kept(&zones, &self.journals);
+        let journals = std::mem::take(&mut self.journals);
         let zones = ZoneSet::build(zones, &settings.topology);
         let located = |problem| lines.located(problem);
         let zones = zones.map_err(|problems| self.problems.extend(problems.into_iter().map(located))).ok()?;
@@ -152,15 +170,32 @@ impl Reader {
         self.hash.add(&self.files.geo_hash.to_be_bytes());
         let hash = self.hash.value();
         let (zones, files) = (Arc::new(zones), Files::default());
-        Some(World { settings, zones, geo_data, geo, warnings, token, cookies, hash, files })
+        Some(World {
+            settings,
+            zones,
+            geo_data,
+            geo,
+            warnings,
+            token,
+            cookies,
+            tsig_keys,
+            transfers,
+            journals,
+            kept,
+            hash,
+            files,
+        })
     }
 
     /// What could be read of it.
-    fn read_zone(&mut self, zone: &ZoneSettings) -> Zone {
-        let path = self.folder.join(&zone.file);
+    fn read_zone(&mut self, settings: &ZoneSettings) -> Zone {
+        let path = self.folder.join(&settings.file);
         let file = path.display().to_string();
-        let Some(text) = self.read_text(&path) else { return Zone::unread(&zone.name, &file) };
-        let (zone, problems) = Zone::read(&zone.name, &file, &text);
+        let Some(text) = self.read_text(&path) else { return Zone::unread(&settings.name, &file) };
+        let (zone, problems) = Zone::read(&settings.name, &file, &text);
+        if problems.is_empty() {
+            return self.with_updates(zone, settings);
+        }
         self.problems.extend(problems);
         zone
     }

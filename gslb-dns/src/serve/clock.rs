@@ -41,7 +41,12 @@ impl Clock {
 
 /// Seconds since 1970 by the wall clock, modulo 2^32: the time of cookies.
 pub(super) fn unix_secs() -> u32 {
-    Timestamp::now().as_second() as u32
+    unix_secs_whole() as u32
+}
+
+/// Seconds since 1970 by the wall clock: the time of signatures.
+pub(super) fn unix_secs_whole() -> u64 {
+    u64::try_from(Timestamp::now().as_second()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub(crate) enum Drop {
     TooLong,
     /// The kernel did not take the answer.
     NotSent,
+    /// Too many wait to be answered beside the line of queries.
+    Busy,
 }
 
 /// The sum over all threads.
@@ -63,6 +65,8 @@ pub(crate) struct Totals {
     pub(crate) panics: u64,
     /// Answers by region.
     pub(crate) regions: Vec<(RegionName, u64)>,
+    /// Answers given beside the line of queries, by kind and rcode: of these some.
+    pub(crate) slow: Vec<(&'static str, usize, u64)>,
 }
 
 /// Limited answers.
@@ -76,11 +80,34 @@ pub(crate) struct Limited {
     pub(crate) dropped: u64,
 }
 
+/// What was answered beside the line of queries, by all threads: rare enough for counters that they share.
+#[derive(Debug, Default)]
+pub(crate) struct SlowCounters {
+    answers: [[AtomicU64; RCODES]; SLOW_KINDS.len()],
+    by_transport: [[AtomicU64; RCODES]; 2],
+}
+
+/// What is answered beside the line of queries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum SlowKind {
+    /// A query that is signed by a key.
+    Query,
+    /// A whole zone (RFC 5936).
+    Axfr,
+    /// What has changed in a zone (RFC 1995).
+    Ixfr,
+    /// An update (RFC 2136).
+    Update,
+    /// A notification that a zone has changed (RFC 1996).
+    Notify,
+}
+
 /// All counters of a process, and which region is counted where.
 #[derive(Debug, Default)]
 pub(crate) struct CounterBook {
     counters: Mutex<Vec<Arc<Counters>>>,
     slots: Mutex<Vec<RegionName>>,
+    slow: Arc<SlowCounters>,
 }
 
 /// Where each region of one topology is counted, at its [`shared::topology::RegionId`].
@@ -112,6 +139,8 @@ impl Counters {
                 self.add(&self.dropped[Drop::Engine(reason).position()]);
                 None
             }
+            // Its answer is counted when it is there.
+            Outcome::Slow => None,
             Outcome::Sent { len, rcode, is_truncated, steered, cookie, is_limited, .. } => {
                 self.add(&self.rcodes[usize::from(rcode.as_u16()).min(RCODES - 1)]);
                 if is_limited {
@@ -137,6 +166,16 @@ impl Counters {
         if decided.is_last_resort {
             self.add(&self.last_resort);
         }
+    }
+
+    /// Counts a query that is answered beside the line of queries: its answer is counted in [`SlowCounters`].
+    pub(crate) fn count_set_aside(&self) {
+        self.add(&self.queries);
+    }
+
+    /// Counts that one which was set aside is not answered after all.
+    pub(crate) fn count_busy(&self) {
+        self.add(&self.dropped[Drop::Busy.position()]);
     }
 
     /// Counts a query that never came to the engine.
@@ -170,6 +209,7 @@ impl Drop {
             Self::Engine(DropReason::Limited) => LIMITED,
             Self::TooLong => 4,
             Self::NotSent => 5,
+            Self::Busy => 6,
         }
     }
 }
@@ -185,13 +225,38 @@ fn position_of(cookie: Standing) -> Option<usize> {
 }
 
 /// The words for drops in metrics, at their positions.
-const DROPS: [&str; 6] = ["short", "response", "no-room", "limited", "too-long", "not-sent"];
+const DROPS: [&str; 7] = ["short", "response", "no-room", "limited", "too-long", "not-sent", "busy"];
 /// The position of what is limited.
 const LIMITED: usize = 3;
+/// The words for kinds of slow answers in metrics, at their positions.
+const SLOW_KINDS: [&str; 5] = ["query", "axfr", "ixfr", "update", "notify"];
 /// The words for cookies in metrics, at their positions.
 const COOKIES: [&str; 3] = ["new", "valid", "bad"];
 
+impl SlowCounters {
+    /// Counts an answer; a transfer of many messages is one.
+    pub(crate) fn count(&self, transport: Transport, kind: SlowKind, rcode: Rcode) {
+        let code = usize::from(rcode.as_u16()).min(RCODES - 1);
+        self.answers[kind as usize][code].fetch_add(1, Ordering::Relaxed);
+        self.by_transport[transport as usize][code].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The sums by kind and rcode, without those that are 0.
+    fn sums(&self) -> Vec<(&'static str, usize, u64)> {
+        let kinds = SLOW_KINDS.into_iter().zip(&self.answers);
+        let sums = kinds.flat_map(|(kind, codes)| {
+            codes.iter().enumerate().map(move |(code, sum)| (kind, code, sum.load(Ordering::Relaxed)))
+        });
+        sums.filter(|(.., sum)| *sum > 0).collect()
+    }
+}
+
 impl CounterBook {
+    /// Where answers are counted that are given beside the line of queries.
+    pub(crate) fn slow(&self) -> Arc<SlowCounters> {
+        Arc::clone(&self.slow)
+    }
+
     /// A new set, for one thread.
     pub(crate) fn counters(&self, transport: Transport) -> Arc<Counters> {
         let counters = Arc::new(Counters::new(transport));
@@ -225,6 +290,10 @@ impl CounterBook {
         for counters in self.counters.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             totals.add(counters);
         }
+        for (sums, slow) in totals.rcodes.iter_mut().zip(&self.slow.by_transport) {
+            sums.iter_mut().zip(slow).for_each(|(sum, counter)| *sum += counter.load(Ordering::Relaxed));
+        }
+        totals.slow = self.slow.sums();
         totals
     }
 
@@ -345,7 +414,7 @@ mod tests {
         counters.count_unread(Drop::TooLong);
         counters.count_not_sent(2);
         let totals = book.totals();
-        assert_eq!(totals.dropped.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 2]);
+        assert_eq!(totals.dropped.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 2, 0]);
         assert_eq!(totals.queries, [0, 5]);
     }
 }

@@ -11,8 +11,9 @@ use tokio::task::spawn_blocking;
 use tracing::error;
 
 use super::systemd::{tell_reloading, tell_systemd};
+use super::updates::SharedJournals;
 use super::{Command, Live};
-use crate::reload::{Files, Watcher, load};
+use crate::reload::{Files, Loaded, Watcher, load};
 
 /// The files in use, and who wants to know of them.
 pub(super) struct FileTask {
@@ -25,6 +26,8 @@ pub(super) struct FileTask {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) is_answering: Arc<AtomicBool>,
+    /// No zone is updated between the reading of its journal and the swap.
+    pub(super) journals: SharedJournals,
 }
 
 impl FileTask {
@@ -42,9 +45,16 @@ impl FileTask {
             if is_answering {
                 tell_reloading();
             }
+            let mut journals = Arc::clone(&self.journals).lock_owned().await;
             let (config, last) = (self.config.clone(), Arc::clone(&self.live.load().world));
-            match spawn_blocking(move || load(&config, Some(&last))).await {
-                Ok(loaded) => {
+            let read = move || {
+                let Loaded { world, files } = load(&config, Some(&last));
+                let world = world.and_then(|world| journals.follow(&world).map(|()| world));
+                // The turn goes on until the writer has it: what comes after that in its queue sees the new one.
+                (Loaded { world, files }, journals)
+            };
+            match spawn_blocking(read).await {
+                Ok((loaded, _turn)) => {
                     self.files = loaded.files;
                     if self.commands.send(Command::Reloaded(Box::new(loaded.world))).await.is_err() {
                         return;

@@ -90,6 +90,24 @@ pub(super) struct Datagram<'a> {
     pub(super) is_cut: bool,
     /// Room for the answer.
     pub(super) answer: &'a mut [u8],
+    /// How to answer it later.
+    pub(super) sender: Sender<'a>,
+}
+
+/// Where a datagram came from, as long as its batch is not received anew.
+#[derive(Clone, Copy)]
+pub(super) struct Sender<'a> {
+    peer: &'a UnsafeCell<Peer>,
+    control: &'a UnsafeCell<Control>,
+    received: &'a msghdr,
+}
+
+/// Where an answer goes, and which of our addresses it leaves from: for one that is sent on its own.
+pub(super) struct Address {
+    name: Peer,
+    name_len: libc::socklen_t,
+    control: Control,
+    control_len: usize,
 }
 
 struct Slot {
@@ -103,6 +121,7 @@ type Peer = sockaddr_in6;
 const PEER_WORDS: usize = mem::size_of::<Peer>() / mem::size_of::<u32>();
 
 /// Words, since control messages are aligned so and are so many of them long.
+#[derive(Clone, Copy)]
 struct Control([u64; CONTROL_LEN / mem::size_of::<u64>()]);
 
 impl Batch {
@@ -171,7 +190,9 @@ impl Batch {
             let query = &query[..len];
             let peer = ip_of(peer, header.msg_hdr.msg_namelen);
             let is_cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            let written = peer.and_then(|peer| answer(Datagram { peer, query, is_cut, answer: &mut room[..] }));
+            let (peer_place, control) = (&self.peers[at], &self.controls[at]);
+            let sender = Sender { peer: peer_place, control, received: &self.incoming[at].msg_hdr };
+            let written = peer.and_then(|peer| answer(Datagram { peer, query, is_cut, answer: &mut room[..], sender }));
             if let Some(len) = written {
                 self.keep_source_only(at);
                 self.answers.push(Answer { slot: at, len: len.min(ANSWER_LEN_MAX) });
@@ -349,6 +370,39 @@ impl Batch {
         if !names_source(received) {
             received.msg_controllen = 0;
         }
+    }
+}
+
+impl Sender<'_> {
+    /// The same for any time later.
+    #[cold]
+    pub(super) fn address(&self) -> Address {
+        let has_source = names_source(self.received);
+        // SAFETY: the kernel is done with the slot until the next receive, and nobody refers to its control messages or
+        // writes to its name while they are copied; every value of both is valid.
+        let (name, control) = unsafe { (*self.peer.get(), *self.control.get()) };
+        let control_len = if has_source { self.received.msg_controllen as usize } else { 0 };
+        Address { name, name_len: self.received.msg_namelen, control, control_len }
+    }
+}
+
+impl Address {
+    /// Sends `octets` there from `socket`, which must be the one that its query came to.
+    pub(super) fn send(&mut self, socket: &UdpSocket, octets: &[u8]) -> io::Result<()> {
+        let mut span = iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
+        let mut header = no_message().msg_hdr;
+        header.msg_name = ptr::from_mut(&mut self.name).cast();
+        header.msg_namelen = self.name_len;
+        header.msg_iov = &mut span;
+        header.msg_iovlen = 1;
+        if self.control_len > 0 {
+            header.msg_control = ptr::from_mut(&mut self.control).cast();
+            header.msg_controllen = self.control_len.min(CONTROL_LEN) as _;
+        }
+        // SAFETY: the header points to a name, control messages and octets with their true lengths, which live longer
+        // than the call; the kernel only reads them.
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &header, 0) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
 

@@ -12,14 +12,17 @@ mod counters;
 mod files;
 mod flood;
 mod mmsg;
+mod notifier;
 pub(crate) mod open_files;
 mod report;
 mod seats;
+mod slow;
 mod start;
 mod systemd;
 mod tcp;
 mod turns;
 mod udp;
+mod updates;
 mod writer;
 
 #[cfg(test)]
@@ -47,6 +50,7 @@ use counters::RegionSlots;
 pub use bind::PrivilegeError;
 pub use clock::Clock;
 pub(crate) use counters::{CounterBook, RCODES, Totals};
+pub(crate) use notifier::{NotifyBook, NotifyEntry, NotifyStanding};
 pub(crate) use seats::TcpCounters;
 pub(crate) use systemd::tell_systemd;
 use tcp::TcpThreads;

@@ -14,7 +14,7 @@ use shared::state::{Event, State};
 use shared::topology::ProbeSettings;
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -23,11 +23,14 @@ use super::cores;
 use super::counters::CounterBook;
 use super::files::FileTask;
 use super::flood;
+use super::notifier::{Notifier, NotifyBook};
 use super::open_files;
 use super::seats::{Seats, TcpCounters};
+use super::slow::{Mailbox, SlowPath};
 use super::tcp::{Lane, TcpThreads};
 use super::turns::Turns;
 use super::udp::UdpWorker;
+use super::updates::{Journals, SharedJournals, Updates};
 use super::writer::{Command, Reloads, Writer};
 use super::{BindError, Clock, Live, Node, StartError};
 use crate::admin::{self, AdminParts};
@@ -52,7 +55,9 @@ pub(super) fn start(config: &Path) -> Result<Node, StartError> {
     }
     let runtime = runtime::Builder::new_multi_thread().enable_all().thread_name("gslb-async").build();
     let runtime = runtime.map_err(system)?;
-    Starter::new(config, world, &runtime, connections)?.start(runtime, sockets, files)
+    let mut journals = Journals::default();
+    journals.follow(&world).map_err(StartError::Problems)?;
+    Starter::new(config, world, journals, &runtime, connections)?.start(runtime, sockets, files)
 }
 
 /// Logs what an operator should look at in files that were just read.
@@ -108,6 +113,9 @@ struct Starter {
     live: Arc<ArcSwap<Live>>,
     commands: mpsc::Sender<Command>,
     readiness: watch::Receiver<bool>,
+    served: watch::Receiver<Arc<World>>,
+    notify_book: Arc<NotifyBook>,
+    journals: SharedJournals,
     is_answering: Arc<AtomicBool>,
     writer: JoinHandle<()>,
     udp_stop: Arc<AtomicBool>,
@@ -117,7 +125,13 @@ struct Starter {
 
 impl Starter {
     /// Starts the writer, and with it the probes.
-    fn new(config: &Path, world: Arc<World>, runtime: &Runtime, connections: usize) -> Result<Self, StartError> {
+    fn new(
+        config: &Path,
+        world: Arc<World>,
+        journals: Journals,
+        runtime: &Runtime,
+        connections: usize,
+    ) -> Result<Self, StartError> {
         let (clock, counters) = (Clock::start(), Arc::new(CounterBook::default()));
         let store = world.settings.server.state_file.as_ref();
         let store = store.map(|path| StateFile::new(config.parent().unwrap_or(Path::new("")).join(path)));
@@ -126,6 +140,7 @@ impl Starter {
         let (outcomes, probes) = mpsc::channel(WAITING_MAX);
         let (commands, command_receiver) = mpsc::channel(WAITING_MAX);
         let (is_ready, readiness) = watch::channel(false);
+        let (serves, served) = watch::channel(Arc::clone(&world));
         let writer = Writer {
             state,
             world: Arc::clone(&world),
@@ -135,6 +150,7 @@ impl Starter {
             counters: Arc::clone(&counters),
             store,
             reloads: Reloads::first(),
+            served: serves,
             is_ready,
             pending: Default::default(),
         };
@@ -148,6 +164,9 @@ impl Starter {
             live,
             commands,
             readiness,
+            served,
+            notify_book: Arc::default(),
+            journals: Arc::new(Mutex::new(journals)),
             is_answering: Arc::default(),
             writer,
             udp_stop: Arc::default(),
@@ -161,7 +180,8 @@ impl Starter {
         let (reload, requests) = mpsc::channel(1);
         let (config, commands) = (self.config.clone(), self.commands.clone());
         let (live, is_answering) = (Arc::clone(&self.live), Arc::clone(&self.is_answering));
-        tokio::spawn(FileTask { config, files, requests, commands, live, is_answering }.run());
+        let journals = Arc::clone(&self.journals);
+        tokio::spawn(FileTask { config, files, requests, commands, live, is_answering, journals }.run());
         self.wait_until_ready(&runtime);
         let addresses = sockets.dns.iter().map(|bound| bound.address).collect();
         let (workers, tcp) = self.answer(sockets.dns)?;
@@ -177,6 +197,7 @@ impl Starter {
             commands: self.commands.clone(),
             counters: Arc::clone(&self.counters),
             tcp_counters: Arc::clone(&self.tcp_counters),
+            notify_book: Arc::clone(&self.notify_book),
             is_answering: Arc::clone(&self.is_answering),
             clock: self.clock,
             config: self.config.clone(),
@@ -205,6 +226,10 @@ impl Starter {
         if turns.are_limited() {
             tokio::spawn(flood::watch(Arc::clone(&self.counters)));
         }
+        let (updates, updater) = Updates::new(Arc::clone(&self.journals), self.commands.clone());
+        tokio::spawn(updater.run());
+        let slow = Arc::new(SlowPath::new(Arc::clone(&self.live), self.counters.slow(), updates));
+        let mailbox = Mailbox::open(Arc::clone(&slow));
         let allowed = cores::allowed();
         let threads = sockets.iter().map(|bound| bound.udp.len()).max().unwrap_or(1);
         let (mut workers, mut listeners) = (Vec::new(), Vec::new());
@@ -212,30 +237,48 @@ impl Starter {
             info!(%address, udp_threads = udp.len(), "answers over UDP and TCP");
             let cores = cores::assign(udp.len(), &allowed);
             for (socket, core) in udp.into_iter().zip(cores) {
-                workers.push(self.spawn_udp(socket, core, turns.clone())?);
+                workers.push(self.spawn_udp(socket, core, turns.clone(), mailbox.clone())?);
             }
             listeners.push(tcp);
         }
-        let tcp = self.start_tcp(listeners, threads)?;
+        let tcp = self.start_tcp(listeners, threads, &slow)?;
         self.is_answering.store(true, Ordering::Release);
+        let listen = self.world.settings.server.listen.clone();
+        tokio::spawn(Notifier::new(self.served.clone(), listen, Arc::clone(&self.notify_book)).run());
         Ok((workers, tcp))
     }
 
-    fn start_tcp(&self, listeners: Vec<StdListener>, threads: usize) -> Result<TcpThreads, StartError> {
-        let lane = || Lane { live: Arc::clone(&self.live), counters: self.counters.counters(Transport::Tcp) };
+    fn start_tcp(
+        &self,
+        listeners: Vec<StdListener>,
+        threads: usize,
+        slow: &Arc<SlowPath>,
+    ) -> Result<TcpThreads, StartError> {
+        let lane = || Lane {
+            live: Arc::clone(&self.live),
+            counters: self.counters.counters(Transport::Tcp),
+            slow: Arc::clone(slow),
+        };
         let settings = &self.world.settings.server.tcp;
         let seats = Arc::new(Seats::new(settings, self.connections, Arc::clone(&self.tcp_counters)));
         let lanes = (0..threads).map(|_| lane()).collect();
         TcpThreads::start(listeners, seats, lanes).map_err(system)
     }
 
-    fn spawn_udp(&self, socket: UdpSocket, core: Option<usize>, turns: Turns) -> Result<JoinHandle<()>, StartError> {
+    fn spawn_udp(
+        &self,
+        socket: UdpSocket,
+        core: Option<usize>,
+        turns: Turns,
+        slow: Mailbox,
+    ) -> Result<JoinHandle<()>, StartError> {
         let worker = UdpWorker {
-            socket,
+            socket: Arc::new(socket),
             core,
             live: Arc::clone(&self.live),
             counters: self.counters.counters(Transport::Udp),
             turns,
+            slow,
             is_stopping: Arc::clone(&self.udp_stop),
         };
         thread::Builder::new().name("gslb-udp".to_owned()).spawn(move || worker.run()).map_err(system)

@@ -1,5 +1,5 @@
 //! Answering over TCP (RFC 7766, RFC 9210): pipelined queries, answers in their order, and limits so that nobody keeps
-//! others out.
+//! others out. What takes long on one connection holds up no other.
 //!
 //! Threads of its own, so that neither a flood of connections delays a probe nor the other way round. Each has a runtime
 //! of its own: a connection stays where it is, and shares nothing on the way of a query. (A multi-thread runtime of one
@@ -26,6 +26,7 @@ use tracing::{debug, warn};
 use super::Live;
 use super::counters::Counters;
 use super::seats::Seats;
+use super::slow::SlowPath;
 use connection::Connection;
 
 /// What the connections of one thread share.
@@ -34,6 +35,8 @@ pub(super) struct Lane {
     pub(super) live: Arc<ArcSwap<Live>>,
     /// Written by the one thread.
     pub(super) counters: Arc<Counters>,
+    /// Answers what the engine leaves to the edge.
+    pub(super) slow: Arc<SlowPath>,
 }
 
 /// The threads that answer over TCP.

@@ -13,18 +13,21 @@ use tracing::{debug, error, warn};
 use super::Live;
 use super::cores;
 use super::counters::{Counters, Drop};
-use super::mmsg::{Batch, Datagram, Wait};
+use super::mmsg::{Batch, Datagram, Sender, Wait};
+use super::slow::{Full, Mailbox};
 use super::turns::Turns;
-use crate::answer::{Peer, Transport, Turn, answer};
+use crate::answer::{Outcome, Peer, Transport, Turn, answer};
 
 /// One socket and all it takes to answer there.
 pub(super) struct UdpWorker {
-    pub(super) socket: UdpSocket,
+    pub(super) socket: Arc<UdpSocket>,
     /// The core to stay on; `None`: any.
     pub(super) core: Option<usize>,
     pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) counters: Arc<Counters>,
     pub(super) turns: Turns,
+    /// Takes what the engine leaves to the edge.
+    pub(super) slow: Mailbox,
     pub(super) is_stopping: Arc<AtomicBool>,
 }
 
@@ -85,7 +88,20 @@ impl UdpWorker {
         }
         let peer = Peer { address: datagram.peer, transport: Transport::Udp };
         let outcome = answer(&live.snapshot, turn, &peer, datagram.query, datagram.answer);
+        if outcome == Outcome::Slow {
+            return self.set_aside(&peer, datagram.query, &datagram.sender);
+        }
         self.counters.count(&outcome, &live.region_slots)
+    }
+
+    #[cold]
+    fn set_aside(&self, peer: &Peer, query: &[u8], sender: &Sender<'_>) -> Option<usize> {
+        // Before somebody else answers it.
+        self.counters.count_set_aside();
+        if let Err(Full) = self.slow.put(&self.socket, peer.address, query, sender.address()) {
+            self.counters.count_busy();
+        }
+        None
     }
 }
 

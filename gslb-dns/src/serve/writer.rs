@@ -35,6 +35,10 @@ pub(crate) enum Command {
     Apply(Event, oneshot::Sender<Result<(), Refused>>),
     /// The files were read again.
     Reloaded(Box<Result<World, Vec<Problem>>>),
+    /// Somebody wants to change the zones of what is in force, and has the turn to do so.
+    World(oneshot::Sender<Arc<World>>),
+    /// The same files, whose zones were updated; answered once that is served.
+    Updated(Box<World>, oneshot::Sender<()>),
     /// Somebody wants to see everything.
     Look(oneshot::Sender<Look>),
     /// Nothing comes after this; answered when the state is saved.
@@ -82,6 +86,8 @@ pub(super) struct Writer {
     pub(super) counters: Arc<CounterBook>,
     pub(super) store: Option<StateFile>,
     pub(super) reloads: Reloads,
+    /// Shows the files behind what serves.
+    pub(super) served: watch::Sender<Arc<World>>,
     /// Turns true when the first probe round is over.
     pub(super) is_ready: watch::Sender<bool>,
     /// What happened since the last publication.
@@ -94,6 +100,8 @@ pub(super) struct Pending {
     is_view_changed: bool,
     /// Regions of which something was decided; `None` in it stands for all.
     touched: BTreeSet<Option<RegionName>>,
+    /// Who waits until it is served.
+    waiting: Vec<oneshot::Sender<()>>,
     save_due: Option<Instant>,
     saving: Option<JoinHandle<()>>,
 }
@@ -184,6 +192,15 @@ impl Writer {
                 Ok(world) => self.take_world(world),
                 Err(problems) => self.refuse_world(problems),
             },
+            Command::World(answer) => {
+                // Who asked may have gone.
+                let _ = answer.send(Arc::clone(&self.world));
+            }
+            Command::Updated(world, served) => {
+                self.world = Arc::new(*world);
+                self.pending.is_view_changed = true;
+                self.pending.waiting.push(served);
+            }
             Command::Look(answer) => {
                 let look =
                     Look { state: self.state.clone(), live: self.live.load_full(), reloads: self.reloads.clone() };
@@ -245,6 +262,16 @@ impl Writer {
     fn publish(&mut self) {
         if std::mem::take(&mut self.pending.is_view_changed) {
             self.live.store(Arc::new(Live::new(&self.world, &self.state, &self.counters)));
+            // Not before: who is told that a zone has changed asks for it at once.
+            self.served.send_if_modified(|served| {
+                let is_other = !Arc::ptr_eq(served, &self.world);
+                *served = Arc::clone(&self.world);
+                is_other
+            });
+        }
+        for waiting in self.pending.waiting.drain(..) {
+            // Who waited may have gone.
+            let _ = waiting.send(());
         }
         let touched = std::mem::take(&mut self.pending.touched);
         if !touched.is_empty() {

@@ -13,6 +13,8 @@ impl Rcode {
     pub const NOERROR: Self = Self(0);
     /// The query is malformed.
     pub const FORMERR: Self = Self(1);
+    /// Something here does not work.
+    pub const SERVFAIL: Self = Self(2);
     /// The name does not exist.
     pub const NXDOMAIN: Self = Self(3);
     /// The opcode is not known.
@@ -21,8 +23,14 @@ impl Rcode {
     pub const REFUSED: Self = Self(5);
     /// The name that a DNAME leads to would be too long (RFC 6672).
     pub const YXDOMAIN: Self = Self(6);
-    /// Signed with a key that we do not have (RFC 8945).
+    /// A record set exists that should not (RFC 2136).
+    pub const YXRRSET: Self = Self(7);
+    /// A record set does not exist that should (RFC 2136).
+    pub const NXRRSET: Self = Self(8);
+    /// Signed with a key that we do not have, or in a way that does not hold (RFC 8945); or not our zone (RFC 2136).
     pub const NOTAUTH: Self = Self(9);
+    /// A name lies outside the zone (RFC 2136).
+    pub const NOTZONE: Self = Self(10);
     /// The EDNS version is not known (RFC 6891).
     pub const BADVERS: Self = Self(16);
     /// Come again with the server cookie that is in this answer (RFC 7873).
@@ -38,11 +46,15 @@ impl Rcode {
         match self {
             Self::NOERROR => "NOERROR",
             Self::FORMERR => "FORMERR",
+            Self::SERVFAIL => "SERVFAIL",
             Self::NXDOMAIN => "NXDOMAIN",
             Self::NOTIMP => "NOTIMP",
             Self::REFUSED => "REFUSED",
             Self::YXDOMAIN => "YXDOMAIN",
+            Self::YXRRSET => "YXRRSET",
+            Self::NXRRSET => "NXRRSET",
             Self::NOTAUTH => "NOTAUTH",
+            Self::NOTZONE => "NOTZONE",
             Self::BADCOOKIE => "BADCOOKIE",
             // No other value can be made outside this file.
             _ => "BADVERS",

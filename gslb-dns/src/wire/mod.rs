@@ -5,17 +5,21 @@
 mod codes;
 mod cookie;
 mod ecs;
+mod last;
 mod name;
 mod query;
 mod reply;
+mod sections;
 
 pub use codes::{Rcode, Rtype};
 pub use cookie::{Cookie, ReplyCookie, ServerPart};
 pub use ecs::Ecs;
+pub use last::LastTsig;
 pub(crate) use name::read_escape;
 pub use name::{Name, NameFault, is_at_or_below, label_count, parent};
 pub use query::{DropReason, Edns, Query};
 pub use reply::Reply;
+pub use sections::{PlacedRecord, Sections};
 
 /// Octets of a message header.
 pub const HEADER_LEN: usize = 12;
@@ -23,6 +27,12 @@ pub const HEADER_LEN: usize = 12;
 pub const NAME_LEN_MAX: usize = 255;
 /// The class of the Internet.
 pub const CLASS_IN: u16 = 1;
+/// The opcode of queries (RFC 1035, section 4.1.1).
+pub const OPCODE_QUERY: u8 = 0;
+/// The opcode of notifications that a zone has changed (RFC 1996).
+pub const OPCODE_NOTIFY: u8 = 4;
+/// The opcode of updates (RFC 2136).
+pub const OPCODE_UPDATE: u8 = 5;
 /// The UDP payload that replies advertise and never exceed: what passes every usual path unfragmented (RFC 9715).
 pub const UDP_PAYLOAD_MAX: u16 = 1232;
 /// The longest UDP reply for who does not speak EDNS (RFC 1035, section 4.2.1).

@@ -79,6 +79,34 @@ impl Name {
         }
     }
 
+    /// The name that starts at `at` in `message`, which may be compressed: pointers lead backwards, and a part is read
+    /// only once (RFC 1035, section 4.1.4). `None` unless it is whole and valid.
+    pub fn read(message: &[u8], at: usize) -> Option<Self> {
+        let (mut wire, mut at, mut before) = (Vec::new(), at, at);
+        loop {
+            match usize::from(*message.get(at)?) {
+                0 => break,
+                label_len @ 1..=63 => {
+                    wire.extend_from_slice(message.get(at..=at + label_len)?);
+                    at += 1 + label_len;
+                }
+                high @ 0xC0.. => {
+                    let target = (high & 0x3F) << 8 | usize::from(*message.get(at + 1)?);
+                    if target >= before {
+                        return None;
+                    }
+                    (at, before) = (target, target);
+                }
+                _ => return None,
+            }
+            if wire.len() >= NAME_LEN_MAX {
+                return None;
+            }
+        }
+        wire.push(0);
+        Some(Self(wire.into()))
+    }
+
     /// Takes octets that [`Name::split_from`] gave.
     pub(crate) fn from_wire(wire: &[u8]) -> Self {
         debug_assert!(Self::split_from(wire).is_some_and(|(_, rest)| rest.is_empty()));
@@ -220,7 +248,23 @@ mod tests {
         assert_eq!((label_count(www.as_wire()), label_count(&[0])), (3, 0));
     }
 
+    #[test]
+    fn compressed_names_are_read_and_loops_are_not() {
+        let message = b"\x03com\0\x07example\xC0\0\x03www\xC0\x05\xC0\x15\x01a\xC0\x17\xC0\x20";
+        assert_eq!(Name::read(message, 15), Some(name("www.example.com")));
+        assert_eq!(Name::read(message, 0), Some(name("com")));
+        // 21: to itself; 23: through itself; 27: forwards; 60: past the end.
+        assert_eq!([21, 23, 27, 60].map(|at| Name::read(message, at)), [None, None, None, None]);
+    }
+
     proptest! {
+        #[test]
+        fn compressed_names_in_any_octets_are_safe(octets in prop::collection::vec(any::<u8>(), 0..300), at in 0_usize..300) {
+            if let Some(name) = Name::read(&octets, at) {
+                prop_assert!(Name::split_from(name.as_wire()).is_some_and(|(_, rest)| rest.is_empty()));
+            }
+        }
+
         #[test]
         fn printed_names_read_back(labels in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..20), 0..8)) {
             let mut wire = Vec::new();

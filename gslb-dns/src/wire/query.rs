@@ -3,7 +3,7 @@
 use super::cookie::Cookie;
 use super::ecs::Ecs;
 use super::name::Name;
-use super::{HEADER_LEN, NAME_LEN_MAX, Rcode, Rtype};
+use super::{HEADER_LEN, NAME_LEN_MAX, Rcode, Rtype, UDP_PAYLOAD_MAX, UDP_PAYLOAD_PLAIN};
 
 /// What a query asks, on the stack: nothing of it points into the packet.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +75,7 @@ impl Query {
     /// broken records, octets behind the last record           FORMERR
     /// OPT twice, misplaced, or with a broken option           FORMERR
     /// EDNS version above 0                                    BADVERS
-    /// TSIG as the last record                                 NOTAUTH: we hold no keys
+    /// TSIG as the last record                                 NOTAUTH: who holds no keys can say no more
     /// ```
     /// A message without a question that brings a cookie asks for one and is no fault (RFC 7873, section 5.4).
     // Inlined, so that it is made where its caller wants it: copying it would take longer than reading a short query.
@@ -108,6 +108,17 @@ impl Query {
     /// The name asked for, in lower case; empty while [`Query::question_len`] is 0.
     pub fn qname(&self) -> &[u8] {
         &self.qname[..usize::from(self.qname_len)]
+    }
+
+    /// What kind of message it is (RFC 1035, section 4.1.1).
+    pub fn opcode(&self) -> u8 {
+        (self.flags >> 11) as u8 & 0x0F
+    }
+
+    /// The longest UDP reply in octets (RFC 6891, section 6.2.5).
+    pub fn udp_limit(&self) -> usize {
+        let payload = self.edns.map_or(UDP_PAYLOAD_PLAIN, |edns| edns.udp_payload);
+        usize::from(payload.clamp(UDP_PAYLOAD_PLAIN, UDP_PAYLOAD_MAX))
     }
 
     /// The cookie that the client brings.
@@ -212,21 +223,23 @@ impl Edns {
     }
 }
 
-struct Reader<'a> {
-    packet: &'a [u8],
-    at: usize,
+/// Reads records one after the other.
+pub(super) struct Reader<'a> {
+    pub(super) packet: &'a [u8],
+    pub(super) at: usize,
 }
 
-struct Record<'a> {
+/// One record in place.
+pub(super) struct Record<'a> {
     is_owner_root: bool,
-    rtype: Rtype,
-    class: u16,
-    ttl: [u8; 4],
-    rdata: &'a [u8],
+    pub(super) rtype: Rtype,
+    pub(super) class: u16,
+    pub(super) ttl: [u8; 4],
+    pub(super) rdata: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    fn record(&mut self) -> Option<Record<'a>> {
+    pub(super) fn record(&mut self) -> Option<Record<'a>> {
         let is_owner_root = self.packet.get(self.at) == Some(&0);
         self.skip_name()?;
         let &[t0, t1, c0, c1, ttl0, ttl1, ttl2, ttl3, l0, l1] = self.take(10)?.first_chunk()?;
@@ -236,7 +249,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over a name, which may be compressed; where it points does not matter.
-    fn skip_name(&mut self) -> Option<()> {
+    pub(super) fn skip_name(&mut self) -> Option<()> {
         let start = self.at;
         loop {
             match usize::from(self.take(1)?[0]) {
@@ -252,7 +265,7 @@ impl<'a> Reader<'a> {
         (self.at - start <= NAME_LEN_MAX).then_some(())
     }
 
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let octets = self.packet.get(self.at..)?.get(..len)?;
         self.at += len;
         Some(octets)

@@ -19,18 +19,18 @@ pub(super) fn add_record(node: &mut Vec<Rrset>, record: master::Record, problems
         return;
     };
     let problem = |what: &str| problems.add(Some(place.offset as usize), &owner.to_string(), what);
-    let first_line = rrset.line();
+    let first_line = rrset.line_word();
     // Names in it may differ in case, nothing else may; only what is alike so far is worth folding.
     let is_same = |known: &[u8]| known.eq_ignore_ascii_case(&rdata) && folded(rtype, known) == folded(rtype, &rdata);
     // A set of more records is too long for a message and refused; comparing all of them would take for ever.
     if rrset.records.len() <= RRSET_LEN_MAX / RECORD_LEN_MIN && rrset.rdatas().any(is_same) {
         problem(&format!("the same {rtype} record stands in the file already: remove one"));
     } else if matches!(rtype, Rtype::SOA | Rtype::CNAME | Rtype::DNAME) {
-        problem(&format!("a second {rtype} record: line {first_line} has the only one that may be"));
+        problem(&format!("a second {rtype} record: {first_line} has the only one that may be"));
     } else if rrset.ttl != ttl {
         let first_ttl = rrset.ttl;
         problem(&format!(
-            "TTL is {ttl}, but line {first_line} gives this {rtype} RRset {first_ttl}: all its records need one TTL"
+            "TTL is {ttl}, but {first_line} gives this {rtype} RRset {first_ttl}: all its records need one TTL"
         ));
     }
     rrset.records.push(Record { rdata: Rdata::new(&rdata), place });
@@ -108,7 +108,7 @@ impl Check<'_> {
         let other = node.iter().find(|rrset| rrset.rtype != Rtype::CNAME && !is_signing_data(rrset.rtype));
         if let (Some(cname), Some(other)) = (node.iter().find(|rrset| rrset.rtype == Rtype::CNAME), other) {
             let what =
-                format!("CNAME beside {} in line {}: a name with a CNAME has no other data", other.rtype, other.line());
+                format!("CNAME beside {} in {}: a name with a CNAME has no other data", other.rtype, other.line_word());
             self.problem(owner, cname, what);
         }
         for rrset in node {

@@ -156,7 +156,7 @@ fn ttl_of(token: &Token<'_>) -> Result<u32, Mistake> {
 }
 
 /// Types that only exist in messages (RFC 6895, section 3.1).
-fn is_meta(rtype: Rtype) -> bool {
+pub(crate) fn is_meta(rtype: Rtype) -> bool {
     matches!(rtype.0, 0 | 41 | 128..=255)
 }
 

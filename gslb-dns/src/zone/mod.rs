@@ -9,6 +9,8 @@
 mod check;
 mod compile;
 mod compose;
+mod content;
+mod edit;
 mod entry;
 mod master;
 mod node;
@@ -17,6 +19,7 @@ mod octets;
 mod oracle;
 mod overlay;
 mod rdata;
+mod received;
 mod set;
 mod steered;
 mod table;
@@ -32,7 +35,12 @@ use shared::problem::{Problem, Problems};
 
 use crate::wire::{Name, Rtype, parent};
 
+pub use content::{Content, ContentRecord, Records};
+pub use edit::ZoneRecord;
+pub(crate) use master::is_meta;
 pub use node::Dname;
+pub(crate) use rdata::parse_type;
+pub use received::rdata_of_message;
 pub use set::{Found, ZoneSet};
 pub use steered::{Offer, SteeredName};
 pub(crate) use tail::POINTED_MAX;
@@ -40,7 +48,7 @@ pub use tail::{Chain, NamePlace, Tail};
 pub use warn::warnings;
 
 /// One zone as its file gives it, checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Zone {
     /// In lower case.
     apex: Name,
@@ -88,6 +96,16 @@ struct FilePlace {
     offset: u32,
 }
 
+impl FilePlace {
+    /// Of records that stand in no file.
+    const NOWHERE: Self = Self { line: 0, offset: 0 };
+
+    /// The line, from 1, where there is one.
+    fn line(self) -> Option<usize> {
+        (self.line > 0).then_some(self.line as usize)
+    }
+}
+
 impl Rdata {
     fn new(octets: &[u8]) -> Self {
         let mut short = [0; RDATA_SHORT_MAX];
@@ -124,9 +142,14 @@ impl Rrset {
         self.records.first().map(|record| &record.place)
     }
 
-    /// The line of its first record.
-    fn line(&self) -> usize {
-        self.place().map_or(0, |place| place.line as usize)
+    /// The line of its first record, where it stands in a file.
+    fn line(&self) -> Option<usize> {
+        self.place().and_then(|place| place.line())
+    }
+
+    /// The same to say it, as in "line 7 has another".
+    fn line_word(&self) -> String {
+        self.line().map_or_else(|| "an update".to_owned(), |line| format!("line {line}"))
     }
 }
 
@@ -228,7 +251,7 @@ impl Zone {
 const RDATA_SHORT_MAX: usize = 22;
 
 /// The octets of a settings' name.
-fn wire_name(name: &OwnerName) -> Name {
+pub(crate) fn wire_name(name: &OwnerName) -> Name {
     let mut wire = Vec::with_capacity(name.as_str().len() + 2);
     for label in name.labels() {
         wire.push(label.len() as u8);

@@ -50,7 +50,7 @@ pub(super) fn problems_of(service: &ServiceOutline, zones: &[Zone]) -> Vec<Probl
         let what = "the name lies in no zone: expected one at or below the name of a zone";
         return vec![problem("", None, what.to_owned())];
     };
-    let at_record = |rrset: &Rrset, what: String| problem(&zone.file, Some(rrset.line()), what);
+    let at_record = |rrset: &Rrset, what: String| problem(&zone.file, rrset.line(), what);
     let mut found = Vec::new();
     if let Some(delegation) = zone.cut_of(name).and_then(|cut| zone.rrset(cut, Rtype::NS)) {
         let what = "the steered name is delegated to other servers here: remove the one or the other";

@@ -71,7 +71,7 @@ pub(super) fn folded(rtype: Rtype, rdata: &[u8]) -> Vec<u8> {
 }
 
 /// The type that `mnemonic` names, in any case.
-pub(super) fn parse_type(mnemonic: &str) -> Option<Rtype> {
+pub(crate) fn parse_type(mnemonic: &str) -> Option<Rtype> {
     let upper = mnemonic.to_ascii_uppercase();
     let number = upper.strip_prefix("TYPE").and_then(|number| number.parse().ok()).map(Rtype);
     let spf = (upper == "SPF").then_some(Rtype::SPF);

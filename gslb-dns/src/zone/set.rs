@@ -89,6 +89,11 @@ impl ZoneSet {
         self.zones.iter().map(|zone| (&zone.apex, zone.serial))
     }
 
+    /// Where the zone `apex`, in lower case, stands among those that it was built of.
+    pub fn position_of(&self, apex: &Name) -> Option<usize> {
+        self.zones.iter().position(|zone| zone.apex == *apex)
+    }
+
     /// The serial of the zone `apex`, in lower case, and a hash of all that its file says, for comparing within this
     /// process.
     pub(super) fn version_of(&self, apex: &Name) -> Option<(u32, u64)> {
@@ -255,7 +260,7 @@ fn hidden(zones: &[Zone]) -> Vec<Problem> {
                 let what =
                     format!("{} belongs into the zone {child}, which is served here too: move it there", rrset.rtype);
                 let key = Name::from_wire(owner).to_string();
-                found.push(Problem { file: zone.file.clone(), line: Some(rrset.line()), key, what });
+                found.push(Problem { file: zone.file.clone(), line: rrset.line(), key, what });
             }
         }
     }

@@ -42,7 +42,7 @@ struct Look<'a> {
 impl<'a> Look<'a> {
     fn warn(&mut self, owner: &[u8], place: Option<&FilePlace>, what: String) {
         let (file, key) = (self.zone.file.clone(), Name::from_wire(owner).to_string());
-        self.found.push(Problem { file, line: place.map(|place| place.line as usize), key, what });
+        self.found.push(Problem { file, line: place.and_then(|place| place.line()), key, what });
     }
 
     fn serial(&mut self, last: Option<&ZoneSet>) {

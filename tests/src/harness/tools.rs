@@ -1,4 +1,4 @@
-//! Tools that this machine may have: `dig`, `curl`, `unbound`.
+//! Tools that this machine may have: `dig`, `nsupdate`, `curl`, `unbound`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
 /// The same; fails with the package that holds it.
 pub fn require(name: &str) -> Result<PathBuf, String> {
     let package = match name {
-        "dig" => "bind9-dnsutils",
+        "dig" | "nsupdate" => "bind9-dnsutils",
         other => other,
     };
     find(name).ok_or_else(|| format!("{name} is missing: install the Debian package {package}, or run tests/run"))

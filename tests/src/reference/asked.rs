@@ -90,6 +90,18 @@ impl Asked {
         Some(asked)
     }
 
+    /// Whether it is left to the edge: an update, a notification, a transfer, or a message signed by a key.
+    pub fn is_slow(&self) -> bool {
+        let opcode = self.flags >> 11 & 0x0F;
+        let is_transfer =
+            |question: &Question| question.class == 1 && [RecordType::AXFR, RecordType::IXFR].contains(&question.rtype);
+        match self.fault {
+            Some(NOTIMP) => [4, 5].contains(&opcode),
+            Some(fault) => fault == NOTAUTH,
+            None => self.question.as_ref().is_some_and(is_transfer),
+        }
+    }
+
     fn read_body(&mut self, cursor: &mut Cursor<'_>, counts: [u16; 4]) -> Result<(), u16> {
         let [questions, answers, authorities, additionals] = counts;
         if questions > 1 {
@@ -140,9 +152,9 @@ impl Asked {
 }
 
 impl Question {
-    /// Whether it is for another class than IN, or for a transfer.
+    /// Whether it is for another class than IN.
     pub fn is_refused(&self) -> bool {
-        self.class != 1 || [RecordType::AXFR, RecordType::IXFR].contains(&self.rtype)
+        self.class != 1
     }
 }
 

@@ -98,11 +98,11 @@ pub struct Agreed {
 }
 
 impl Reference<'_> {
-    /// The answer to `packet` from `peer`; `None`: it gets none.
+    /// The answer to `packet` from `peer`; `None`: it gets none, or one that is not made by the engine.
     ///
     /// A question for ANY is answered by one of several RRsets (RFC 8482, section 4.1); `any` says which one was chosen.
     pub fn answer(&self, peer: IpAddr, packet: &[u8], any: Option<RecordType>) -> Option<Expected> {
-        let asked = Asked::read(packet)?;
+        let asked = Asked::read(packet).filter(|asked| !asked.is_slow())?;
         let mut expected = Expected {
             id: asked.id,
             flags: 0x8000 | asked.flags & 0x7900,
@@ -162,7 +162,7 @@ pub fn ask(snapshot: &Snapshot, address: IpAddr, transport: Transport, packet: &
             out.truncate(len);
             Some(out)
         }
-        Outcome::Dropped(_) => None,
+        Outcome::Dropped(_) | Outcome::Slow => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::packet::{Ask, Reply, ask};
 use super::world::{ZONE, sample};
 use crate::answer::{Outcome, Turn, answer};
-use crate::wire::{DropReason, Rtype};
+use crate::wire::{DropReason, OPCODE_NOTIFY, OPCODE_UPDATE, Rtype};
 
 fn www() -> Ask {
     ask("www.gslb.test", Rtype::A)
@@ -34,7 +34,7 @@ fn id_opcode_and_rd_are_repeated_and_other_flags_cleared() {
 
 #[test]
 fn other_opcodes_get_notimp_and_nothing_else() {
-    for opcode in 1..16_u16 {
+    for opcode in (1..16_u16).filter(|opcode| ![4, 5].contains(opcode)) {
         let reply = Ask { flags: opcode << 11, ..www() }.edns(1232).of(&sample().snapshot());
         assert_eq!((reply.rcode(), reply.octets.len()), ("NOTIMP", 12));
     }
@@ -99,25 +99,40 @@ fn unknown_edns_version_is_badvers_without_a_question_too() {
 }
 
 #[test]
-fn tsig_is_notauth_and_only_as_the_last_record() {
+fn message_signed_by_a_key_is_left_to_the_edge_and_tsig_stands_last() {
     let tsig = [&[1, b'k', 0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 1, 0][..]].concat();
     let mut packet = [www().packet(), tsig.clone()].concat();
     packet[11] = 1;
-    assert_eq!(to(&packet).expect("an answer").rcode(), "NOTAUTH");
+    assert_eq!(outcome(&packet), Outcome::Slow);
     packet.extend(&tsig);
     packet[11] = 2;
     assert_eq!(to(&packet).expect("an answer").rcode(), "FORMERR");
 }
 
 #[test]
-fn other_classes_and_transfers_are_refused() {
+fn other_classes_are_refused() {
     for class in [3, 4, 254, 255] {
         assert_eq!(Ask { class, ..www() }.of(&sample().snapshot()).rcode(), "REFUSED");
+        assert_eq!(Ask { class, qtype: Rtype::AXFR, ..www() }.of(&sample().snapshot()).rcode(), "REFUSED");
     }
+}
+
+#[test]
+fn transfers_updates_and_notifications_are_left_to_the_edge() {
     for qtype in [Rtype::AXFR, Rtype::IXFR] {
-        let reply = ask("gslb.test", qtype).tcp().of(&sample().snapshot());
-        assert_eq!((reply.rcode(), reply.answers().len()), ("REFUSED", 0));
+        assert_eq!(outcome(&ask("gslb.test", qtype).packet()), Outcome::Slow);
     }
+    for opcode in [OPCODE_NOTIFY, OPCODE_UPDATE] {
+        let mut packet = www().packet();
+        packet[2] = opcode << 3;
+        assert_eq!(outcome(&packet), Outcome::Slow);
+        // Whatever the rest is.
+        assert_eq!(outcome(&packet[..12]), Outcome::Slow);
+    }
+}
+
+fn outcome(packet: &[u8]) -> Outcome {
+    answer(&sample().snapshot(), &Turn::unlimited(0), &www().peer(), packet, &mut [0; 1232])
 }
 
 #[test]

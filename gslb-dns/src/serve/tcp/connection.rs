@@ -11,10 +11,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
+use tokio::task::yield_now;
 use tracing::error;
 
 use super::Lane;
-use crate::answer::{Peer, Transport, Turn, answer};
+use crate::answer::{Outcome, Peer, Transport, Turn, answer};
 use crate::serve::Live;
 use crate::serve::counters::Counters;
 use crate::serve::seats::{Awaited, Seat};
@@ -30,6 +31,8 @@ pub(super) struct Connection {
     unread: Vec<u8>,
     /// Answers that the client has not taken.
     unsent: Vec<u8>,
+    /// A message that the engine leaves to the edge: nothing behind it is answered before it is.
+    slow: Option<Box<[u8]>>,
 }
 
 /// What all queries that were read at once are answered with.
@@ -40,12 +43,20 @@ struct Round<'a> {
     peer: Peer,
 }
 
+/// What became of one query.
+enum Answered {
+    /// So many octets of length and answer are written; 0 where there is no answer.
+    Written(usize),
+    /// The edge answers it.
+    Later,
+}
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Flow {
     /// All that came is answered, and the answers are sent.
     Open,
-    /// The client must take answers first.
+    /// The client must take answers first, or a message be answered that takes its time.
     Blocked,
     /// Nothing more will come.
     Over,
@@ -54,7 +65,7 @@ enum Flow {
 impl Connection {
     pub(super) fn new(lane: Arc<Lane>, seat: Seat, socket: OwnedReadHalf, peer: IpAddr) -> Self {
         let (unread, unsent) = (Vec::new(), Vec::new());
-        Self { lane, seat, socket, peer, awaited: Awaited::RestOfQuery, unread, unsent }
+        Self { lane, seat, socket, peer, awaited: Awaited::RestOfQuery, unread, unsent, slow: None }
     }
 
     /// Answers until the client or somebody else ends it.
@@ -120,7 +131,15 @@ impl Connection {
         let (mut used, mut len) = (0, 0);
         while let Some(query) = first_message(&octets[used..]) {
             used += LENGTH + query.len();
-            len += round.answer(query, &mut room[len..]);
+            match round.answer(query, &mut room[len..]) {
+                Answered::Written(octets) => len += octets,
+                Answered::Later => {
+                    self.slow = Some(query.into());
+                    // Whether or not these are taken at once.
+                    self.send(&room[..len])?;
+                    return Ok((used, Flow::Blocked));
+                }
+            }
             if len >= SENT_AT_ONCE {
                 if self.send(&room[..len])? == Flow::Blocked {
                     return Ok((used, Flow::Blocked));
@@ -144,19 +163,49 @@ impl Connection {
     /// Waits until the client has taken everything, and the answers to what came before that too.
     async fn send_unsent(&mut self) -> io::Result<()> {
         loop {
-            let mut sent = 0;
-            while sent < self.unsent.len() {
-                if self.seat.is_lost() {
-                    return Err(io::ErrorKind::ConnectionAborted.into());
-                }
-                self.socket.as_ref().writable().await?;
-                sent += write(&self.socket, &self.unsent[sent..])?;
+            self.drain().await?;
+            if let Some(message) = self.slow.take() {
+                self.answer_slow(&message).await?;
             }
-            self.unsent.clear();
             if ROOMS.with_borrow_mut(|rooms| self.answer_unread(&mut rooms.answers))? != Flow::Blocked {
                 return Ok(());
             }
         }
+    }
+
+    /// Waits until the client has taken everything.
+    async fn drain(&mut self) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < self.unsent.len() {
+            if self.seat.is_lost() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            self.socket.as_ref().writable().await?;
+            sent += write(&self.socket, &self.unsent[sent..])?;
+        }
+        self.unsent.clear();
+        Ok(())
+    }
+
+    /// Answers `message` beside the line of queries. Each message of the answer must be taken in the time of one, and none
+    /// is made before the one before it is taken.
+    async fn answer_slow(&mut self, message: &[u8]) -> io::Result<()> {
+        let slow = Arc::clone(&self.lane.slow);
+        let mut answers = slow.answer(message, Peer { address: self.peer, transport: Transport::Tcp }).await;
+        while let Some(answer) = answers.next() {
+            let Ok(len) = u16::try_from(answer.len()) else { break };
+            let is_taken = self.send(&len.to_be_bytes())? == Flow::Open;
+            match is_taken {
+                true => _ = self.send(&answer)?,
+                false => self.unsent.extend_from_slice(&answer),
+            }
+            self.note(true);
+            self.drain().await?;
+            // Others of this thread have their turn between two messages.
+            yield_now().await;
+        }
+        self.note(true);
+        Ok(())
     }
 
     /// Notes what is waited for from here on and what is held meanwhile; `has_answered` says whether the wait is
@@ -202,23 +251,23 @@ fn first_message(octets: &[u8]) -> Option<&[u8]> {
 }
 
 impl Round<'_> {
-    /// Writes the answer to `query` at the start of `room`, with its length in front; gives the octets of both: 0 where
-    /// there is no answer.
-    fn answer(&self, query: &[u8], room: &mut [u8]) -> usize {
+    /// Writes the answer to `query` at the start of `room`, with its length in front.
+    fn answer(&self, query: &[u8], room: &mut [u8]) -> Answered {
         let Self { counters, live, turn, peer } = self;
-        let Some((length, room)) = room.split_first_chunk_mut::<LENGTH>() else { return 0 };
+        let Some((length, room)) = room.split_first_chunk_mut::<LENGTH>() else { return Answered::Written(0) };
         let outcome = catch_unwind(AssertUnwindSafe(|| answer(&live.snapshot, turn, peer, query, room)));
         let Ok(outcome) = outcome else {
             counters.count_panic();
             error!(address = %peer.address, "a query broke the engine: a bug, please report it");
-            return 0;
+            return Answered::Written(0);
         };
         match counters.count(&outcome, &live.region_slots).map(u16::try_from) {
             Some(Ok(len)) => {
                 *length = len.to_be_bytes();
-                LENGTH + usize::from(len)
+                Answered::Written(LENGTH + usize::from(len))
             }
-            _ => 0,
+            _ if outcome == Outcome::Slow => Answered::Later,
+            _ => Answered::Written(0),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::serve::counters::CounterBook;
 use crate::serve::open_files;
 use crate::serve::sample::{Site, query, until};
 use crate::serve::seats::TcpCounters;
+use crate::serve::updates::Updates;
 use crate::settings::TcpSettings;
 
 /// Limits that nobody reaches by chance.
@@ -37,7 +38,10 @@ impl Front {
         let book = CounterBook::default();
         let live = Arc::new(ArcSwap::from_pointee(Live::new(&world, &state, &book)));
         let counters = Arc::new(TcpCounters::default());
-        let lane = || Lane { live: Arc::clone(&live), counters: book.counters(Transport::Tcp) };
+        let (updates, _) = Updates::new(Arc::default(), tokio::sync::mpsc::channel(1).0);
+        let slow = Arc::new(SlowPath::new(Arc::clone(&live), book.slow(), updates));
+        let lane =
+            || Lane { live: Arc::clone(&live), counters: book.counters(Transport::Tcp), slow: Arc::clone(&slow) };
         let seats = Arc::new(Seats::new(settings, usize::MAX, Arc::clone(&counters)));
         let listener = StdListener::bind("127.0.0.1:0").expect("bound");
         listener.set_nonblocking(true).expect("set");

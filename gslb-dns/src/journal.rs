@@ -1,0 +1,319 @@
+//! Journals of zones on disk: what an update has changed stays changed, whatever happens to the process.
+//!
+//! Only the process that serves writes them, and holds a lock on each; others read.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use tracing::{info, warn};
+
+use crate::update::journal::{self, Entry, Fault, Journal};
+use crate::wire::Name;
+
+/// A journal that updates are added to.
+#[derive(Debug)]
+pub struct JournalFile {
+    path: PathBuf,
+    apex: Name,
+    file: File,
+    /// Octets up to the end of the last frame.
+    len: usize,
+    /// Octets after it was last rewritten.
+    least_len: usize,
+    /// A write could neither be done nor undone: nothing is added until the file is opened again.
+    is_broken: bool,
+}
+
+/// Why a journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// What the system says.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// What stands in it.
+    #[error(
+        "is broken: {fault}. Put a copy back; or cut it there with `truncate --size={} FILE`, which loses that update and \
+         all later ones; or remove it, which loses all updates",
+        fault.offset
+    )]
+    Fault {
+        /// Where, and what.
+        #[from]
+        fault: Fault,
+    },
+    /// Another process has it.
+    #[error("is written by another process: expected a journal of its own for each")]
+    Locked,
+    /// Written to between reading and opening.
+    #[error("has changed while it was read: another process writes it")]
+    Changed,
+    /// See [`JournalFile`].
+    #[error("could not be written before: it is not written again before the next reload")]
+    Broken,
+}
+
+/// Reads the journal of the zone `apex` at `path`; empty where there is no file.
+pub fn read(path: &Path, apex: &Name) -> Result<Journal, JournalError> {
+    match fs::read(path) {
+        Ok(octets) => Ok(journal::read(apex, &octets)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Journal::default()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl JournalFile {
+    /// Opens what [`read`] has found to be `journal`, and makes it where it is not there. What a crash has cut short is cut
+    /// off.
+    pub fn open(path: &Path, apex: &Name, journal: &Journal) -> Result<Self, JournalError> {
+        if journal.len == 0 {
+            let file = write_whole(path, &journal::header(apex))?;
+            return Ok(Self::new(path, apex, file, journal::header(apex).len()));
+        }
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        lock(&file)?;
+        if file.metadata()?.len() != (journal.len + journal.torn) as u64 {
+            return Err(JournalError::Changed);
+        }
+        if journal.torn > 0 {
+            file.set_len(journal.len as u64)?;
+            file.sync_all()?;
+            let path = path.display();
+            warn!(%path, octets = journal.torn, offset = journal.len, "journal: cut off what a crash had left unfinished");
+        }
+        Ok(Self::new(path, apex, file, journal.len))
+    }
+
+    fn new(path: &Path, apex: &Name, file: File, len: usize) -> Self {
+        Self { path: path.to_owned(), apex: apex.clone(), file, len, least_len: 0, is_broken: false }
+    }
+
+    /// Whether it is the one at `path` with this content, and can be used on.
+    pub fn is(&self, path: &Path, journal: &Journal) -> bool {
+        let is_same = |there: fs::Metadata| {
+            self.file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+        };
+        let is_whole = !self.is_broken && journal.torn == 0 && journal.len == self.len;
+        self.path == path && is_whole && fs::metadata(path).is_ok_and(is_same)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Octets in it.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is in it, not even a header: never.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds `entries` and waits until they are on the disk. What fails leaves no trace.
+    pub fn append(&mut self, entries: &[Entry]) -> Result<(), JournalError> {
+        if self.is_broken {
+            return Err(JournalError::Broken);
+        }
+        let frame = journal::frame(self.len, entries);
+        let written = self.file.write_all_at(&frame, self.len as u64).and_then(|()| self.file.sync_data());
+        match written {
+            Ok(()) => {
+                self.len += frame.len();
+                Ok(())
+            }
+            Err(error) => {
+                self.cut(self.len);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Takes back what was added since there were `len` octets.
+    pub fn cut(&mut self, len: usize) {
+        let cut = self.file.set_len(len as u64).and_then(|()| self.file.sync_data());
+        self.is_broken |= cut.is_err();
+        self.len = len;
+    }
+
+    /// Rewrites it with the difference that all entries make together, where it is much longer than that.
+    pub fn compact_if_long(&mut self) {
+        if self.len < LONG_LEN.max(self.least_len * LONG_TIMES) || self.is_broken {
+            return;
+        }
+        let before = self.len;
+        // A journal that stays long works on.
+        match self.compact() {
+            Ok(()) => {
+                let path = self.path.display();
+                info!(%path, octets = self.len, before, "journal: rewritten with what all updates come to");
+            }
+            Err(error) => {
+                let path = self.path.display();
+                warn!(%path, %error, "journal: cannot be rewritten shorter");
+                self.least_len = before;
+            }
+        }
+    }
+
+    fn compact(&mut self) -> Result<(), JournalError> {
+        let mut octets = vec![0; self.len];
+        self.file.read_exact_at(&mut octets, 0)?;
+        let Journal { entries, .. } = journal::read(&self.apex, &octets)?;
+        let mut short = journal::header(&self.apex);
+        short.extend(journal::frame(short.len(), Entry::merged(&entries).as_slice()));
+        self.file = write_whole(&self.path, &short)?;
+        (self.len, self.least_len) = (short.len(), short.len());
+        Ok(())
+    }
+}
+
+/// Puts a file with `octets` in the place of what is at `path`, durably, and locks it.
+fn write_whole(path: &Path, octets: &[u8]) -> Result<File, JournalError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = write_new(&temporary, octets).and_then(|file| {
+        fs::rename(&temporary, path)?;
+        File::open(folder)?.sync_all()?;
+        Ok(file)
+    });
+    if written.is_err() {
+        // What is left of a failed attempt is of no use; that it may not even exist does not matter.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn write_new(path: &Path, octets: &[u8]) -> Result<File, JournalError> {
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    lock(&file)?;
+    file.write_all(octets)?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// The lock ends with the file.
+fn lock(file: &File) -> Result<(), JournalError> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => JournalError::Locked,
+        TryLockError::Error(error) => error.into(),
+    })
+}
+
+/// Shorter ones are not worth the work: they are read in a moment.
+const LONG_LEN: usize = 256 * 1024;
+/// Times the length that it had when it was last rewritten.
+const LONG_TIMES: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::update::Delta;
+    use crate::wire::Rtype;
+    use crate::zone::ZoneRecord;
+
+    fn apex() -> Name {
+        Name::parse("example.com.", &Name::root()).expect("a name")
+    }
+
+    fn entry(from: u32) -> Entry {
+        let record =
+            |text: u32| ZoneRecord { owner: apex(), rtype: Rtype(65280), ttl: 60, rdata: text.to_be_bytes().into() };
+        let delta = Delta { from, to: from + 1, removed: vec![record(from)], added: vec![record(from + 1)] };
+        Entry { delta, digest: u64::from(from) }
+    }
+
+    fn open(path: &Path) -> JournalFile {
+        JournalFile::open(path, &apex(), &read(path, &apex()).expect("readable")).expect("opened")
+    }
+
+    #[test]
+    fn what_was_added_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        let mut file = open(&path);
+        file.append(&[entry(1), entry(2)]).expect("added");
+        file.append(&[entry(3)]).expect("added");
+        assert_eq!(read(&path, &apex()).expect("readable").entries, [entry(1), entry(2), entry(3)]);
+        drop(file);
+        let mut file = open(&path);
+        file.append(&[entry(4)]).expect("added");
+        assert_eq!(read(&path, &apex()).expect("readable").entries.len(), 4);
+    }
+
+    #[test]
+    fn what_a_crash_cut_short_is_cut_off_and_written_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        open(&path).append(&[entry(1)]).expect("added");
+        let whole = fs::read(&path).expect("readable");
+        let mut torn = whole.clone();
+        torn.extend(&journal::frame(torn.len(), &[entry(2)])[..20]);
+        fs::write(&path, torn).expect("written");
+        let mut file = open(&path);
+        assert_eq!(fs::read(&path).expect("readable"), whole);
+        file.append(&[entry(3)]).expect("added");
+        assert_eq!(read(&path, &apex()).expect("readable").entries, [entry(1), entry(3)]);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_gone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        let mut file = open(&path);
+        file.append(&[entry(1)]).expect("added");
+        let len = file.len();
+        file.append(&[entry(2)]).expect("added");
+        file.cut(len);
+        file.append(&[entry(5)]).expect("added");
+        assert_eq!(read(&path, &apex()).expect("readable").entries, [entry(1), entry(5)]);
+    }
+
+    #[test]
+    fn second_process_cannot_write() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        let _file = open(&path);
+        let second = JournalFile::open(&path, &apex(), &read(&path, &apex()).expect("readable"));
+        assert!(matches!(second, Err(JournalError::Locked)));
+    }
+
+    #[test]
+    fn long_journal_is_rewritten_with_the_net_difference() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        let mut file = open(&path);
+        let entries: Vec<Entry> = (0..5000).map(entry).collect();
+        file.append(&entries).expect("added");
+        file.compact_if_long();
+        let first_and_last =
+            Delta { from: 0, to: 5000, removed: entry(0).delta.removed, added: entry(4999).delta.added };
+        let expected = [Entry { delta: first_and_last, digest: 4999 }];
+        assert_eq!(read(&path, &apex()).expect("readable").entries, expected);
+        file.append(&[entry(5000)]).expect("added");
+        assert_eq!(read(&path, &apex()).expect("readable").entries.len(), 2);
+        drop(file);
+        open(&path);
+    }
+
+    #[test]
+    fn broken_journal_says_what_to_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        let mut file = open(&path);
+        let header_len = file.len();
+        file.append(&[entry(1)]).expect("added");
+        file.append(&[entry(2)]).expect("added");
+        let mut octets = fs::read(&path).expect("readable");
+        octets[header_len + 20] ^= 1;
+        fs::write(&path, octets).expect("written");
+        let error = read(&path, &apex()).expect_err("broken").to_string();
+        assert!(error.contains(&format!("a wrong checksum at octet {header_len}")), "{error}");
+        assert!(error.contains(&format!("truncate --size={header_len}")), "{error}");
+    }
+}

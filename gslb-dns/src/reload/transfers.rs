@@ -1,0 +1,128 @@
+//! Keys that are shared with others, and the zones that these may transfer.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+
+use shared::topology::Topology;
+
+use super::{Reader, Stamp, World};
+use crate::settings::{NamedFiles, TsigKeySettings, ZoneSettings};
+use crate::transfer::Transferable;
+use crate::tsig::{Key, KeySet};
+use crate::wire::Name;
+use crate::zone::{Content, Zone, wire_name};
+
+/// A zone with secondaries.
+#[derive(Clone, Debug)]
+pub struct TransferZone {
+    /// What they get.
+    pub zone: Transferable,
+    /// Who they are; never empty.
+    pub secondaries: Arc<[Secondary]>,
+}
+
+/// Who may transfer a zone, and is told when it has changed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Secondary {
+    /// Where it takes notifications.
+    pub address: SocketAddr,
+    /// The key that it is known by; `None`: by its address alone.
+    pub key: Option<Name>,
+}
+
+impl TransferZone {
+    /// Whether who asks from `address` and has signed with `key` may transfer it.
+    ///
+    /// A key is enough, wherever it is used: a secondary may have more addresses than the one for notifications. Where a
+    /// secondary has none, its address is enough.
+    pub fn admits(&self, address: IpAddr, key: Option<&Name>) -> bool {
+        self.secondaries.iter().any(|secondary| match &secondary.key {
+            Some(expected) => key == Some(expected),
+            None => key.is_none() && secondary.address.ip().to_canonical() == address.to_canonical(),
+        })
+    }
+}
+
+impl World {
+    /// The zone `apex`, in lower case, when it has secondaries.
+    pub fn transfer_zone(&self, apex: &[u8]) -> Option<&TransferZone> {
+        self.transfers.iter().find(|transfer| transfer.zone.content().apex().as_wire() == apex)
+    }
+}
+
+impl Reader {
+    /// The keys in the files that the settings name.
+    pub(super) fn read_keys(&mut self, named: &NamedFiles) -> KeySet {
+        named.tsig_keys.iter().filter_map(|key| self.read_key(key)).collect()
+    }
+
+    fn read_key(&mut self, settings: &TsigKeySettings) -> Option<Key> {
+        let path = self.folder.join(&settings.secret_file);
+        self.files.stamps.push((path.clone(), Stamp::of(&path)));
+        let text = fs::read_to_string(&path).map_err(|error| self.unreadable(&path, &error)).ok()?;
+        let mode = fs::metadata(&path).map_or(0, |metadata| metadata.mode() & 0o777);
+        if mode & OTHERS != 0 {
+            let shown = path.display();
+            let what = format!("has mode {mode:04o}, so that others can get at the secret: expected chmod 600 {shown}");
+            self.problem(&path, what);
+        }
+        let key = Key::parse(&wire_name(&settings.name), settings.algorithm, &text);
+        key.map_err(|error| self.problem(&path, error.to_string())).ok()
+    }
+}
+
+/// What those of `zones` that have secondaries say, which are in the order of `settings`; each goes on from what it was in
+/// `last`.
+pub(super) fn transfers(
+    zones: &[Zone],
+    settings: &[ZoneSettings],
+    topology: &Topology,
+    last: Option<&World>,
+) -> Vec<TransferZone> {
+    let with_secondaries = settings.iter().enumerate().filter(|(_, settings)| !settings.secondaries.is_empty());
+    let transfers = with_secondaries.map(|(at, settings)| {
+        let content = Content::of(zones, at, topology);
+        let before = last.and_then(|last| last.transfer_zone(content.apex().as_wire()));
+        let zone = match before {
+            Some(before) => before.zone.next(content),
+            None => Transferable::new(content),
+        };
+        let secondary = |settings: &crate::settings::SecondarySettings| Secondary {
+            address: settings.address,
+            key: settings.key.as_ref().map(wire_name),
+        };
+        TransferZone { zone, secondaries: settings.secondaries.iter().map(secondary).collect() }
+    });
+    transfers.collect()
+}
+
+/// Who is neither the owner nor, as root, above all that.
+const OTHERS: u32 = 0o077;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zone(secondaries: &[(&str, Option<&str>)]) -> TransferZone {
+        let name = |text: &str| Name::parse(text, &Name::root()).expect("a name");
+        let secondaries = secondaries
+            .iter()
+            .map(|(address, key)| Secondary { address: address.parse().expect("an address"), key: key.map(name) });
+        let content = Content::collect(name("example.com"), []);
+        TransferZone { zone: Transferable::new(content), secondaries: secondaries.collect() }
+    }
+
+    #[test]
+    fn key_admits_from_everywhere_and_an_address_only_without_one() {
+        let key = |text: &str| Name::parse(text, &Name::root()).expect("a name");
+        let (home, elsewhere) = (IpAddr::from([192, 0, 2, 54]), IpAddr::from([198, 51, 100, 1]));
+        let with_key = zone(&[("192.0.2.54:53", Some("xfr"))]);
+        assert!(with_key.admits(elsewhere, Some(&key("xfr"))));
+        assert!(!with_key.admits(home, None) && !with_key.admits(home, Some(&key("other"))));
+        let without = zone(&[("192.0.2.54:53", None)]);
+        assert!(without.admits(home, None) && without.admits("::ffff:192.0.2.54".parse().expect("an address"), None));
+        assert!(!without.admits(elsewhere, None) && !without.admits(home, Some(&key("other"))));
+    }
+}

@@ -1,0 +1,86 @@
+//! Zones that change without their files: what updates have made of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use shared::problem::Problem;
+
+use super::{Reader, World, transfers};
+use crate::journal;
+use crate::settings::ZoneSettings;
+use crate::update::journal::Journal;
+use crate::update::{Standing, replayed};
+use crate::wire::Name;
+use crate::zone::{Zone, ZoneSet};
+
+/// A zone that has a journal.
+#[derive(Clone, Debug)]
+pub struct JournaledZone {
+    /// The zone's name, in lower case.
+    pub apex: Name,
+    /// Where its journal is.
+    pub path: PathBuf,
+    /// How much stood in that; the entries are left out.
+    pub journal: Journal,
+    /// Whether its file was edited since.
+    pub standing: Standing,
+}
+
+impl World {
+    /// The same with other zones: each takes the place of the one in [`World::kept`] at the position beside it.
+    ///
+    /// Compiles all zones anew. Fails with what does not go together.
+    pub fn with_zones(&self, changed: impl IntoIterator<Item = (usize, Arc<Zone>)>) -> Result<Self, Vec<Problem>> {
+        let mut kept = self.kept.clone();
+        for (at, zone) in changed {
+            if let Some(place) = kept.get_mut(at) {
+                *place = zone;
+            }
+        }
+        let zones: Vec<Zone> = kept.iter().map(|zone| Zone::clone(zone)).collect();
+        let topology = &self.settings.topology;
+        let transfers = transfers::transfers(&zones, &self.settings.zones, topology, Some(self));
+        let zones = Arc::new(ZoneSet::build(zones, topology)?);
+        Ok(Self { zones, kept, transfers, ..self.clone() })
+    }
+}
+
+impl Reader {
+    /// `zone`, as its file gives it, with all updates; as it is where its journal cannot be read.
+    pub(super) fn with_updates(&mut self, zone: Zone, settings: &ZoneSettings) -> Zone {
+        let Some(path) = &settings.journal else { return zone };
+        let path = self.folder.join(path);
+        if let Some(other) = self.journals.iter().find(|other| other.path == path) {
+            let what = format!("is the journal of {} too: expected one for each zone", other.apex);
+            self.problem(&path, what);
+            return zone;
+        }
+        let mut journal = match journal::read(&path, zone.apex()) {
+            Ok(journal) => journal,
+            Err(error) => {
+                self.problem(&path, error.to_string());
+                return zone;
+            }
+        };
+        let (updated, standing) = replayed(&zone, &std::mem::take(&mut journal.entries));
+        let problems = updated.problems();
+        let apex = zone.apex().clone();
+        let told = problems.into_iter().map(|problem| Problem {
+            what: format!(
+                "with the updates in {}: {}. Expected a file that goes with them; or remove the journal, which loses all updates",
+                path.display(),
+                problem.what
+            ),
+            ..problem
+        });
+        self.problems.extend(told);
+        self.journals.push(JournaledZone { apex, path, journal, standing });
+        updated
+    }
+}
+
+/// The zones by themselves, where one of them may change without its file; else none, since they take memory.
+pub(super) fn kept(zones: &[Zone], journals: &[JournaledZone]) -> Vec<Arc<Zone>> {
+    let is_needed = !journals.is_empty();
+    zones.iter().filter(|_| is_needed).map(|zone| Arc::new(zone.clone())).collect()
+}

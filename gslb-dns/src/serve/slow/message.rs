@@ -1,0 +1,27 @@
+//! Answers that say no more than why there is none.
+
+use crate::wire::{HEADER_LEN, Name, Query, Rcode};
+
+/// The answer `rcode` to `query`, which stands in `message`: header and question.
+pub(super) fn refusal(query: &Query, message: &[u8], rcode: Rcode) -> Vec<u8> {
+    let question = question(message).unwrap_or_default();
+    let flags = FLAG_QR | query.flags & (MASK_OPCODE | FLAG_RD) | rcode.as_u16() & 0x0F;
+    let mut answer = Vec::with_capacity(HEADER_LEN + question.len());
+    for word in [query.id, flags, u16::from(!question.is_empty()), 0, 0, 0] {
+        answer.extend_from_slice(&word.to_be_bytes());
+    }
+    answer.extend_from_slice(question);
+    answer
+}
+
+/// The one question of `message` as it stands there, or the zone of an update; `None`: there is none, or several.
+pub(super) fn question(message: &[u8]) -> Option<&[u8]> {
+    let count = message.get(4..6)?;
+    let body = message.get(HEADER_LEN..)?;
+    let (name, _) = Name::split_from(body).filter(|_| count == [0, 1])?;
+    body.get(..name.len() + 4)
+}
+
+const FLAG_QR: u16 = 0x8000;
+const MASK_OPCODE: u16 = 0x7800;
+const FLAG_RD: u16 = 0x0100;

@@ -1,0 +1,178 @@
+//! What the engine leaves to the edge: updates, notifications, transfers, and whatever is signed by a key.
+//!
+//! Over UDP such messages wait in a bounded queue for a few tasks; over TCP their connection waits. Neither holds up the
+//! line of queries.
+
+mod mailbox;
+mod message;
+mod transfer;
+mod update;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::Live;
+use super::clock::unix_secs_whole;
+use super::counters::{SlowCounters, SlowKind};
+use super::updates::Updates;
+use crate::answer::{Outcome, Peer, Transport, Turn, answer};
+use crate::transfer::Transfer;
+use crate::tsig::{Rejection, Request, Session};
+use crate::wire::{CLASS_IN, DropReason, OPCODE_NOTIFY, OPCODE_UPDATE, Query, Rcode, Rtype};
+#[cfg(test)]
+mod tests;
+
+use message::refusal;
+
+pub(super) use mailbox::{Full, Mailbox};
+
+/// Answers one message after the other, for any number of askers at once.
+pub(super) struct SlowPath {
+    live: Arc<ArcSwap<Live>>,
+    counters: Arc<SlowCounters>,
+    updates: Updates,
+}
+
+/// The messages that answer one.
+pub(super) struct Answers {
+    first: Option<Vec<u8>>,
+    rest: Option<Box<Transfer>>,
+}
+
+/// A message to answer, and who asks.
+struct Asked<'a> {
+    live: &'a Live,
+    peer: Peer,
+    /// Without its TSIG record.
+    message: &'a [u8],
+    query: Query,
+    session: Option<Session>,
+}
+
+impl SlowPath {
+    pub(super) fn new(live: Arc<ArcSwap<Live>>, counters: Arc<SlowCounters>, updates: Updates) -> Self {
+        Self { live, counters, updates }
+    }
+
+    /// Answers `message` of `peer`.
+    pub(super) async fn answer(&self, message: &[u8], peer: Peer) -> Answers {
+        let Ok(query) = Query::parse(message) else { return Answers::none() };
+        let kind = kind_of(&query);
+        let (answers, rcode) = match query.opcode() {
+            OPCODE_UPDATE => self.answer_update(message, query, peer).await,
+            _ => self.answer_query(message, query, peer),
+        };
+        if answers.first.is_some() || answers.rest.is_some() {
+            self.counters.count(peer.transport, kind, rcode);
+        }
+        answers
+    }
+
+    fn answer_query(&self, message: &[u8], query: Query, peer: Peer) -> (Answers, Rcode) {
+        let live = self.live.load();
+        let now = unix_secs_whole();
+        let request = match Request::split(message) {
+            Ok(request) => request,
+            Err(rcode) => return (Answers::one(refusal(&query, message, rcode)), rcode),
+        };
+        let Some(request) = request else {
+            return Asked { live: &live, peer, message, query, session: None }.answer(now);
+        };
+        match request.verify(&live.world.tsig_keys, now) {
+            Ok(session) => {
+                let Ok(query) = Query::parse(request.message()) else { return (Answers::none(), Rcode::FORMERR) };
+                Asked { live: &live, peer, message: request.message(), query, session: Some(session) }.answer(now)
+            }
+            Err(rejection) => rejected(*rejection, &query, message, now),
+        }
+    }
+}
+
+impl Asked<'_> {
+    fn answer(self, now: u64) -> (Answers, Rcode) {
+        match self.query.opcode() {
+            // We are the primary of all our zones, and take no word of others on them.
+            OPCODE_NOTIFY => self.refused(Rcode::NOTIMP, now),
+            _ if self.query.fault.is_some() => self.answer_signed(now),
+            _ if matches!(self.query.qtype, Rtype::AXFR | Rtype::IXFR) && self.query.qclass == CLASS_IN => {
+                self.answer_transfer(now)
+            }
+            _ => self.answer_signed(now),
+        }
+    }
+
+    /// Says `rcode` alone, signed where the message was.
+    fn refused(mut self, rcode: Rcode, now: u64) -> (Answers, Rcode) {
+        let mut answer = refusal(&self.query, self.message, rcode);
+        if let Some(session) = &mut self.session {
+            session.sign(&mut answer, now);
+        }
+        (Answers::one(answer), rcode)
+    }
+
+    /// Answers as if it were not signed, and signs that.
+    fn answer_signed(mut self, now: u64) -> (Answers, Rcode) {
+        let Some((mut answer, rcode)) = self.answer_as_query() else { return (Answers::none(), Rcode::NOERROR) };
+        if let Some(session) = &mut self.session {
+            session.sign(&mut answer, now);
+        }
+        (Answers::one(answer), rcode)
+    }
+
+    /// What the engine answers; room for a signature is left.
+    fn answer_as_query(&self) -> Option<(Vec<u8>, Rcode)> {
+        let limit = match self.peer.transport {
+            Transport::Tcp => usize::from(u16::MAX),
+            Transport::Udp => self.query.udp_limit(),
+        };
+        let len = limit.saturating_sub(self.session.as_ref().map_or(0, Session::record_len));
+        let mut room = vec![0; len];
+        // Who shows by a key who he is needs no cookie, and no limit.
+        let turn = Turn::unlimited(unix_secs_whole() as u32);
+        match answer(&self.live.snapshot, &turn, &self.peer, self.message, &mut room) {
+            Outcome::Sent { len, rcode, .. } => {
+                room.truncate(len);
+                Some((room, rcode))
+            }
+            Outcome::Dropped(DropReason::Short | DropReason::Response | DropReason::NoRoom | DropReason::Limited)
+            | Outcome::Slow => None,
+        }
+    }
+}
+
+impl Answers {
+    fn none() -> Self {
+        Self { first: None, rest: None }
+    }
+
+    fn one(message: Vec<u8>) -> Self {
+        Self { first: Some(message), rest: None }
+    }
+
+    fn many(transfer: Transfer) -> Self {
+        Self { first: None, rest: Some(Box::new(transfer)) }
+    }
+
+    /// The next message, made now.
+    pub(super) fn next(&mut self) -> Option<Vec<u8>> {
+        self.first.take().or_else(|| self.rest.as_mut()?.next(unix_secs_whole()))
+    }
+}
+
+/// What is answered to who signed with the wrong key, or at the wrong time (RFC 8945, section 5.2).
+fn rejected(rejection: Rejection, query: &Query, message: &[u8], now: u64) -> (Answers, Rcode) {
+    let mut answer = refusal(query, message, Rcode::NOTAUTH);
+    rejection.append_to(&mut answer, now);
+    (Answers::one(answer), Rcode::NOTAUTH)
+}
+
+fn kind_of(query: &Query) -> SlowKind {
+    match (query.opcode(), query.qtype) {
+        (OPCODE_UPDATE, _) => SlowKind::Update,
+        (OPCODE_NOTIFY, _) => SlowKind::Notify,
+        (_, Rtype::AXFR) => SlowKind::Axfr,
+        (_, Rtype::IXFR) => SlowKind::Ixfr,
+        _ => SlowKind::Query,
+    }
+}

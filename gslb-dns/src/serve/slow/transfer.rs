@@ -1,0 +1,57 @@
+//! Zone transfers to who may have them.
+
+use hickory_proto::op::Message;
+use hickory_proto::rr::RData;
+
+use super::{Answers, Asked};
+use crate::answer::Transport;
+use crate::transfer::{Asked as Wanted, Transfer};
+use crate::wire::{Rcode, Rtype};
+
+use super::message::question;
+
+impl Asked<'_> {
+    /// Answers AXFR and IXFR.
+    ///
+    /// ```text
+    /// not one of our zones              NOTAUTH (RFC 5936, section 2.2.1)
+    /// nobody who may have it            REFUSED (RFC 5936, section 5)
+    /// AXFR over UDP                     REFUSED: it goes over TCP alone (RFC 5936, section 4.2)
+    /// IXFR without an SOA record        FORMERR (RFC 1995, section 3)
+    /// ```
+    pub(super) fn answer_transfer(self, now: u64) -> (Answers, Rcode) {
+        let zone = self.live.world.transfer_zone(self.query.qname());
+        let key = self.session.as_ref().map(|session| session.key().name());
+        let is_ours = || self.live.world.zones.zones().any(|(apex, _)| apex.as_wire() == self.query.qname());
+        let wanted = match self.query.qtype {
+            Rtype::IXFR => serial_of(self.message).map(Wanted::Since),
+            _ => Some(Wanted::Whole),
+        };
+        let is_udp = self.peer.transport == Transport::Udp;
+        let (zone, wanted) = match (zone, wanted) {
+            (None, _) if !is_ours() => return self.refused(Rcode::NOTAUTH, now),
+            (Some(zone), wanted) if zone.admits(self.peer.address, key) => match wanted {
+                None => return self.refused(Rcode::FORMERR, now),
+                Some(Wanted::Whole) if is_udp => return self.refused(Rcode::REFUSED, now),
+                Some(wanted) => (zone, wanted),
+            },
+            _ => return self.refused(Rcode::REFUSED, now),
+        };
+        let (id, question) = (self.query.id, question(self.message).unwrap_or_default());
+        let transfer = Transfer::new(&zone.zone, wanted, id, question, self.query.edns.is_some(), self.session);
+        if is_udp {
+            let datagram = transfer.into_datagram(self.query.udp_limit(), now);
+            return (datagram.map_or_else(Answers::none, Answers::one), Rcode::NOERROR);
+        }
+        (Answers::many(transfer), Rcode::NOERROR)
+    }
+}
+
+/// The serial that who asks for IXFR has: that of the SOA record in the authority section.
+fn serial_of(message: &[u8]) -> Option<u32> {
+    let message = Message::from_vec(message).ok()?;
+    match &message.authorities.first()?.data {
+        RData::SOA(soa) => Some(soa.serial),
+        _ => None,
+    }
+}

@@ -1,0 +1,29 @@
+//! Updates (RFC 2136): who has signed one gets it done, and everybody else nothing.
+
+use super::{Answers, SlowPath, refusal, rejected};
+use crate::answer::Peer;
+use crate::serve::clock::unix_secs_whole;
+use crate::tsig::Request;
+use crate::wire::{Query, Rcode};
+
+impl SlowPath {
+    /// Answers the update `message`, once it is on the disk and served.
+    pub(super) async fn answer_update(&self, message: &[u8], query: Query, peer: Peer) -> (Answers, Rcode) {
+        let refused = |rcode| (Answers::one(refusal(&query, message, rcode)), rcode);
+        let request = match Request::split(message) {
+            Ok(Some(request)) => request,
+            // Whoever it is must say so by a key.
+            Ok(None) => return refused(Rcode::REFUSED),
+            Err(rcode) => return refused(rcode),
+        };
+        let verified = request.verify(&self.live.load().world.tsig_keys, unix_secs_whole());
+        let mut session = match verified {
+            Ok(session) => session,
+            Err(rejection) => return rejected(*rejection, &query, message, unix_secs_whole()),
+        };
+        let rcode = self.updates.ask(session.key().name().clone(), peer.address, request.message().to_vec()).await;
+        let mut answer = refusal(&query, request.message(), rcode);
+        session.sign(&mut answer, unix_secs_whole());
+        (Answers::one(answer), rcode)
+    }
+}

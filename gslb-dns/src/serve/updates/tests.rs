@@ -1,0 +1,259 @@
+//! Over real sockets: who may update, what is served afterwards, and what is left after a restart.
+
+use std::fs::{self, Permissions};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use hickory_proto::op::update_message::{append, compare_and_swap, create, delete_rrset};
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
+use hickory_proto::rr::rdata::{A, TXT};
+use hickory_proto::rr::{Name, RData, Record, RecordSet, RecordType, TSigner};
+
+use crate::reload::load;
+use crate::serve::clock::unix_secs_whole;
+use crate::serve::sample::{Site, data, query, until};
+use crate::serve::{Node, StartError};
+
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+/// A site whose zone the key `any` may update, and the key `acme` where certificates need it.
+fn site() -> Site {
+    let site = Site::new();
+    for key in ["any.key", "acme.key"] {
+        site.write(key, &data_encoding::BASE64.encode(SECRET));
+        fs::set_permissions(site.path(key), Permissions::from_mode(0o600)).expect("set");
+    }
+    let updates = "file = \"example.com.zone\"\njournal = \"journal\"\nupdates = [\
+                   { key = \"any\", names = [\"@\", \"*\"], types = [\"ANY\"] }, \
+                   { key = \"acme\", names = [\"_acme-challenge.*\"], types = [\"TXT\"] }]";
+    let keys = "\n[tsig_keys.any]\nsecret_file = \"any.key\"\n[tsig_keys.acme]\nsecret_file = \"acme.key\"\n";
+    site.write("topology.toml", &(site.settings().replace("file = \"example.com.zone\"", updates) + keys));
+    site
+}
+
+fn start(site: &Site) -> Node {
+    Node::start(&site.config()).expect("started")
+}
+
+fn name(text: &str) -> Name {
+    Name::from_ascii(text).expect("a name")
+}
+
+fn set(owner: &str, rdata: RData) -> RecordSet {
+    RecordSet::from(Record::from_rdata(name(owner), 60, rdata))
+}
+
+fn txt(owner: &str, text: &str) -> RecordSet {
+    set(owner, RData::TXT(TXT::new(vec![text.to_owned()])))
+}
+
+fn adding(records: RecordSet) -> Message {
+    append(records, name("example.com."), false, false)
+}
+
+/// What the server at `server` says to `message`, signed with `key`; the answer is signed with it too.
+fn send(server: SocketAddr, key: &str, message: Message) -> ResponseCode {
+    send_with(server, key, SECRET, message)
+}
+
+fn send_with(server: SocketAddr, key: &str, secret: &[u8], mut message: Message) -> ResponseCode {
+    let key = TSigner::new(secret.to_vec(), TsigAlgorithm::HmacSha256, name(key), 300).expect("a key");
+    let mut verifier = message.finalize(&key, unix_secs_whole()).expect("signed").expect("a verifier");
+    let answer = exchange(server, &message.to_vec().expect("encoded"));
+    let read = Message::from_vec(&answer).expect("readable");
+    if read.response_code != ResponseCode::NotAuth {
+        verifier.verify(&answer).expect("a right signature");
+    }
+    read.response_code
+}
+
+fn exchange(server: SocketAddr, message: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(server).expect("connected");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+    stream.write_all(&[&(message.len() as u16).to_be_bytes(), message].concat()).expect("sent");
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).expect("answered");
+    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut answer).expect("answered");
+    answer
+}
+
+fn found(node: &Node, owner: &str, rtype: RecordType) -> Vec<String> {
+    data(&exchange(node.addresses()[0], &query(1, owner, rtype)))
+}
+
+fn serial(node: &Node) -> u32 {
+    node.live().world.zones.zones().next().map_or(0, |(_, serial)| serial)
+}
+
+#[test]
+fn acknowledged_update_is_served_at_once_and_after_a_restart() {
+    let site = site();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    for at in 0..20 {
+        let owner = format!("n{at}.example.com.");
+        assert_eq!(send(server, "any.", adding(txt(&owner, "x"))), ResponseCode::NoError);
+        assert_eq!(found(&node, &owner, RecordType::TXT), ["x"]);
+    }
+    assert_eq!(
+        send(
+            server,
+            "any.",
+            delete_rrset(Record::update0(name("n3.example.com."), 0, RecordType::TXT), name("example.com."), false)
+        ),
+        ResponseCode::NoError
+    );
+    assert_eq!((serial(&node), found(&node, "n3.example.com.", RecordType::TXT).len()), (22, 0));
+    node.stop();
+    let node = start(&site);
+    assert_eq!((serial(&node), found(&node, "n3.example.com.", RecordType::TXT).len()), (22, 0));
+    assert_eq!(found(&node, "n19.example.com.", RecordType::TXT), ["x"]);
+    node.stop();
+}
+
+#[test]
+fn prerequisites_are_looked_at() {
+    let site = site();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    let first = || create(txt("a.example.com.", "1"), name("example.com."), false);
+    assert_eq!(send(server, "any.", first()), ResponseCode::NoError);
+    assert_eq!(send(server, "any.", first()), ResponseCode::YXRRSet);
+    let swap = || compare_and_swap(txt("a.example.com.", "1"), txt("a.example.com.", "2"), name("example.com."), false);
+    assert_eq!(send(server, "any.", swap()), ResponseCode::NoError);
+    assert_eq!(send(server, "any.", swap()), ResponseCode::NXRRSet);
+    assert_eq!((found(&node, "a.example.com.", RecordType::TXT), serial(&node)), (vec!["2".to_owned()], 3));
+    node.stop();
+}
+
+/// RFC 2136, section 3.3; RFC 8945, section 5.2.
+#[test]
+fn who_may_not_changes_nothing() {
+    let site = site();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    let message = || adding(txt("a.example.com.", "x"));
+    assert_eq!(send(server, "acme.", message()), ResponseCode::Refused);
+    assert_eq!(send(server, "nobody.", message()), ResponseCode::NotAuth);
+    assert_eq!(send_with(server, "any.", b"another secret of thirty octets", message()), ResponseCode::NotAuth);
+    let unsigned = exchange(server, &message().to_vec().expect("encoded"));
+    assert_eq!(Message::from_vec(&unsigned).expect("readable").response_code, ResponseCode::Refused);
+    let other_zone = append(txt("a.example.net.", "x"), name("example.net."), false, false);
+    assert_eq!(send(server, "any.", other_zone), ResponseCode::NotAuth);
+    assert_eq!((found(&node, "a.example.com.", RecordType::TXT).len(), serial(&node)), (0, 1));
+    assert_eq!(send(server, "acme.", adding(txt("_acme-challenge.a.example.com.", "x"))), ResponseCode::NoError);
+    node.stop();
+}
+
+#[test]
+fn address_at_a_steered_name_is_refused() {
+    let site = site();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    let address = |owner: &str| adding(set(owner, RData::A(A::new(192, 0, 2, 9))));
+    assert_eq!(send(server, "any.", address("www.example.com.")), ResponseCode::Refused);
+    assert_eq!(send(server, "any.", adding(txt("www.example.com.", "x"))), ResponseCode::NoError);
+    assert_eq!(send(server, "any.", address("static.example.com.")), ResponseCode::NoError);
+    assert_eq!(found(&node, "www.example.com.", RecordType::A), ["198.51.100.1"]);
+    node.stop();
+}
+
+#[test]
+fn edited_file_keeps_the_updates_and_gets_a_later_serial() {
+    let site = site();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    assert_eq!(send(server, "any.", adding(txt("a.example.com.", "x"))), ResponseCode::NoError);
+    let file = fs::read_to_string(site.path("example.com.zone")).expect("readable");
+    site.write("example.com.zone", &format!("{file}b TXT \"y\"\n"));
+    until("the file is served", || found(&node, "b.example.com.", RecordType::TXT) == ["y"]);
+    assert_eq!((found(&node, "a.example.com.", RecordType::TXT), serial(&node)), (vec!["x".to_owned()], 3));
+    assert_eq!(send(server, "any.", adding(txt("c.example.com.", "z"))), ResponseCode::NoError);
+    assert_eq!(serial(&node), 4);
+    node.stop();
+    let node = start(&site);
+    assert_eq!(serial(&node), 4);
+    let all: Vec<usize> =
+        ["a", "b", "c"].map(|owner| found(&node, &format!("{owner}.example.com."), RecordType::TXT).len()).into();
+    assert_eq!(all, [1, 1, 1]);
+    node.stop();
+}
+
+#[test]
+fn updates_and_reloads_at_the_same_time_lose_nothing() {
+    let site = site();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    let file = fs::read_to_string(site.path("example.com.zone")).expect("readable");
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || {
+                for at in 0..25 {
+                    let owner = format!("n{at}.t{thread}.example.com.");
+                    assert_eq!(send(server, "any.", adding(txt(&owner, "x"))), ResponseCode::NoError);
+                    assert_eq!(data(&exchange(server, &query(1, &owner, RecordType::TXT))), ["x"], "{owner}");
+                }
+            });
+        }
+        for at in 0..10 {
+            site.write("example.com.zone", &format!("{file}edit TXT \"{at}\"\n"));
+            node.reload();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let count = |node: &Node| {
+        let owners = (0..4).flat_map(|thread| (0..25).map(move |at| format!("n{at}.t{thread}.example.com.")));
+        owners.filter(|owner| found(node, owner, RecordType::TXT) == ["x"]).count()
+    };
+    assert_eq!(count(&node), 100);
+    node.stop();
+    let node = start(&site);
+    assert_eq!(count(&node), 100);
+    node.stop();
+}
+
+#[test]
+fn second_node_cannot_have_the_journal_of_the_first_and_reading_it_is_free() {
+    let site = site();
+    let node = start(&site);
+    assert_eq!(send(node.addresses()[0], "any.", adding(txt("a.example.com.", "x"))), ResponseCode::NoError);
+    let world = load(&site.config(), None).world.expect("no mistakes");
+    assert_eq!(world.zones.zones().next().map(|(_, serial)| serial), Some(2));
+    let Err(StartError::Problems(problems)) = Node::start(&site.config()) else { panic!("it started") };
+    assert!(problems[0].to_string().contains("is written by another process"), "{problems:?}");
+    node.stop();
+}
+
+#[test]
+fn broken_journal_is_a_mistake_that_names_file_and_place() {
+    let site = site();
+    let node = start(&site);
+    for text in ["x", "y"] {
+        assert_eq!(send(node.addresses()[0], "any.", adding(txt("a.example.com.", text))), ResponseCode::NoError);
+    }
+    node.stop();
+    let mut octets = fs::read(site.path("journal")).expect("readable");
+    // In the mark after the header.
+    octets[60] ^= 1;
+    fs::write(site.path("journal"), octets).expect("written");
+    let problems = load(&site.config(), None).world.expect_err("a mistake");
+    let shown = problems[0].to_string();
+    assert!(shown.contains("/journal: is broken: ") && shown.contains(" at octet 31"), "{shown}");
+}
+
+#[test]
+fn file_that_does_not_go_with_the_updates_is_refused() {
+    let site = site();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    assert_eq!(send(server, "any.", adding(txt("a.sub.example.com.", "x"))), ResponseCode::NoError);
+    node.stop();
+    let file = fs::read_to_string(site.path("example.com.zone")).expect("readable");
+    site.write("example.com.zone", &format!("{file}sub DNAME example.net.\n"));
+    let problems = load(&site.config(), None).world.expect_err("a mistake");
+    assert!(problems.iter().any(|problem| problem.what.starts_with("with the updates in ")), "{problems:?}");
+}

@@ -1,0 +1,67 @@
+//! Zone transfers to secondaries: whole zones (AXFR, RFC 5936), what has changed (IXFR, RFC 1995), and the word that
+//! something has (NOTIFY, RFC 1996).
+//!
+//! ```text
+//! Content ─► Transferable ─► Transfer ─► message, message, …
+//!   └─► next Content: Delta ─► History
+//! ```
+
+mod history;
+mod notify;
+mod stream;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::zone::Content;
+
+pub use history::{Delta, History};
+pub use notify::{Acknowledgement, NotAcknowledged, notification, pause_after, read_acknowledgement};
+pub use stream::{Asked, Transfer};
+
+/// A zone as it may be transferred: all of it, and what led to it.
+#[derive(Clone, Debug)]
+pub struct Transferable {
+    content: Arc<Content>,
+    history: History,
+}
+
+impl Transferable {
+    /// One without a past.
+    pub fn new(content: Content) -> Self {
+        Self { content: Arc::new(content), history: History::default() }
+    }
+
+    /// The same zone when it says `content`.
+    ///
+    /// Its past goes on where the serial grows (RFC 1982). Where it does not, though something has changed, secondaries
+    /// that have the old one would never know: there is no past then, so that who asks gets the whole zone.
+    pub fn next(&self, content: Content) -> Self {
+        if content == *self.content {
+            return self.clone();
+        }
+        let history = match is_newer(content.serial(), self.content.serial()) {
+            true => self.history.with(Delta::between(&self.content, &content)),
+            false => History::default(),
+        };
+        Self { content: Arc::new(content), history }
+    }
+
+    /// All that it says.
+    pub fn content(&self) -> &Arc<Content> {
+        &self.content
+    }
+
+    /// What led to it.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+}
+
+/// Whether `serial` comes after `than` (RFC 1982, section 3.2).
+pub fn is_newer(serial: u32, than: u32) -> bool {
+    serial != than && serial.wrapping_sub(than) < 1 << 31
+}
