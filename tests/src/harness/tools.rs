@@ -1,4 +1,4 @@
-//! Tools that this machine may have: `dig`, `nsupdate`, `curl`, `unbound`.
+//! Tools that this machine may have: `dig`, `nsupdate`, `kdig`, `curl`, `unbound`, `knotd`, `nsd`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -15,6 +15,8 @@ pub fn find(name: &str) -> Option<PathBuf> {
 pub fn require(name: &str) -> Result<PathBuf, String> {
     let package = match name {
         "dig" | "nsupdate" => "bind9-dnsutils",
+        "kdig" => "knot-dnsutils",
+        "knotd" => "knot",
         other => other,
     };
     find(name).ok_or_else(|| format!("{name} is missing: install the Debian package {package}, or run tests/run"))

@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
@@ -256,4 +256,33 @@ fn file_that_does_not_go_with_the_updates_is_refused() {
     site.write("example.com.zone", &format!("{file}sub DNAME example.net.\n"));
     let problems = load(&site.config(), None).world.expect_err("a mistake");
     assert!(problems.iter().any(|problem| problem.what.starts_with("with the updates in ")), "{problems:?}");
+}
+
+/// RFC 2136, section 3.7; RFC 1996, section 3.1.
+#[test]
+fn secondaries_are_told_of_an_update() {
+    let site = site();
+    let secondary = UdpSocket::bind("127.0.0.1:0").expect("bound");
+    secondary.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+    let address = secondary.local_addr().expect("bound");
+    let settings = fs::read_to_string(site.config()).expect("readable");
+    let with_secondary = format!("secondaries = [{{ address = \"{address}\", key = \"none\" }}]\njournal =");
+    site.write("topology.toml", &settings.replace("journal =", &with_secondary));
+    let node = start(&site);
+    let told = || {
+        let mut buffer = [0; 1500];
+        let (len, from) = secondary.recv_from(&mut buffer).expect("a notification");
+        let mut message = Message::from_vec(&buffer[..len]).expect("readable");
+        let RData::SOA(soa) = message.answers.remove(0).data else { panic!("no SOA record") };
+        buffer[2] |= 0x80;
+        secondary.send_to(&buffer[..len], from).expect("sent");
+        soa.serial
+    };
+    assert_eq!(told(), 1);
+    assert_eq!(send(node.addresses()[0], "any.", adding(txt("a.example.com.", "x"))), ResponseCode::NoError);
+    // Those of before may come twice.
+    while told() != 2 {}
+    let transfer = found(&node, "example.com.", RecordType::AXFR);
+    assert!(transfer.iter().any(|data| data == "x"), "{transfer:?}");
+    node.stop();
 }
