@@ -15,6 +15,7 @@ pub mod cookie;
 pub mod explain;
 pub mod geo;
 pub mod limit;
+mod open_files;
 pub mod probe;
 pub mod reload;
 pub mod serve;

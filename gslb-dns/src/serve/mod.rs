@@ -12,7 +12,6 @@ mod counters;
 mod files;
 mod flood;
 mod mmsg;
-pub(crate) mod open_files;
 mod report;
 mod seats;
 mod start;

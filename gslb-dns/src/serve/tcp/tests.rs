@@ -8,9 +8,9 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::answer::Transport;
+use crate::open_files;
 use crate::serve::Clock;
 use crate::serve::counters::CounterBook;
-use crate::serve::open_files;
 use crate::serve::sample::{Site, query, until};
 use crate::serve::seats::TcpCounters;
 use crate::settings::TcpSettings;
