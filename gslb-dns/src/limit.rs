@@ -21,7 +21,10 @@ pub struct Limits {
     /// Answers to one network for one account a second; as many at once after a quiet second. At most
     /// [`Limits::RATE_MAX`].
     pub responses_per_second: NonZeroU32,
-    /// Of the answers beyond, every n-th is sent truncated and the others are not; 0: none is sent.
+    /// Of the answers beyond, every n-th is sent truncated, or as BADCOOKIE, and the others are not; 0: none is sent.
+    ///
+    /// Half a cookie is no exception (RFC 7873, section 5.2.3, leaves the choice; BIND does the same): whoever forges an
+    /// address can forge that too, and would get as many answers to the victim as with `slip` 1.
     pub slip: u8,
     /// Networks that are not limited.
     pub exempt: Vec<IpNet>,
