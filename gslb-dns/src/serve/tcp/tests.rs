@@ -196,6 +196,33 @@ fn client_that_never_reads_is_cut_and_its_octets_are_given_back() {
     front.stop();
 }
 
+/// Whether the kernel still knows the server's end of the connection whose other end is `client`.
+fn is_known(front: &Front, client: SocketAddr) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("a table");
+    let (server, client) = (format!(":{:04X}", front.address.port()), format!(":{:04X}", client.port()));
+    let ends = |line: &str| line.split_whitespace().skip(1).take(2).map(str::to_owned).collect::<Vec<_>>();
+    table.lines().map(ends).any(|ends| ends.len() == 2 && ends[0].ends_with(&server) && ends[1].ends_with(&client))
+}
+
+#[test]
+fn kernel_does_not_keep_for_long_what_a_client_does_not_take() {
+    let front = Front::start(&TcpSettings { message: Duration::from_millis(500), ..wide() });
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4 << 10).expect("set");
+    socket.connect(&front.address.into()).expect("connected");
+    let mut stream = StdStream::from(socket);
+    // More than the client has room for, and less than the server's kernel takes.
+    stream.write_all(&framed(7, "www.example.com").repeat(1500)).expect("sent");
+    stream.shutdown(Shutdown::Write).expect("closed");
+    let counters = &front.counters;
+    until("closed by the server", || count(&counters.accepted) == 1 && count(&counters.open) == 0);
+    assert_eq!(count(&counters.timed_out_answer), 0);
+    let client = stream.local_addr().expect("bound");
+    assert!(is_known(&front, client), "nothing was left to be taken");
+    until("forgotten", || !is_known(&front, client));
+    front.stop();
+}
+
 #[test]
 fn octets_held_are_bounded_and_who_holds_few_is_served() {
     let front = Front::start(&TcpSettings { bytes_in_flight: 1 << 20, ..wide() });
