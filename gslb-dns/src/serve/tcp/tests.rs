@@ -224,6 +224,64 @@ fn kernel_does_not_keep_for_long_what_a_client_does_not_take() {
 }
 
 #[test]
+fn messages_without_an_answer_buy_no_time_and_then_the_end() {
+    let front = Front::start(&TcpSettings { message: Duration::from_millis(400), ..wide() });
+    let mut response = framed(7, "ns1.example.com");
+    response[4] |= 0x80;
+    for message in [response, vec![0, 3, 1, 2, 3]] {
+        let mut stream = front.connect();
+        ask(&mut stream);
+        stream.write_all(&message.repeat(4)).expect("sent");
+        ask(&mut stream);
+        stream.write_all(&message.repeat(5)).expect("sent");
+        assert!(is_closed(&mut stream));
+    }
+    let counters = &front.counters;
+    assert_eq!((count(&counters.timed_out_idle), count(&counters.timed_out_query)), (0, 0));
+    front.stop();
+}
+
+#[test]
+fn busy_client_leaves_others_on_its_thread_their_turn() {
+    let site = Site::new();
+    let world = Arc::new(crate::reload::load(&site.config(), None).world.expect("no mistakes"));
+    let state = shared::state::State::new(Arc::clone(&world.settings.topology), Clock::start().now());
+    let book = CounterBook::default();
+    let live = Arc::new(ArcSwap::from_pointee(Live::new(&world, &state, &book)));
+    let lane = Arc::new(Lane { live, counters: book.counters(Transport::Tcp) });
+    let seats = Arc::new(Seats::new(&wide(), usize::MAX, Arc::default()));
+    let listener = StdListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("bound");
+    let client = thread::spawn(move || {
+        let mut sender = StdStream::connect(address).expect("connected");
+        let mut reader = sender.try_clone().expect("cloned");
+        let reading = thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+        (0..40).for_each(|_| sender.write_all(&framed(7, "ns1.example.com").repeat(1000)).expect("sent"));
+        sender.shutdown(Shutdown::Write).expect("closed");
+        reading.join().expect("ended").expect("read")
+    });
+    let (stream, peer) = listener.accept().expect("a connection");
+    stream.set_nonblocking(true).expect("set");
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let longest = runtime.block_on(async {
+        let (socket, writer) = TcpStream::from_std(stream).expect("a socket").into_split();
+        let seat = seats.take(peer.ip(), writer);
+        let mut running = tokio::spawn(Connection::new(lane, seat, socket, peer.ip()).run());
+        let (mut before, mut longest) = (0, 0);
+        while !running.is_finished() {
+            tokio::task::yield_now().await;
+            let answered = book.totals().queries[Transport::Tcp as usize];
+            (longest, before) = (longest.max(answered - before), answered);
+        }
+        (&mut running).await.expect("ended").expect("not broken");
+        longest
+    });
+    assert!(client.join().expect("ended") > 1 << 20);
+    // A query and its answer take 35 and 51 octets, so that 256 KiB are 3,049 of them at most.
+    assert!((1..=3049).contains(&longest), "{longest} at one turn");
+}
+
+#[test]
 fn octets_held_are_bounded_and_who_holds_few_is_served() {
     let front = Front::start(&TcpSettings { bytes_in_flight: 1 << 20, ..wide() });
     let mut honest = front.connect_from([127, 3, 0, 1].into());
