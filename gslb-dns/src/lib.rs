@@ -16,6 +16,7 @@ pub mod explain;
 pub mod geo;
 pub mod journal;
 pub mod limit;
+mod open_files;
 pub mod probe;
 pub mod reload;
 pub mod serve;

@@ -6,6 +6,7 @@
 //! ```
 //! A fixed table that all threads share without locks; the time is an argument.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +22,10 @@ pub struct Limits {
     /// Answers to one network for one account a second; as many at once after a quiet second. At most
     /// [`Limits::RATE_MAX`].
     pub responses_per_second: NonZeroU32,
-    /// Of the answers beyond, every n-th is sent truncated and the others are not; 0: none is sent.
+    /// Of the answers beyond, every n-th is sent truncated, or as BADCOOKIE, and the others are not; 0: none is sent.
+    ///
+    /// Half a cookie is no exception (RFC 7873, section 5.2.3, leaves the choice; BIND does the same): whoever forges an
+    /// address can forge that too, and would get as many answers to the victim as with `slip` 1.
     pub slip: u8,
     /// Networks that are not limited.
     pub exempt: Vec<IpNet>,
@@ -35,7 +39,6 @@ pub struct Limits {
 /// more by a collision, nor by pushing others out; the seed is secret, so that nobody can tell who meets whom. Who forges
 /// a resolver's own address does use up its share: therefore a limited client is told how to get through, by a cookie or
 /// by TCP.
-#[derive(Debug)]
 pub struct Limiter {
     buckets: Box<[AtomicU64]>,
     seed: [u8; Limiter::SEED_LEN],
@@ -145,6 +148,13 @@ impl Limiter {
             slip if skipped + 1 >= slip => (due << SKIPPED_BITS, Verdict::Slip),
             _ => (bucket + 1, Verdict::Drop),
         }
+    }
+}
+
+/// Without the seed: who knows it can make networks meet. Nor every bucket.
+impl fmt::Debug for Limiter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Limiter").field("buckets", &self.buckets.len()).finish_non_exhaustive()
     }
 }
 

@@ -16,7 +16,7 @@ const GSLB_DNS: Layers = &[
     &["decide", "sign", "transfer", "update"],
     &["answer"],
     &["explain", "simulate"],
-    &["serve", "probe", "reload", "admin", "store", "journal", "settings", "cli", "main"],
+    &["serve", "probe", "reload", "admin", "store", "journal", "settings", "open_files", "cli", "main"],
 ];
 
 /// The same of `region-proxy`.
@@ -213,6 +213,18 @@ fn imports_point_down_and_the_core_touches_no_world() {
         }
     }
     assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn what_reads_the_files_knows_nothing_of_what_serves_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in a folder of the project");
+    let paths = sources(&root.join("gslb-dns/src/reload"));
+    for path in paths.into_iter().filter(|path| !is_test_file(&path.to_string_lossy())) {
+        let text = fs::read_to_string(&path).expect("a source that can be read");
+        let served =
+            mentions(&text).into_iter().find(|mention| mention.path.starts_with(&["crate".into(), "serve".into()]));
+        assert!(served.is_none(), "{} imports serve, which imports reload", path.display());
+    }
 }
 
 fn planted(file: &str, text: &str) -> Vec<String> {

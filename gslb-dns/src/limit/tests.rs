@@ -118,6 +118,14 @@ fn table_is_as_large_as_asked_and_stays_so() {
 }
 
 #[test]
+fn seed_is_not_printed() {
+    let limiter = limiter(1, 0);
+    assert_eq!(format!("{limiter:?}"), "Limiter { buckets: 65536, .. }");
+    let gate = format!("{:?}", limiter.at(at_ms(0)));
+    assert!(!gate.contains("seed") && !gate.contains("7, 7"), "{gate}");
+}
+
+#[test]
 fn networks_seldom_meet_in_a_bucket() {
     let limiter = limiter(1, 0);
     let judge = |n: u32| limiter.at(at_ms(0)).judge(Ipv4Addr::from(n << 8).into(), Account(1));

@@ -10,7 +10,7 @@ use shared::problem::Problem;
 use shared::topology::{Policy, RegionId, Service, Steering, Topology};
 
 use crate::geo::GeoData;
-use crate::serve::open_files;
+use crate::open_files;
 use crate::settings::{GeoSettings, KeyLines, ServerSettings, Settings, service_key};
 
 /// What an operator should look at in `settings`, whose keys stand at `lines`.

@@ -13,7 +13,6 @@ mod files;
 mod flood;
 mod mmsg;
 mod notifier;
-pub(crate) mod open_files;
 mod report;
 mod seats;
 mod slow;

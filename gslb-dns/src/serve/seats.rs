@@ -51,6 +51,7 @@ pub(super) struct Seats {
     book: Mutex<Book<Arc<Call>>>,
     start: Instant,
     tick: Duration,
+    answer_wait: Duration,
     now: AtomicU64,
     /// Seconds since 1970, modulo 2^32.
     unix_secs: AtomicU32,
@@ -90,7 +91,13 @@ impl Seats {
         };
         let book = Mutex::new(Book::new(limits));
         let (now, unix_secs) = (AtomicU64::new(0), AtomicU32::new(unix_secs()));
-        Self { counters, book, start: Instant::now(), tick, now, unix_secs }
+        let answer_wait = settings.message;
+        Self { counters, book, start: Instant::now(), tick, answer_wait, now, unix_secs }
+    }
+
+    /// How long clients may take to take answers.
+    pub(super) fn answer_wait(&self) -> Duration {
+        self.answer_wait
     }
 
     /// A seat for the connection of `peer` behind `socket`, which waits for its first query.

@@ -71,7 +71,7 @@ impl TcpThreads {
         first.handle.spawn(Arc::clone(&seats).keep_time());
         let next = Arc::new(AtomicUsize::new(0));
         for (listener, desk) in listeners.into_iter().zip(desks.iter().cycle()) {
-            limit_buffers(&listener);
+            limit_kernel(&listener, seats.answer_wait());
             let _context = desk.handle.enter();
             let (seats, desks, next) = (Arc::clone(&seats), Arc::clone(&desks), Arc::clone(&next));
             let listener = TcpListener::from_std(listener)?;
@@ -175,18 +175,23 @@ async fn accept(listener: &TcpListener, desk: &Desk) -> io::Result<(TcpStream, S
     .await
 }
 
-/// Accepted connections inherit it: what one may fill in the kernel does not grow with its appetite.
-fn limit_buffers(listener: &StdListener) {
+/// Accepted connections inherit it: what one may fill in the kernel does not grow with its appetite, and the kernel does
+/// not keep for longer what the client does not take in `answer_wait`, be the connection closed here or not. (Otherwise a
+/// client that says again and again that it has no room would be asked for ever.)
+fn limit_kernel(listener: &StdListener, answer_wait: Duration) {
     let socket = SockRef::from(listener);
     // Best effort: without it the kernel has limits of its own.
     let _ = socket.set_send_buffer_size(SEND_BUFFER);
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    let _ = socket.set_tcp_user_timeout(Some(answer_wait.max(ANSWER_WAIT_MIN)));
 }
 
 /// Octets of answers that the kernel may hold for a client; it doubles this for its own needs.
 const SEND_BUFFER: usize = 128 << 10;
 /// Octets of queries that it may hold: more than a thousand.
 const RECEIVE_BUFFER: usize = 64 << 10;
+/// In less, a segment lost on the way is not sent again.
+const ANSWER_WAIT_MIN: Duration = Duration::from_secs(1);
 /// What the kernel has already may take the runtime a moment to hear of.
 const LAST_WAIT: Duration = Duration::from_millis(20);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

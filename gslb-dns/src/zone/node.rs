@@ -31,9 +31,9 @@ pub(super) struct Node<'a> {
 }
 
 /// Nodes in the making.
-#[derive(Debug)]
 pub(super) struct ArenaBuilder {
     octets: Vec<u8>,
+    room: u32,
     /// Positions of long tails, so that equal ones are kept once.
     tails: HashTable<u32>,
     hasher: RandomState,
@@ -179,14 +179,18 @@ impl Extra {
 }
 
 impl ArenaBuilder {
-    pub(super) fn new() -> Self {
+    /// All that positions reach: 4 GiB.
+    pub(super) const ROOM_MAX: u32 = u32::MAX;
+
+    /// An empty one for `room` octets. More than [`ArenaBuilder::ROOM_MAX`] positions could not reach.
+    pub(super) fn new(room: u32) -> Self {
         // Position 0 stands for none.
-        Self { octets: vec![0], tails: HashTable::new(), hasher: RandomState::default() }
+        Self { octets: vec![0], room, tails: HashTable::new(), hasher: RandomState::default() }
     }
 
-    /// Whether positions no longer reach all of it.
+    /// Whether it holds more than there is room for, so that positions given since may be wrong.
     pub(super) fn is_overfull(&self) -> bool {
-        u32::try_from(self.octets.len()).is_err()
+        u32::try_from(self.octets.len()).map_or(true, |len| len > self.room)
     }
 
     pub(super) fn octets(&self) -> &[u8] {
@@ -241,8 +245,9 @@ impl ArenaBuilder {
     pub(super) fn tail(&mut self, composed: &Composed) -> u32 {
         let at = self.octets.len();
         pack(composed, &mut self.octets);
-        // A short one is better off behind its node than shared with another, far away.
-        if self.octets.len() - at <= UNSHARED_LEN_MAX {
+        // A short one is better off behind its node than shared with another, far away; what lies beyond the room is
+        // never read.
+        if self.octets.len() - at <= UNSHARED_LEN_MAX || self.is_overfull() {
             return at as u32;
         }
         let (before, tail) = self.octets.split_at(at);

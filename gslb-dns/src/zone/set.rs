@@ -72,7 +72,7 @@ impl ZoneSet {
             return Err(found);
         }
         let overlay = lay_over(&mut zones, topology);
-        Self::compile(&zones, overlay).map_err(|problem| vec![problem])
+        Self::compile(&zones, overlay, ArenaBuilder::ROOM_MAX).map_err(|problem| vec![problem])
     }
 
     /// What does not go together between `zones`, of which some may not be whole, and the steered names `services`.
@@ -168,7 +168,8 @@ impl ZoneSet {
         Some(Found::Steered { steered, offer, chain, empty })
     }
 
-    fn compile(zones: &[Zone], overlay: Overlay) -> Result<Self, Problem> {
+    /// Fails where the answers take more than `room` octets.
+    fn compile(zones: &[Zone], overlay: Overlay, room: u32) -> Result<Self, Problem> {
         let Overlay { steered, names } = overlay;
         let compiler = |at: usize| Compiler {
             zone: &zones[at],
@@ -177,7 +178,7 @@ impl ZoneSet {
             steered: &steered,
         };
         let mut table = Table::new(zones.iter().map(|zone| zone.nodes.len()).sum());
-        let mut arena = ArenaBuilder::new();
+        let mut arena = ArenaBuilder::new(room);
         let mut served = Vec::with_capacity(zones.len());
         for (at, zone) in zones.iter().enumerate() {
             let own = compiler(at);
@@ -192,6 +193,9 @@ impl ZoneSet {
                 nxdomain: arena.tail(&own.nxdomain()),
                 parent_side: above.map(|above| arena.tail(&compiler(above).parent_side(apex))),
             });
+            if arena.is_overfull() {
+                return Err(too_large(zone));
+            }
         }
         Ok(Self { table, arena: arena.finish(), zones: served, steered })
     }
@@ -278,4 +282,29 @@ fn duplicates(zones: &[Zone]) -> Vec<Problem> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::name::OwnerName;
+
+    use super::*;
+
+    #[test]
+    fn answers_that_do_not_fit_are_refused_down_to_the_last_octet() {
+        let text = "$TTL 60\n@ SOA ns1 admin 1 7200 1800 1209600 60\n@ NS ns1\nns1 A 192.0.2.53\n";
+        let apex = OwnerName::parse("example.com").expect("a name");
+        let compile = |room| {
+            let zone = Zone::parse(&apex, "example.com.zone", text).expect("no mistakes");
+            let names = vec![Default::default()];
+            ZoneSet::compile(&[zone], Overlay { steered: Vec::new(), names }, room)
+        };
+        let len = compile(ArenaBuilder::ROOM_MAX).expect("there is room").arena.len() as u32;
+        assert!(compile(len).is_ok());
+        // What comes last are the zone's answers that there is nothing.
+        for room in 0..len {
+            let problem = compile(room).expect_err("too large");
+            assert_eq!((problem.file.as_str(), problem.key.as_str()), ("example.com.zone", "example.com."));
+        }
+    }
 }

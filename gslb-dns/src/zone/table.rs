@@ -1,5 +1,6 @@
 //! The table of names: open addressing by hash, so that a name costs one or two cache lines to find.
 
+use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use foldhash::SharedSeed;
@@ -13,7 +14,6 @@ use crate::wire::label_count;
 /// The hash is seeded for each table from the randomness of the system, so that nobody can tell beforehand which names
 /// meet. Names that are asked are never stored and at most half of the slots are taken, so that even a name found out
 /// to be slow costs no more than one run of taken slots, a few cache lines. That is all a stronger hash could give.
-#[derive(Debug)]
 pub(super) struct Table {
     slots: Box<[Slot]>,
     seed: u64,
@@ -111,6 +111,13 @@ impl Table {
     }
 }
 
+/// Without the seeds: who knows them can make names meet.
+impl fmt::Debug for Table {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Table").field("slots", &self.slots.len()).finish_non_exhaustive()
+    }
+}
+
 /// With half of the slots free, a name that is not there is told from 2.5 of them, of which a cache line holds 8.
 const SLOTS_PER_NAME: usize = 2;
 #[cfg(test)]
@@ -177,6 +184,12 @@ mod tests {
         table.slots[after] = Slot { tag: taken.tag, at: 2 };
         assert_eq!(table.position(b"\x01a\x00", |at, _| at == 2), Some(2));
         assert_eq!(table.position(b"\x01a\x00", |_, _| false), None);
+    }
+
+    #[test]
+    fn seeds_are_not_printed() {
+        let table = Table::new(3);
+        assert_eq!(format!("{table:?}"), "Table { slots: 7, .. }");
     }
 
     #[test]

@@ -175,6 +175,16 @@ fn without_slip_limited_answers_are_dropped() {
 }
 
 #[test]
+fn half_a_cookie_buys_no_more_answers_than_slip_gives() {
+    let (snapshot, limiter) = (with_cookies(sample().snapshot()), limiter(3));
+    limited(&www(), &limiter, &snapshot).expect("an answer");
+    let sent = |query: &Ask| (0..30).filter_map(|_| limited(query, &limiter, &snapshot)).collect::<Vec<_>>();
+    let (with, without) = (sent(&www().option(10, &CLIENT)), sent(&www()));
+    assert_eq!((with.len(), without.len()), (10, 10));
+    assert!(with.iter().all(|reply| reply.rcode() == "BADCOOKIE" && cookie(reply).is_some()));
+}
+
+#[test]
 fn tcp_is_never_limited() {
     let (snapshot, limiter) = (sample().snapshot(), limiter(0));
     for _ in 0..10 {

@@ -33,6 +33,10 @@ pub(super) struct Connection {
     unsent: Vec<u8>,
     /// A message that the engine leaves to the edge: nothing behind it is answered before it is.
     slow: Option<Box<[u8]>>,
+    /// Octets of queries and answers since others on the thread last had their turn.
+    work: usize,
+    /// Messages in a row that got no answer.
+    unanswered: u32,
 }
 
 /// What all queries that were read at once are answered with.
@@ -58,24 +62,26 @@ enum Flow {
     Open,
     /// The client must take answers first, or a message be answered that takes its time.
     Blocked,
-    /// Nothing more will come.
+    /// Others on the thread must have their turn first.
+    Busy,
+    /// Nothing more will come, or nothing that is worth to wait for.
     Over,
 }
 
 impl Connection {
     pub(super) fn new(lane: Arc<Lane>, seat: Seat, socket: OwnedReadHalf, peer: IpAddr) -> Self {
         let (unread, unsent) = (Vec::new(), Vec::new());
-        Self { lane, seat, socket, peer, awaited: Awaited::RestOfQuery, unread, unsent, slow: None }
+        let awaited = Awaited::RestOfQuery;
+        Self { lane, seat, socket, peer, awaited, unread, unsent, slow: None, work: 0, unanswered: 0 }
     }
 
     /// Answers until the client or somebody else ends it.
     pub(super) async fn run(mut self) -> io::Result<()> {
         let mut last_reads = 0;
         loop {
-            match poll_fn(|context| self.poll_answer(context)).await? {
-                Flow::Open => {}
-                Flow::Blocked => self.send_unsent().await?,
-                Flow::Over => return Ok(()),
+            let flow = poll_fn(|context| self.poll_answer(context)).await?;
+            if self.answer_rest(flow).await? == Flow::Over {
+                return Ok(());
             }
             // What has come is answered still; a client that never stops to send is not waited for.
             last_reads += u32::from(self.seat.is_ending());
@@ -85,7 +91,27 @@ impl Connection {
         }
     }
 
-    /// Reads once and answers all that is whole then.
+    /// Answers all that was read, where `flow` says that there may be more of it.
+    async fn answer_rest(&mut self, mut flow: Flow) -> io::Result<Flow> {
+        loop {
+            match flow {
+                Flow::Open | Flow::Over => return Ok(flow),
+                Flow::Blocked => {
+                    self.send_unsent().await?;
+                    if let Some(message) = self.slow.take() {
+                        self.answer_slow(&message).await?;
+                    }
+                }
+                Flow::Busy => {
+                    self.work = 0;
+                    yield_now().await;
+                }
+            }
+            flow = ROOMS.with_borrow_mut(|rooms| self.answer_unread(&mut rooms.answers))?;
+        }
+    }
+
+    /// Reads once and answers what is whole then, as far as the turn of the connection goes.
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Flow>> {
         ROOMS.with_borrow_mut(|rooms| {
             let mut received = ReadBuf::new(&mut rooms.received);
@@ -107,7 +133,7 @@ impl Connection {
             self.unread.reserve(KEPT_MAX);
             self.unread.extend_from_slice(&octets[used..]);
         }
-        self.note(used > 0);
+        self.note(used > 0 && self.unanswered == 0);
         Ok(flow)
     }
 
@@ -116,12 +142,13 @@ impl Connection {
         let (used, flow) = self.answer_whole(&unread, room)?;
         unread.drain(..used);
         self.unread = unread;
-        self.note(used > 0);
+        self.note(used > 0 && self.unanswered == 0);
         Ok(flow)
     }
 
     /// Answers the whole messages in `octets` in their order; gives how many octets they took. What is written to
-    /// `room` is sent whenever it is full, and at the end: who does not take answers gets nothing more answered.
+    /// `room` is sent whenever it is full, and at the end: who does not take answers gets nothing more answered, nor does
+    /// who sends nothing that has an answer.
     fn answer_whole(&mut self, octets: &[u8], room: &mut [u8]) -> io::Result<(usize, Flow)> {
         let lane = Arc::clone(&self.lane);
         let live = lane.live.load();
@@ -130,15 +157,25 @@ impl Connection {
         let round = Round { counters: &lane.counters, live: &live, turn, peer };
         let (mut used, mut len) = (0, 0);
         while let Some(query) = first_message(&octets[used..]) {
+            if self.work >= WORK_AT_ONCE {
+                return Ok((used, self.send(&room[..len])?.or(Flow::Busy)));
+            }
             used += LENGTH + query.len();
-            match round.answer(query, &mut room[len..]) {
-                Answered::Written(octets) => len += octets,
+            let answer_len = match round.answer(query, &mut room[len..]) {
+                Answered::Written(octets) => octets,
                 Answered::Later => {
                     self.slow = Some(query.into());
+                    self.unanswered = 0;
                     // Whether or not these are taken at once.
                     self.send(&room[..len])?;
                     return Ok((used, Flow::Blocked));
                 }
+            };
+            len += answer_len;
+            self.work += LENGTH + query.len() + answer_len;
+            self.unanswered = if answer_len > 0 { 0 } else { self.unanswered + 1 };
+            if self.unanswered > UNANSWERED_MAX {
+                return Ok((used, self.send(&room[..len])?.or(Flow::Over)));
             }
             if len >= SENT_AT_ONCE {
                 if self.send(&room[..len])? == Flow::Blocked {
@@ -160,21 +197,8 @@ impl Connection {
         Ok(Flow::Blocked)
     }
 
-    /// Waits until the client has taken everything, and the answers to what came before that too.
-    async fn send_unsent(&mut self) -> io::Result<()> {
-        loop {
-            self.drain().await?;
-            if let Some(message) = self.slow.take() {
-                self.answer_slow(&message).await?;
-            }
-            if ROOMS.with_borrow_mut(|rooms| self.answer_unread(&mut rooms.answers))? != Flow::Blocked {
-                return Ok(());
-            }
-        }
-    }
-
     /// Waits until the client has taken everything.
-    async fn drain(&mut self) -> io::Result<()> {
+    async fn send_unsent(&mut self) -> io::Result<()> {
         let mut sent = 0;
         while sent < self.unsent.len() {
             if self.seat.is_lost() {
@@ -200,7 +224,7 @@ impl Connection {
                 false => self.unsent.extend_from_slice(&answer),
             }
             self.note(true);
-            self.drain().await?;
+            self.send_unsent().await?;
             // Others of this thread have their turn between two messages.
             yield_now().await;
         }
@@ -209,7 +233,7 @@ impl Connection {
     }
 
     /// Notes what is waited for from here on and what is held meanwhile; `has_answered` says whether the wait is
-    /// another one than before.
+    /// another one than before. Messages that get no answer are no reason to wait longer.
     fn note(&mut self, has_answered: bool) {
         let awaited = match (self.unsent.is_empty(), self.unread.is_empty()) {
             (false, _) => Awaited::Room,
@@ -227,6 +251,13 @@ impl Connection {
             }
         }
         self.seat.hold(self.unread.capacity() + self.unsent.capacity());
+    }
+}
+
+impl Flow {
+    /// What `next` says, once the client has taken what was sent.
+    fn or(self, next: Self) -> Self {
+        if self == Self::Open { next } else { self }
     }
 }
 
@@ -291,6 +322,11 @@ const LENGTH: usize = 2;
 const RECEIVED_AT_ONCE: usize = 64 << 10;
 /// Octets of answers at which they are sent before more are written.
 const SENT_AT_ONCE: usize = 64 << 10;
+/// Octets of queries and answers after which others on the thread have their turn: what takes about a millisecond when
+/// they are short. All that is read at once is usually less.
+const WORK_AT_ONCE: usize = 256 << 10;
+/// No client sends responses, or less than a header, by chance.
+const UNANSWERED_MAX: u32 = 4;
 /// What a connection may keep for its next query that comes in pieces: as long as queries are.
 const KEPT_MAX: usize = 512;
 /// A client that never stops to send must not keep a connection that is to end.

@@ -1,4 +1,5 @@
 use std::io::{Read as _, Write as _};
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpStream as StdStream};
 use std::sync::atomic::AtomicU64;
 use std::thread;
@@ -8,9 +9,9 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::answer::Transport;
+use crate::open_files;
 use crate::serve::Clock;
 use crate::serve::counters::CounterBook;
-use crate::serve::open_files;
 use crate::serve::sample::{Site, query, until};
 use crate::serve::seats::TcpCounters;
 use crate::serve::updates::Updates;
@@ -29,24 +30,30 @@ struct Front {
     counters: Arc<TcpCounters>,
 }
 
+/// Lanes that answer from a site whose regions were never probed.
+fn lanes(book: &CounterBook) -> impl Iterator<Item = Lane> {
+    let site = Site::new();
+    let world = Arc::new(crate::reload::load(&site.config(), None).world.expect("no mistakes"));
+    let state = shared::state::State::new(Arc::clone(&world.settings.topology), Clock::start().now());
+    let live = Arc::new(ArcSwap::from_pointee(Live::new(&world, &state, book)));
+    let (updates, _) = Updates::new(Arc::default(), tokio::sync::mpsc::channel(1).0);
+    let slow = Arc::new(SlowPath::new(Arc::clone(&live), book.slow(), updates));
+    iter::repeat_with(move || {
+        let (live, counters) = (Arc::clone(&live), book.counters(Transport::Tcp));
+        Lane { live, counters, slow: Arc::clone(&slow) }
+    })
+}
+
 impl Front {
     fn start(settings: &TcpSettings) -> Self {
         open_files::raise();
-        let site = Site::new();
-        let world = Arc::new(crate::reload::load(&site.config(), None).world.expect("no mistakes"));
-        let state = shared::state::State::new(Arc::clone(&world.settings.topology), Clock::start().now());
-        let book = CounterBook::default();
-        let live = Arc::new(ArcSwap::from_pointee(Live::new(&world, &state, &book)));
         let counters = Arc::new(TcpCounters::default());
-        let (updates, _) = Updates::new(Arc::default(), tokio::sync::mpsc::channel(1).0);
-        let slow = Arc::new(SlowPath::new(Arc::clone(&live), book.slow(), updates));
-        let lane =
-            || Lane { live: Arc::clone(&live), counters: book.counters(Transport::Tcp), slow: Arc::clone(&slow) };
         let seats = Arc::new(Seats::new(settings, usize::MAX, Arc::clone(&counters)));
         let listener = StdListener::bind("127.0.0.1:0").expect("bound");
         listener.set_nonblocking(true).expect("set");
         let address = listener.local_addr().expect("bound");
-        let threads = TcpThreads::start(vec![listener], seats, vec![lane(), lane()]).expect("started");
+        let threads = TcpThreads::start(vec![listener], seats, lanes(&CounterBook::default()).take(2).collect())
+            .expect("started");
         Self { threads, address, counters }
     }
 
@@ -198,6 +205,87 @@ fn client_that_never_reads_is_cut_and_its_octets_are_given_back() {
     until("given back", || count(&counters.open) == 0 && count(&counters.bytes_in_flight) == 0);
     ask(&mut front.connect());
     front.stop();
+}
+
+/// Whether the kernel still knows the server's end of the connection whose other end is `client`.
+fn is_known(front: &Front, client: SocketAddr) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("a table");
+    let (server, client) = (format!(":{:04X}", front.address.port()), format!(":{:04X}", client.port()));
+    let ends = |line: &str| line.split_whitespace().skip(1).take(2).map(str::to_owned).collect::<Vec<_>>();
+    table.lines().map(ends).any(|ends| ends.len() == 2 && ends[0].ends_with(&server) && ends[1].ends_with(&client))
+}
+
+#[test]
+fn kernel_does_not_keep_for_long_what_a_client_does_not_take() {
+    let front = Front::start(&TcpSettings { message: Duration::from_millis(500), ..wide() });
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4 << 10).expect("set");
+    socket.connect(&front.address.into()).expect("connected");
+    let mut stream = StdStream::from(socket);
+    // More than the client has room for, and less than the server's kernel takes.
+    stream.write_all(&framed(7, "www.example.com").repeat(1500)).expect("sent");
+    stream.shutdown(Shutdown::Write).expect("closed");
+    let counters = &front.counters;
+    until("closed by the server", || count(&counters.accepted) == 1 && count(&counters.open) == 0);
+    assert_eq!(count(&counters.timed_out_answer), 0);
+    let client = stream.local_addr().expect("bound");
+    assert!(is_known(&front, client), "nothing was left to be taken");
+    until("forgotten", || !is_known(&front, client));
+    front.stop();
+}
+
+#[test]
+fn messages_without_an_answer_buy_no_time_and_then_the_end() {
+    let front = Front::start(&TcpSettings { message: Duration::from_millis(400), ..wide() });
+    let mut response = framed(7, "ns1.example.com");
+    response[4] |= 0x80;
+    for message in [response, vec![0, 3, 1, 2, 3]] {
+        let mut stream = front.connect();
+        ask(&mut stream);
+        stream.write_all(&message.repeat(4)).expect("sent");
+        ask(&mut stream);
+        stream.write_all(&message.repeat(5)).expect("sent");
+        assert!(is_closed(&mut stream));
+    }
+    let counters = &front.counters;
+    assert_eq!((count(&counters.timed_out_idle), count(&counters.timed_out_query)), (0, 0));
+    front.stop();
+}
+
+#[test]
+fn busy_client_leaves_others_on_its_thread_their_turn() {
+    let book = CounterBook::default();
+    let lane = Arc::new(lanes(&book).next().expect("a lane"));
+    let seats = Arc::new(Seats::new(&wide(), usize::MAX, Arc::default()));
+    let listener = StdListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("bound");
+    let client = thread::spawn(move || {
+        let mut sender = StdStream::connect(address).expect("connected");
+        let mut reader = sender.try_clone().expect("cloned");
+        let reading = thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+        (0..40).for_each(|_| sender.write_all(&framed(7, "ns1.example.com").repeat(1000)).expect("sent"));
+        sender.shutdown(Shutdown::Write).expect("closed");
+        reading.join().expect("ended").expect("read")
+    });
+    let (stream, peer) = listener.accept().expect("a connection");
+    stream.set_nonblocking(true).expect("set");
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let longest = runtime.block_on(async {
+        let (socket, writer) = TcpStream::from_std(stream).expect("a socket").into_split();
+        let seat = seats.take(peer.ip(), writer);
+        let mut running = tokio::spawn(Connection::new(lane, seat, socket, peer.ip()).run());
+        let (mut before, mut longest) = (0, 0);
+        while !running.is_finished() {
+            tokio::task::yield_now().await;
+            let answered = book.totals().queries[Transport::Tcp as usize];
+            (longest, before) = (longest.max(answered - before), answered);
+        }
+        (&mut running).await.expect("ended").expect("not broken");
+        longest
+    });
+    assert!(client.join().expect("ended") > 1 << 20);
+    // A query and its answer take 35 and 51 octets, so that 256 KiB are 3,049 of them at most.
+    assert!((1..=3049).contains(&longest), "{longest} at one turn");
 }
 
 #[test]

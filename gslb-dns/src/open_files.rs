@@ -5,7 +5,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// Raises the soft limit to the hard one: how many files may be open from here on.
 ///
 /// The soft limit is low for programs that use `select`, of which this is none.
-pub(super) fn raise() -> u64 {
+pub(crate) fn raise() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => hard,
