@@ -147,6 +147,7 @@ impl Reader {
         warnings.extend(warn::of_files(&settings.server, &self.folder, &lines));
         warnings.extend(zone::warnings(&zones, &services, last.map(|last| &*last.zones)));
         let transfers = transfers::transfers(&zones, &settings.zones, &settings.topology, last);
+        warnings.extend(transfers::warnings(&transfers, last, &lines));
         let zones = ZoneSet::build(zones, &settings.topology);
         let located = |problem| lines.located(problem);
         let zones = zones.map_err(|problems| self.problems.extend(problems.into_iter().map(located))).ok()?;
