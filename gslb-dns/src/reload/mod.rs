@@ -155,6 +155,7 @@ impl Reader {
         let names = services.iter().map(|service| &service.name);
         warnings.extend(zone::warnings(&zones, names, last.map(|last| &*last.zones)));
         let transfers = transfers::transfers(&zones, &settings.zones, &settings.topology, last);
+        warnings.extend(transfers::warnings(&transfers, last, &lines));
         let kept = updates::kept(&zones, &self.journals);
         let journals = std::mem::take(&mut self.journals);
         let zones = ZoneSet::build(zones, &settings.topology);
