@@ -30,7 +30,7 @@ pub struct JournalFile {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// What the system says.
-    #[error("{0}")]
+    #[error("cannot be read or written: {0}")]
     Io(#[from] io::Error),
     /// What stands in it.
     #[error(
@@ -190,8 +190,10 @@ fn write_whole(path: &Path, octets: &[u8]) -> Result<File, JournalError> {
 }
 
 fn write_new(path: &Path, octets: &[u8]) -> Result<File, JournalError> {
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    // Emptied only under the lock: it may be another's in the making.
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     lock(&file)?;
+    file.set_len(0)?;
     file.write_all(octets)?;
     file.sync_all()?;
     Ok(file)
