@@ -277,6 +277,22 @@ mod tests {
     }
 
     #[test]
+    fn write_that_can_neither_be_done_nor_undone_is_the_last() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        let mut file = open(&path);
+        file.append(&[entry(1)]).expect("added");
+        let whole = std::mem::replace(&mut file.file, File::open(&path).expect("opened to read"));
+        assert!(matches!(file.append(&[entry(2)]), Err(JournalError::Io(_))));
+        file.file = whole;
+        assert!(matches!(file.append(&[entry(3)]), Err(JournalError::Broken)));
+        assert!(!file.is(&path, &read(&path, &apex()).expect("readable")));
+        drop(file);
+        open(&path).append(&[entry(4)]).expect("added");
+        assert_eq!(read(&path, &apex()).expect("readable").entries, [entry(1), entry(4)]);
+    }
+
+    #[test]
     fn second_process_cannot_write() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("journal");
