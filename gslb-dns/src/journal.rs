@@ -30,7 +30,7 @@ pub struct JournalFile {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// What the system says.
-    #[error("{0}")]
+    #[error("cannot be read or written: {0}")]
     Io(#[from] io::Error),
     /// What stands in it.
     #[error(
@@ -190,8 +190,10 @@ fn write_whole(path: &Path, octets: &[u8]) -> Result<File, JournalError> {
 }
 
 fn write_new(path: &Path, octets: &[u8]) -> Result<File, JournalError> {
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    // Emptied only under the lock: it may be another's in the making.
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     lock(&file)?;
+    file.set_len(0)?;
     file.write_all(octets)?;
     file.sync_all()?;
     Ok(file)
@@ -272,6 +274,22 @@ mod tests {
         file.cut(len);
         file.append(&[entry(5)]).expect("added");
         assert_eq!(read(&path, &apex()).expect("readable").entries, [entry(1), entry(5)]);
+    }
+
+    #[test]
+    fn write_that_can_neither_be_done_nor_undone_is_the_last() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        let mut file = open(&path);
+        file.append(&[entry(1)]).expect("added");
+        let whole = std::mem::replace(&mut file.file, File::open(&path).expect("opened to read"));
+        assert!(matches!(file.append(&[entry(2)]), Err(JournalError::Io(_))));
+        file.file = whole;
+        assert!(matches!(file.append(&[entry(3)]), Err(JournalError::Broken)));
+        assert!(!file.is(&path, &read(&path, &apex()).expect("readable")));
+        drop(file);
+        open(&path).append(&[entry(4)]).expect("added");
+        assert_eq!(read(&path, &apex()).expect("readable").entries, [entry(1), entry(4)]);
     }
 
     #[test]

@@ -53,13 +53,13 @@ secret_file = "acme.key"
     Ok(world)
 }
 
-/// What `nsupdate` says of `commands`, signed with `key`: nothing, or why not.
+/// What `nsupdate` says of `commands`, signed with `key`, as in "hmac-sha256:name secret": nothing, or why not.
 fn nsupdate(server: SocketAddr, key: &str, commands: &str) -> Result<String, String> {
     let mut command = Command::new(require("nsupdate")?);
-    command.args(["-v", "-t", "10", "-y", key]);
+    command.args(["-v", "-t", "10"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("nsupdate: {error}"))?;
-    let script = format!("server {} {}\nzone gslb.test\n{commands}\nsend\n", server.ip(), server.port());
+    let script = format!("server {} {}\nzone gslb.test\nkey {key}\n{commands}\nsend\n", server.ip(), server.port());
     let mut input = child.stdin.take().ok_or("nsupdate: no input")?;
     input.write_all(script.as_bytes()).map_err(|error| format!("nsupdate: {error}"))?;
     drop(input);
@@ -69,7 +69,7 @@ fn nsupdate(server: SocketAddr, key: &str, commands: &str) -> Result<String, Str
 }
 
 fn any_key() -> String {
-    format!("hmac-sha256:any:{ANY_SECRET}")
+    format!("hmac-sha256:any {ANY_SECRET}")
 }
 
 fn short(world: &World, name: &str, rtype: &str) -> Result<Vec<String>, String> {
@@ -113,12 +113,12 @@ fn nsupdate_adds_replaces_and_deletes_and_every_answer_shows_it_at_once() -> Hel
 #[test]
 fn nsupdate_with_the_wrong_key_or_without_permission_changes_nothing() -> Held {
     let world = world()?;
-    let acme = format!("hmac-sha512:acme:{ACME_SECRET}");
+    let acme = format!("hmac-sha512:acme {ACME_SECRET}");
     let update = |key: &str, commands: &str| nsupdate(world.server(), key, commands);
     let add = "update add www.gslb.test 60 TXT x";
-    assert!(update(&format!("hmac-sha256:any:{ACME_SECRET}"), add)?.contains("NOTAUTH(BADSIG)"));
-    assert!(update(&format!("hmac-sha256:nobody:{ANY_SECRET}"), add)?.contains("NOTAUTH(BADKEY)"));
-    assert!(update(&format!("hmac-sha512:any:{ANY_SECRET}"), add)?.contains("NOTAUTH(BADKEY)"));
+    assert!(update(&format!("hmac-sha256:any {ACME_SECRET}"), add)?.contains("NOTAUTH(BADSIG)"));
+    assert!(update(&format!("hmac-sha256:nobody {ANY_SECRET}"), add)?.contains("NOTAUTH(BADKEY)"));
+    assert!(update(&format!("hmac-sha512:any {ANY_SECRET}"), add)?.contains("NOTAUTH(BADKEY)"));
     assert_eq!(update(&acme, add)?, "update failed: REFUSED");
     assert_eq!(
         update(&acme, "update add _acme-challenge.www.gslb.test 60 CNAME x.gslb.test.")?,

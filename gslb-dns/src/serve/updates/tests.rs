@@ -258,6 +258,30 @@ fn file_that_does_not_go_with_the_updates_is_refused() {
     assert!(problems.iter().any(|problem| problem.what.starts_with("with the updates in ")), "{problems:?}");
 }
 
+#[test]
+fn journal_of_many_changes_stays_short_and_is_served_after_a_restart() {
+    let site = site();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    let long = |at: usize| {
+        let strings = (0..32).map(|_| format!("{at:0>250}")).collect();
+        set("a.example.com.", RData::TXT(TXT::new(strings)))
+    };
+    assert_eq!(send(server, "any.", adding(long(0))), ResponseCode::NoError);
+    for at in 0..60 {
+        let swap = compare_and_swap(long(at), long(at + 1), name("example.com."), false);
+        assert_eq!(send(server, "any.", swap), ResponseCode::NoError);
+    }
+    let (served, last) = (found(&node, "a.example.com.", RecordType::TXT), serial(&node));
+    node.stop();
+    // All of them take 60 times 16 KiB.
+    let len = fs::metadata(site.path("journal")).expect("a file").len();
+    assert!(len < 512 * 1024, "{len}");
+    let node = start(&site);
+    assert_eq!((found(&node, "a.example.com.", RecordType::TXT), serial(&node)), (served, last));
+    node.stop();
+}
+
 /// RFC 2136, section 3.7; RFC 1996, section 3.1.
 #[test]
 fn secondaries_are_told_of_an_update() {
