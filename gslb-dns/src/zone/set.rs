@@ -56,15 +56,31 @@ pub enum Found<'a> {
         offer: Offer,
         /// The CNAMEs that lead to it from the name asked.
         chain: Option<Chain<'a>>,
-        /// The answer when nobody serves it; a signed one gives it itself.
+        /// The answer when nobody serves it.
         empty: Tail<'a>,
-        /// Its signatures, when they were asked for.
-        signed: Option<SignedSteered<'a>>,
     },
     /// The name lies below a DNAME.
     Redirected(Dname<'a>),
-    /// The answer is the same for everybody, and signed.
-    Signed(Signed<'a>),
+}
+
+/// What is known about a question of who asks for signatures.
+#[derive(Clone, Copy, Debug)]
+pub enum FoundSigned<'a> {
+    /// The zone is not signed, or there is none: what [`ZoneSet::find`] gives holds.
+    Unsigned,
+    /// The answer is the same for everybody.
+    Static(Signed<'a>),
+    /// The answer depends on who asks.
+    Steered {
+        /// The steered name.
+        steered: &'a SteeredName,
+        /// What of it is asked.
+        offer: Offer,
+        /// Its signatures, and what leads to it from the name asked.
+        signed: SignedSteered<'a>,
+    },
+    /// The name lies below a DNAME.
+    Redirected(Dname<'a>),
 }
 
 impl ZoneSet {
@@ -137,10 +153,15 @@ impl ZoneSet {
         }
     }
 
-    /// Finds the answer with signatures, as far as the zone is signed.
-    pub fn find_signed(&self, qname: &[u8], qtype: Rtype) -> Found<'_> {
+    /// Whether a zone is signed.
+    pub fn is_signed(&self) -> bool {
+        self.signed.is_some()
+    }
+
+    /// Finds the answer with signatures for `qname`, in lower case, and `qtype`.
+    pub fn find_signed(&self, qname: &[u8], qtype: Rtype) -> FoundSigned<'_> {
         let signed = self.signed.as_ref().and_then(|signed| signed.find(&self.steered, qname, qtype));
-        signed.unwrap_or_else(|| self.find(qname, qtype))
+        signed.unwrap_or(FoundSigned::Unsigned)
     }
 
     fn tail(&self, at: u32) -> Tail<'_> {
@@ -180,7 +201,7 @@ impl ZoneSet {
             Some((chain, empty)) => (Some(chain), empty),
             None => (None, self.tail(self.zone(node).nodata)),
         };
-        Some(Found::Steered { steered, offer, chain, empty, signed: None })
+        Some(Found::Steered { steered, offer, chain, empty })
     }
 
     fn compile(
