@@ -116,6 +116,8 @@ impl Asked<'_> {
             Offer::A => self.steered.v4(member).is_empty(),
             Offer::Aaaa => self.steered.v6(member).is_empty(),
             Offer::Https => false,
+            Offer::Txt => self.steered.txt(member).is_empty(),
+            Offer::Cname => self.steered.cname(member).is_none(),
         })
     }
 
@@ -138,8 +140,31 @@ impl Asked<'_> {
                 count = 1;
                 self.write_https(head, members, reply);
             }
+            Offer::Txt => count = self.write_txt(head, members, reply),
+            Offer::Cname => count = self.write_cname(head, members, reply),
         }
         count
+    }
+
+    /// Adds the TXT records of `members`, those that regions share once; gives how many.
+    #[cold]
+    fn write_txt(&self, head: Head, members: MemberSet, reply: &mut Reply<'_>) -> u16 {
+        let mut count = 0;
+        self.steered.each_txt(members, |data| {
+            count += 1;
+            head.write(data.len() as u16, reply);
+            reply.push(data);
+        });
+        count
+    }
+
+    /// Adds the CNAME of the member, which is alone: no policy gives an alias of several. Where it leads is not followed.
+    #[cold]
+    fn write_cname(&self, head: Head, members: MemberSet, reply: &mut Reply<'_>) -> u16 {
+        let Some(target) = members.iter().find_map(|member| self.steered.cname(member)) else { return 0 };
+        head.write(target.as_wire().len() as u16, reply);
+        reply.push(target.as_wire());
+        1
     }
 
     fn write_https(&self, head: Head, members: MemberSet, reply: &mut Reply<'_>) {

@@ -137,7 +137,8 @@ impl Reader {
         let (settings, geo_data) = settings.zip(geo_data).filter(|_| self.problems.is_empty())?;
         let mut warnings = warn::of_settings(&settings, &lines, &geo_data);
         warnings.extend(warn::of_files(&settings.server, &self.folder, &lines));
-        warnings.extend(zone::warnings(&zones, &services, last.map(|last| &*last.zones)));
+        let names = services.iter().map(|service| &service.name);
+        warnings.extend(zone::warnings(&zones, names, last.map(|last| &*last.zones)));
         let zones = ZoneSet::build(zones, &settings.topology);
         let located = |problem| lines.located(problem);
         let zones = zones.map_err(|problems| self.problems.extend(problems.into_iter().map(located))).ok()?;

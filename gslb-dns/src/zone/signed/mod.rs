@@ -195,19 +195,21 @@ impl SignedSet {
     fn at<'a>(&'a self, steered: &'a [SteeredName], signed: Signed<'a>, qtype: Rtype) -> FoundSigned<'a> {
         let node = signed.node();
         let qtype = if qtype == Rtype::ANY && node.any.0 > 0 { node.any } else { qtype };
-        if let Some(link) = node.steered {
-            let link = &self.steered[link.at()];
-            let (name, variants) = (&steered[link.steered as usize], &self.variants[link.steered as usize]);
-            let offer = Offer::of(qtype).filter(|&offer| name.offers(offer));
-            if let (Some(offer), Some(variants)) = (offer, variants) {
-                let signed = SignedSteered::new(signed.with(link.chain.map(|chain| chain.answer)), link, variants);
-                return FoundSigned::Steered { steered: name, offer, signed };
-            }
-        }
         if matches!(qtype, Rtype::NSEC | Rtype::RRSIG)
             && let Some(signed) = signed.of_dnssec(qtype)
         {
             return FoundSigned::Static(signed);
+        }
+        if let Some(link) = node.steered {
+            let link = &self.steered[link.at()];
+            let (name, variants) = (&steered[link.steered as usize], &self.variants[link.steered as usize]);
+            // Who asks for CNAME at a name that leads here asks for no more than that one.
+            let asks_first = |offer: &Offer| *offer == Offer::Cname && qtype == Rtype::CNAME && link.chain.is_some();
+            let offer = name.offer(qtype).filter(|offer| !asks_first(offer));
+            if let (Some(offer), Some(variants)) = (offer, variants) {
+                let signed = SignedSteered::new(signed.with(link.chain.map(|chain| chain.answer)), link, variants);
+                return FoundSigned::Steered { steered: name, offer, signed };
+            }
         }
         FoundSigned::Static(signed.with(self.answer(node, qtype).or_else(|| self.otherwise(node))))
     }
