@@ -4,6 +4,7 @@
 //! the edge counts and logs is in the [`Outcome`].
 
 mod dname;
+mod signed;
 mod steered;
 #[cfg(test)]
 mod tests;
@@ -262,6 +263,16 @@ fn set_aside(turn: &Turn<'_>, peer: &Peer, query: &Query, cookie: Standing, mut 
 }
 
 fn records(snapshot: &Snapshot, peer: &Peer, query: &Query, reply: &mut Reply<'_>) -> Answered {
+    let wants_signatures = query.edns.as_ref().is_some_and(|edns| edns.is_dnssec_ok);
+    if wants_signatures && snapshot.zones.is_signed() {
+        return signed::records(snapshot, peer, query, reply);
+    }
+    plain_records(snapshot, peer, query, reply)
+}
+
+/// The records of an answer without signatures.
+#[inline]
+fn plain_records(snapshot: &Snapshot, peer: &Peer, query: &Query, reply: &mut Reply<'_>) -> Answered {
     let name = NamePlace::question(query.qname().len());
     match snapshot.zones.find(query.qname(), query.qtype) {
         Found::Outside => Answered::without_records(Rcode::REFUSED),

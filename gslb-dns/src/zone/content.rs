@@ -1,6 +1,6 @@
 //! All records of a zone in one row, as its secondaries get them.
 
-use shared::topology::{Policy, ServiceId, Topology};
+use shared::topology::{MemberSet, Policy, ServiceId, Topology};
 
 use super::overlay::deepest;
 use super::rdata::Layout;
@@ -39,7 +39,7 @@ struct Collector {
 
 impl Content {
     /// All that the zone at `at` of `zones` says, steered names included, as a server answers that knows neither clients
-    /// nor health: with the addresses of all regions in the first tier (of the first one, where they are `ordered`), and the
+    /// nor health: with what all regions in the first tier give (of the first one, where they are `ordered`), and the
     /// normal TTL.
     pub fn of(zones: &[Zone], at: usize, topology: &Topology) -> Self {
         let zone = &zones[at];
@@ -54,7 +54,7 @@ impl Content {
             if deepest(zones, name.as_wire()) != Some(at) {
                 continue;
             }
-            let steered = SteeredName::new(ServiceId(id), service);
+            let steered = SteeredName::new(ServiceId(id), service, topology.steering(service).policy);
             for (rtype, rdata) in default_data(&steered, topology) {
                 collector.add(name.as_wire(), rtype, service.ttl, &rdata);
             }
@@ -188,38 +188,14 @@ fn default_data(steered: &SteeredName, topology: &Topology) -> Vec<(Rtype, Vec<u
     let members = steering.member_ids().filter(|&member| Some(steering.member(member).tier) == first_tier);
     // Where the order is written, the second is there for when the first is not.
     let count = if steering.policy == Policy::Ordered { 1 } else { usize::MAX };
-    let members: Vec<_> = members.take(count).collect();
-    let mut v4: Vec<Vec<u8>> =
-        members.iter().flat_map(|&member| steered.v4(member)).map(|address| address.octets().to_vec()).collect();
-    let mut v6: Vec<Vec<u8>> =
-        members.iter().flat_map(|&member| steered.v6(member)).map(|address| address.octets().to_vec()).collect();
-    // Two regions may share an address; a set has it once.
-    for addresses in [&mut v4, &mut v6] {
-        addresses.sort_unstable();
-        addresses.dedup();
-    }
-    let mut data = Vec::new();
-    if steered.offers(Offer::Https) {
-        let mut https = steered.https_head().to_vec();
-        for (key, hint) in [(KEY_IPV4HINT, v4.concat()), (KEY_IPV6HINT, v6.concat())] {
-            if !hint.is_empty() {
-                https.extend(key.to_be_bytes());
-                https.extend((hint.len() as u16).to_be_bytes());
-                https.extend(hint);
-            }
-        }
-        data.push((Rtype::HTTPS, https));
-    }
-    data.extend(v4.into_iter().map(|address| (Rtype::A, address)));
-    data.extend(v6.into_iter().map(|address| (Rtype::AAAA, address)));
-    data
+    let members: MemberSet = members.take(count).collect();
+    let offers = Offer::ALL.into_iter().filter(|&offer| steered.offers(offer));
+    let data = |offer: Offer| steered.rdatas(offer, members).into_iter().map(move |rdata| (offer.rtype(), rdata));
+    offers.flat_map(data).collect()
 }
 
 /// Type, class, TTL and length of the data.
 const FIXED_LEN: usize = 10;
-/// RFC 9460, section 14.3.2.
-const KEY_IPV4HINT: u16 = 4;
-const KEY_IPV6HINT: u16 = 6;
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@
 //!         entry      master     check           ├─► ZoneSet ─► find(qname, qtype) ─► Found
 //! Topology (steered names) ─────────────────────┘   compile, compose, node, tail, table
 //! ```
+//! Zones that are signed are compiled once more, for those who ask for signatures: see `signed`.
 
 mod check;
 mod compile;
@@ -21,6 +22,7 @@ mod overlay;
 mod rdata;
 mod received;
 mod set;
+mod signed;
 mod steered;
 mod table;
 mod tail;
@@ -41,7 +43,9 @@ pub(crate) use master::is_meta;
 pub use node::Dname;
 pub(crate) use rdata::parse_type;
 pub use received::rdata_of_message;
-pub use set::{Found, ZoneSet};
+pub use set::{Found, FoundSigned, ZoneSet};
+pub use signed::{Denial, Sign, Signed, SignedSteered, Signing};
+pub(crate) use steered::{KEY_IPV4HINT, KEY_IPV6HINT};
 pub use steered::{Offer, SteeredName};
 pub(crate) use tail::POINTED_MAX;
 pub use tail::{Chain, NamePlace, Tail};

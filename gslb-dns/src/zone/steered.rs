@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use shared::topology::{MemberId, Service, ServiceId, SteeringId};
+use shared::topology::{MemberId, MemberSet, Policy, Service, ServiceId, SteeringId};
 
 use super::wire_name;
 use crate::wire::{Name, Rtype};
@@ -24,6 +24,8 @@ pub struct SteeredName {
     /// The name that each member leads to; empty: it is no alias.
     cname: Box<[Name]>,
     offers: [bool; Offer::ALL.len()],
+    /// Whether several members may answer together.
+    pub(super) answers_with_several: bool,
 }
 
 /// The data of the TXT records of one member, each with its character-strings.
@@ -73,8 +75,8 @@ impl Offer {
 }
 
 impl SteeredName {
-    /// What `service`, whose id is `id`, answers with.
-    pub(super) fn new(id: ServiceId, service: &Service) -> Self {
+    /// What `service`, whose id is `id` and whose regions are chosen by `policy`, answers with.
+    pub(super) fn new(id: ServiceId, service: &Service, policy: Policy) -> Self {
         let members: Box<[Vips]> = service.vips.iter().map(|vips| Vips::new(vips)).collect();
         let has_v4 = members.iter().any(|vips| !vips.v4.is_empty());
         let has_v6 = members.iter().any(|vips| !vips.v6.is_empty());
@@ -83,8 +85,71 @@ impl SteeredName {
             service.txt.iter().map(|texts| texts.iter().map(|text| text_data(text)).collect()).collect();
         let cname: Box<[Name]> = service.cname.iter().map(wire_name).collect();
         let offers = [has_v4, has_v6, https.is_some(), !txt.is_empty(), !cname.is_empty()];
+        let answers_with_several = policy == Policy::All;
         let (steering, empty_ttl_max) = (service.steering, service.ttl_degraded);
-        Self { service: id, steering, empty_ttl_max, members, https, txt, cname, offers }
+        Self { service: id, steering, empty_ttl_max, members, https, txt, cname, offers, answers_with_several }
+    }
+
+    /// How many members there are.
+    pub(super) fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Gives the IPv4 VIPs of `members`, those that regions share once.
+    pub fn each_v4(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
+        let is_alone = members.len() == 1;
+        for member in members.iter() {
+            let is_new = |vip: &_| is_alone || !before(members, member).any(|earlier| self.v4(earlier).contains(vip));
+            self.v4(member).iter().filter(|vip| is_new(vip)).for_each(|vip| each(&vip.octets()));
+        }
+    }
+
+    /// The same for IPv6.
+    pub fn each_v6(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
+        let is_alone = members.len() == 1;
+        for member in members.iter() {
+            let is_new = |vip: &_| is_alone || !before(members, member).any(|earlier| self.v6(earlier).contains(vip));
+            self.v6(member).iter().filter(|vip| is_new(vip)).for_each(|vip| each(&vip.octets()));
+        }
+    }
+
+    /// The same for the data of TXT records.
+    pub fn each_txt(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
+        for member in members.iter() {
+            let is_new = |data: &_| !before(members, member).any(|earlier| self.txt(earlier).contains(data));
+            self.txt(member).iter().filter(|data| is_new(data)).for_each(|data| each(data));
+        }
+    }
+
+    /// The data of the records that `members` answer with, as answers have them.
+    pub(super) fn rdatas(&self, offer: Offer, members: MemberSet) -> Vec<Vec<u8>> {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        self.each_v4(members, |vip| v4.push(vip.to_vec()));
+        self.each_v6(members, |vip| v6.push(vip.to_vec()));
+        match offer {
+            Offer::A => v4,
+            Offer::Aaaa => v6,
+            Offer::Https => {
+                let mut rdata = self.https_head().to_vec();
+                for (key, hints) in [(KEY_IPV4HINT, v4.concat()), (KEY_IPV6HINT, v6.concat())] {
+                    if !hints.is_empty() {
+                        rdata.extend(key.to_be_bytes());
+                        rdata.extend((hints.len() as u16).to_be_bytes());
+                        rdata.extend(hints);
+                    }
+                }
+                vec![rdata]
+            }
+            Offer::Txt => {
+                let mut texts = Vec::new();
+                self.each_txt(members, |data| texts.push(data.to_vec()));
+                texts
+            }
+            Offer::Cname => {
+                let target = members.iter().find_map(|member| self.cname(member));
+                target.map(|target| target.as_wire().to_vec()).into_iter().collect()
+            }
+        }
     }
 
     /// What answers `qtype`; `None`: nothing that depends on who asks. Of an alias that is its CNAME, whatever is asked.
@@ -140,6 +205,10 @@ impl Vips {
     }
 }
 
+fn before(members: MemberSet, member: MemberId) -> impl Iterator<Item = MemberId> {
+    members.iter().take_while(move |&earlier| earlier != member)
+}
+
 /// `text` as character-strings of at most 255 octets, one at least (RFC 1035, section 3.3.14).
 fn text_data(text: &str) -> Box<[u8]> {
     if text.is_empty() {
@@ -163,3 +232,7 @@ fn https_head(alpn: &[String], port: Option<u16>) -> Box<[u8]> {
     }
     head.into()
 }
+
+/// The parameters that hold addresses (RFC 9460, section 14.3.2).
+pub(crate) const KEY_IPV4HINT: u16 = 4;
+pub(crate) const KEY_IPV6HINT: u16 = 6;
