@@ -154,6 +154,7 @@ impl Reader {
         warnings.extend(warn::of_files(&settings.server, &self.folder, &lines));
         warnings.extend(zone::warnings(&zones, &services, last.map(|last| &*last.zones)));
         let transfers = transfers::transfers(&zones, &settings.zones, &settings.topology, last);
+        warnings.extend(transfers::warnings(&transfers, last, &lines));
         let kept = updates::kept(&zones, &self.journals);
         let journals = std::mem::take(&mut self.journals);
         let zones = ZoneSet::build(zones, &settings.topology);

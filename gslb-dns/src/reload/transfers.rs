@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
+use shared::problem::Problem;
 use shared::topology::Topology;
 
 use super::{Reader, Stamp, World};
-use crate::settings::{NamedFiles, TsigKeySettings, ZoneSettings};
-use crate::transfer::Transferable;
+use crate::settings::{KeyLines, NamedFiles, TsigKeySettings, ZoneSettings};
+use crate::transfer::{Transferable, is_newer};
 use crate::tsig::{Key, KeySet};
 use crate::wire::Name;
 use crate::zone::{Content, Zone, wire_name};
@@ -96,6 +97,27 @@ pub(super) fn transfers(
         TransferZone { zone, secondaries: settings.secondaries.iter().map(secondary).collect() }
     });
     transfers.collect()
+}
+
+/// Zones of which secondaries never hear that they have changed since `last`.
+pub(super) fn warnings(transfers: &[TransferZone], last: Option<&World>, lines: &KeyLines) -> Vec<Problem> {
+    let is_hidden = |content: &Content| {
+        let before = last.and_then(|last| last.transfer_zone(content.apex().as_wire()));
+        before.is_some_and(|before| {
+            let before = before.zone.content();
+            **before != *content && !is_newer(content.serial(), before.serial())
+        })
+    };
+    let hidden = transfers.iter().map(|transfer| transfer.zone.content()).filter(|content| is_hidden(content));
+    let warning = |content: &Arc<Content>| {
+        let (apex, serial) = (content.apex(), content.serial());
+        let what = format!(
+            "what secondaries of {apex} get has changed, as by the VIPs of a region, but its serial {serial} is no newer: \
+             they keep what they have; raise it in the zone file"
+        );
+        lines.problem("zones", &["zones"], what)
+    };
+    hidden.map(warning).collect()
 }
 
 /// Who is neither the owner nor, as root, above all that.

@@ -20,7 +20,7 @@ use crate::zone::Content;
 
 pub use history::{Delta, History};
 pub use notify::{Acknowledgement, NotAcknowledged, notification, pause_after, read_acknowledgement};
-pub use stream::{Asked, Transfer};
+pub use stream::{Asked, OPT, Transfer};
 
 /// A zone as it may be transferred: all of it, and what led to it.
 #[derive(Clone, Debug)]

@@ -159,7 +159,7 @@ fn question_of(message: &[u8]) -> Option<&[u8]> {
 const FLAGS: u16 = 0x8400;
 const MESSAGE_LEN: usize = 16 << 10;
 /// An OPT record without options (RFC 6891, section 6.1.2).
-const OPT: [u8; 11] = {
+pub const OPT: [u8; 11] = {
     let [high, low] = UDP_PAYLOAD_MAX.to_be_bytes();
     [0, 0, 41, high, low, 0, 0, 0, 0, 0, 0]
 };

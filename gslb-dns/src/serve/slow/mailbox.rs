@@ -4,7 +4,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, mpsc};
-use tracing::debug;
+use tracing::{debug, error};
 
 use super::SlowPath;
 use crate::answer::{Peer, Transport};
@@ -53,13 +53,23 @@ impl Mailbox {
 async fn answer_all(path: Arc<SlowPath>, letters: Arc<Mutex<mpsc::Receiver<Letter>>>) {
     loop {
         let letter = letters.lock().await.recv().await;
-        let Some(Letter { socket, peer, message, mut address }) = letter else { return };
-        let mut answers = path.answer(&message, Peer { address: peer, transport: Transport::Udp }).await;
-        if let Some(answer) = answers.next()
-            && let Err(error) = address.send(&socket, &answer)
+        let Some(letter) = letter else { return };
+        // A task of its own, so that a panic, which would be a bug, ends no more than that.
+        if let Err(error) = tokio::spawn(answer_one(Arc::clone(&path), letter)).await
+            && error.is_panic()
         {
-            debug!(%peer, %error, "cannot send over UDP");
+            error!(%error, "a message broke what answers it: a bug, please report it");
         }
+    }
+}
+
+async fn answer_one(path: Arc<SlowPath>, letter: Letter) {
+    let Letter { socket, peer, message, mut address } = letter;
+    let mut answers = path.answer(&message, Peer { address: peer, transport: Transport::Udp }).await;
+    if let Some(answer) = answers.next()
+        && let Err(error) = address.send(&socket, &answer)
+    {
+        debug!(%peer, %error, "cannot send over UDP");
     }
 }
 

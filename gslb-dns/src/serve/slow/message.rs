@@ -1,16 +1,22 @@
 //! Answers that say no more than why there is none.
 
+use crate::transfer::OPT;
 use crate::wire::{HEADER_LEN, Name, Query, Rcode};
 
-/// The answer `rcode` to `query`, which stands in `message`: header and question.
+/// The answer `rcode` to `query`, which stands in `message`: header, question, and OPT where the query has it (RFC 6891,
+/// section 7).
 pub(super) fn refusal(query: &Query, message: &[u8], rcode: Rcode) -> Vec<u8> {
     let question = question(message).unwrap_or_default();
     let flags = FLAG_QR | query.flags & (MASK_OPCODE | FLAG_RD) | rcode.as_u16() & 0x0F;
     let mut answer = Vec::with_capacity(HEADER_LEN + question.len());
-    for word in [query.id, flags, u16::from(!question.is_empty()), 0, 0, 0] {
+    let has_edns = query.edns.is_some();
+    for word in [query.id, flags, u16::from(!question.is_empty()), 0, 0, u16::from(has_edns)] {
         answer.extend_from_slice(&word.to_be_bytes());
     }
     answer.extend_from_slice(question);
+    if has_edns {
+        answer.extend_from_slice(&OPT);
+    }
     answer
 }
 

@@ -292,6 +292,61 @@ fn changed_zone_is_notified_and_its_changes_alone_are_sent() {
 }
 
 #[test]
+fn secondary_that_takes_nothing_is_cut_in_time_and_holds_up_nobody() {
+    let site = site_with_secondaries("127.0.0.1:9".parse().expect("an address"));
+    let settings = std::fs::read_to_string(site.config()).expect("readable");
+    site.write("topology.toml", &settings.replace("threads = 1", "threads = 1\ntcp = { message = \"500ms\" }"));
+    let text = "x".repeat(250);
+    let lines: String = (0..8000).map(|number| format!("n{number} IN TXT {text}\n")).collect();
+    site.write("example.com.zone", &zone_with(1, &lines));
+    let node = start(&site);
+    let server = node.addresses()[0];
+    let mut message = wanted(None);
+    message.finalize(&signer(SECRET), super::unix_secs_whole()).expect("signed");
+    let mut idle = connect(server);
+    idle.write_all(&framed(&message.to_vec().expect("encoded"))).expect("sent");
+    let metric = |name: &str| {
+        let (_, metrics) = http(node.admin_address().expect("there is one"), "GET", "/metrics", "", "");
+        let line = metrics.lines().find(|line| line.starts_with(name)).expect("a metric").to_owned();
+        line.rsplit(' ').next().and_then(|value| value.parse::<u64>().ok()).expect("a number")
+    };
+    until("the answer is stuck", || metric("gslb_tcp_bytes_in_flight") > 0);
+    // One message of it, not the zone.
+    assert!(metric("gslb_tcp_bytes_in_flight") < 64 << 10);
+    let mut other = connect(server);
+    other.write_all(&framed(&query(3, "www.example.com", RecordType::A))).expect("sent");
+    assert_eq!(data(&read(&mut other)), ["198.51.100.1"]);
+    until("the end", || metric("gslb_tcp_timeouts_total{awaited=\"answer\"}") == 1);
+    node.stop();
+}
+
+#[test]
+fn change_that_secondaries_cannot_hear_of_is_warned_of() {
+    let site = site_with_secondaries("127.0.0.1:9".parse().expect("an address"));
+    let last = crate::reload::load(&site.config(), None).world.expect("right");
+    let settings = std::fs::read_to_string(site.config()).expect("readable");
+    site.write("topology.toml", &settings.replace("198.51.100.1\"", "198.51.100.7\""));
+    let warned = |last| {
+        let world = crate::reload::load(&site.config(), Some(last)).world.expect("right");
+        world.warnings.iter().any(|warning| warning.what.starts_with("what secondaries of example.com. get"))
+    };
+    assert!(warned(&last));
+    site.write("example.com.zone", &zone_with(2, ""));
+    assert!(!warned(&last));
+}
+
+#[test]
+fn opt_is_in_a_refusal_where_it_is_in_the_query() {
+    let site = Site::new();
+    let node = start(&site);
+    let mut message = Message::from_vec(&query(7, "example.com", RecordType::AXFR)).expect("readable");
+    message.set_edns(hickory_proto::op::Edns::new());
+    let answer = by_udp(node.addresses()[0], &message.to_vec().expect("encoded"));
+    assert_eq!((answer.response_code, answer.edns.is_some()), (ResponseCode::Refused, true));
+    node.stop();
+}
+
+#[test]
 fn key_file_that_others_can_read_is_refused_with_what_to_run() {
     let site = site_with_secondaries("127.0.0.1:9".parse().expect("an address"));
     fs::set_permissions(site.path("xfr.key"), Permissions::from_mode(0o640)).expect("set");
