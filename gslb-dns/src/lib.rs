@@ -19,6 +19,7 @@ pub mod probe;
 pub mod reload;
 pub mod serve;
 pub mod settings;
+pub mod sign;
 pub mod store;
 pub mod wire;
 pub mod zone;
