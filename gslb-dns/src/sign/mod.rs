@@ -9,12 +9,18 @@
 
 mod canonical;
 mod key;
+mod keyset;
+mod roll;
 mod signatures;
 mod signer;
+mod times;
 
 #[cfg(test)]
 mod tests;
 
 pub use key::{Algorithm, BadKey, PublicKey, Role, SigningKey};
+pub use keyset::{KeyRecords, Next, Sync, Unusable, next, next_change, signer};
+pub use roll::{Plan, Refused, Timing, begin, confirm};
 pub use signatures::{Fingerprint, Signatures};
 pub use signer::{ActiveKey, Duty, Lifetime, Signer};
+pub use times::{Change, KeyState, KeyTimes, Standing, ZoneKey};

@@ -1,5 +1,6 @@
 mod keys;
 mod reader;
+mod rolling;
 mod signing;
 
 use std::sync::Arc;
