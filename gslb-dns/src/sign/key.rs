@@ -113,7 +113,7 @@ impl Role {
     }
 
     /// The flags of its DNSKEY (RFC 4034, section 2.1.1).
-    fn flags(self) -> u16 {
+    pub(super) fn flags(self) -> u16 {
         if self.is_entry_point() { 257 } else { 256 }
     }
 }

@@ -7,6 +7,7 @@
 //! Pure: the time comes in as seconds since 1970, and files are read and written elsewhere. A [`Signer`] may be used by
 //! several threads at once.
 
+pub mod bind;
 mod canonical;
 mod key;
 mod keyset;
@@ -18,7 +19,6 @@ mod times;
 #[cfg(test)]
 mod tests;
 
-pub use key::{Algorithm, BadKey, PublicKey, Role, SigningKey};
 pub use keyset::{KeyRecords, Next, Sync, Unusable, next, next_change, signer};
 pub use roll::{Plan, Refused, Timing, begin, confirm};
 pub use signatures::{Fingerprint, Signatures};

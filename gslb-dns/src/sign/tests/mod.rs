@@ -1,3 +1,4 @@
+mod bind;
 mod keys;
 mod reader;
 mod rolling;
