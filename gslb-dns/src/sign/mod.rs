@@ -19,6 +19,7 @@ mod times;
 #[cfg(test)]
 mod tests;
 
+pub use key::{Algorithm, BadKey, PublicKey, Role, SigningKey};
 pub use keyset::{KeyRecords, Next, Sync, Unusable, next, next_change, signer};
 pub use roll::{Plan, Refused, Timing, begin, confirm};
 pub use signatures::{Fingerprint, Signatures};

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
-use super::bind::*;
 use super::*;
+use crate::sign::bind::*;
 
 /// As BIND 9.18's dnssec-keygen writes it, with the key of RFC 6605, section 6.1.
 const BIND_PUBLIC: &str = "\
