@@ -14,6 +14,7 @@ pub mod cli;
 pub mod cookie;
 pub mod explain;
 pub mod geo;
+pub mod keys;
 pub mod limit;
 pub mod probe;
 pub mod reload;

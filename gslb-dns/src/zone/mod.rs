@@ -175,6 +175,11 @@ impl Zone {
         numbers.map_or(0, |&[a, b, c, d, ..]| u32::from_be_bytes([a, b, c, d]))
     }
 
+    /// The longest TTL of its records; of an empty zone 0.
+    pub fn max_ttl(&self) -> u32 {
+        self.nodes.values().flatten().map(|rrset| rrset.ttl).max().unwrap_or(0)
+    }
+
     /// A hash of all records, whatever their order in the file.
     fn content_hash(&self) -> u64 {
         let hasher = foldhash::fast::FixedState::default();
