@@ -5,6 +5,7 @@
 //!         entry      master     check           ├─► ZoneSet ─► find(qname, qtype) ─► Found
 //! Topology (steered names) ─────────────────────┘   compile, compose, node, tail, table
 //! ```
+//! Zones that are signed are compiled once more, for those who ask for signatures: see `signed`.
 
 mod check;
 mod compile;
@@ -18,6 +19,7 @@ mod oracle;
 mod overlay;
 mod rdata;
 mod set;
+mod signed;
 mod steered;
 mod table;
 mod tail;
@@ -34,6 +36,8 @@ use crate::wire::{Name, Rtype, parent};
 
 pub use node::Dname;
 pub use set::{Found, ZoneSet};
+pub use signed::{Denial, Sign, Signed, SignedSteered, Signing};
+pub(crate) use steered::{KEY_IPV4HINT, KEY_IPV6HINT};
 pub use steered::{Offer, SteeredName};
 pub(crate) use tail::POINTED_MAX;
 pub use tail::{Chain, NamePlace, Tail};
