@@ -6,10 +6,11 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use shared::problem::Problem;
 
 use crate::sign::bind::{self, BadText, KeyTexts, PublicText};
-use crate::sign::{Role, ZoneKey};
+use crate::sign::{self, Next, Role, ZoneKey};
 use crate::wire::Name;
 
 /// A folder with the keys of one or several zones.
@@ -166,6 +167,24 @@ pub fn read_secret(file: &Path) -> Result<String, Problem> {
     let mut text = String::new();
     io::Read::read_to_string(&mut opened, &mut text).map_err(|error| refused(&error))?;
     Ok(text)
+}
+
+/// What comes next for the keys of `zone`, and what an operator has to do for it.
+pub fn next_text(keys: &[ZoneKey], zone: &str, now: u64) -> String {
+    match sign::next(keys, now) {
+        Next::Nothing => format!("nothing before `gslb-dns keys roll {zone}`"),
+        Next::Change { at, tag, change } => format!("{}, key {tag}: {}", show_time(at), change.as_str()),
+        Next::AwaitDs { tag } => format!(
+            "the DS of key {tag}, as `gslb-dns keys ds {zone}` prints it, must come to the parent, and no other; when all \
+             its servers give it: `gslb-dns keys confirm {zone}`"
+        ),
+    }
+}
+
+/// A time in seconds since 1970, as people read it.
+pub fn show_time(secs: u64) -> String {
+    let time = i64::try_from(secs).ok().and_then(|secs| Timestamp::from_second(secs).ok());
+    time.unwrap_or(Timestamp::MAX).to_string()
 }
 
 fn texts(apex: &Name, key: &ZoneKey, dnskey_ttl: u32) -> io::Result<KeyTexts> {

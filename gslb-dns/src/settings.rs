@@ -21,7 +21,7 @@ use shared::topology::Topology;
 
 use crate::limit::Limits;
 
-pub use dnssec::{Denial, DnssecSettings};
+pub use dnssec::DnssecSettings;
 pub use limits::CookieSettings;
 pub use lines::KeyLines;
 pub(crate) use lines::service_key;

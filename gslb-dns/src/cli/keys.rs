@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use shared::name::OwnerName;
 
 use super::{ConfigArg, Failure, output};
-use crate::keys::{FoundKey, KeyFolder, read_secret};
+use crate::keys::{FoundKey, KeyFolder, next_text, read_secret, show_time};
 use crate::settings::{DnssecSettings, Settings, ZoneSettings};
-use crate::sign::{self, Algorithm, KeyTimes, Next, Plan, Role, SigningKey, Timing, ZoneKey};
+use crate::sign::{self, Algorithm, KeyTimes, Plan, Role, SigningKey, Timing, ZoneKey};
 use crate::wire::Name;
 use crate::zone::Zone;
 
@@ -202,20 +202,8 @@ impl Ring {
                 if !key.role.is_entry_point() { "-" } else { word(standing.is_synced) },
             );
         }
-        text.push_str(&self.next(&keys, now));
+        let _ = writeln!(text, "next: {}", next_text(&keys, &self.zone(), now));
         Ok(text)
-    }
-
-    fn next(&self, keys: &[ZoneKey], now: u64) -> String {
-        let zone = self.zone();
-        match sign::next(keys, now) {
-            Next::Nothing => format!("next: nothing before `gslb-dns keys roll {zone}`\n"),
-            Next::Change { at, tag, change } => format!("next: {}, key {tag}: {}\n", show_time(at), change.as_str()),
-            Next::AwaitDs { tag } => format!(
-                "next: the DS of key {tag}, as `gslb-dns keys ds {zone}` prints it, must come to the parent, and no other; \
-                 when all its servers give it: `gslb-dns keys confirm {zone}`\n"
-            ),
-        }
     }
 
     /// As commands take it.
@@ -340,11 +328,6 @@ fn confirm(ring: &Ring, now: u64) -> Result<String, Failure> {
     let changed = sign::confirm(&keys, &ring.timing, now);
     ring.change(found, changed.map_err(|refused| Failure::Mistakes(refused.to_string()))?)?;
     ring.listed(now)
-}
-
-fn show_time(secs: u64) -> String {
-    let time = i64::try_from(secs).ok().and_then(|secs| Timestamp::from_second(secs).ok());
-    time.unwrap_or(Timestamp::MAX).to_string()
 }
 
 /// The longest TTL that a zone is thought to have when it is not at hand.

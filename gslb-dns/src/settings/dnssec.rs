@@ -7,6 +7,7 @@ use std::time::Duration;
 use shared::settings::Table;
 
 use crate::sign::{Sync, Timing};
+use crate::zone::Denial;
 
 /// How a zone is signed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,18 +26,6 @@ pub struct DnssecSettings {
     pub propagation: Duration,
     /// TTL of the DS records at the parent.
     pub parent_ds_ttl: Duration,
-}
-
-/// How a zone proves that a name or a type does not exist.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Denial {
-    /// By NSEC records (RFC 4034).
-    #[default]
-    Nsec,
-    /// By NSEC3 records without salt and further rounds (RFC 5155, RFC 9276).
-    Nsec3,
-    /// By an NSEC record made for each question (RFC 9824).
-    Compact,
 }
 
 impl DnssecSettings {

@@ -55,7 +55,7 @@ impl Signatures {
 
     /// How many are in `other` too, to the octet.
     #[cfg(test)]
-    pub(super) fn same(&self, other: &Self) -> usize {
+    pub(crate) fn same(&self, other: &Self) -> usize {
         self.by_fingerprint.iter().filter(|(fingerprint, rrsig)| other.find(fingerprint) == Some(&***rrsig)).count()
     }
 

@@ -101,19 +101,49 @@ impl Signer {
         rdatas: &[&[u8]],
         mut keep: impl FnMut(Fingerprint, &[u8]),
     ) -> Vec<Box<[u8]>> {
-        let is_of_keys = matches!(rtype, Rtype::DNSKEY | Rtype::CDS | Rtype::CDNSKEY);
-        let has_duty = |active: &&ActiveKey| active.duty != if is_of_keys { Duty::Rest } else { Duty::Keys };
-        let records = records(owner, rtype, ttl, &canonical(rtype, rdatas));
-        let sign = |active: &ActiveKey| {
-            let draft = Draft::new(&self.apex, active, owner, rtype, ttl, &records);
+        let mut rrsigs = Vec::new();
+        for draft in self.drafts(owner, rtype, ttl, rdatas) {
             let fingerprint = draft.fingerprint();
-            let good = known.find(&fingerprint);
-            let good = good.filter(|rrsig| expiration(rrsig, self.lifetime.now) >= self.lifetime.good_until());
-            let rrsig = good.map(Box::from).or_else(|| draft.sign(&self.lifetime, &fingerprint))?;
+            let good = self.recall(known, &fingerprint).map(Box::from);
+            let Some(rrsig) = good.or_else(|| draft.sign(&self.lifetime, &fingerprint)) else { continue };
             keep(fingerprint, &rrsig);
-            Some(rrsig)
-        };
-        self.keys.iter().filter(has_duty).filter_map(sign).collect()
+            rrsigs.push(rrsig);
+        }
+        rrsigs
+    }
+
+    /// Whether all signatures of an RRset are in `known` and good for a while yet: then [`Signer::sign_reusing`] signs
+    /// nothing.
+    pub fn knows(&self, known: &Signatures, owner: &[u8], rtype: Rtype, ttl: u32, rdatas: &[&[u8]]) -> bool {
+        self.drafts(owner, rtype, ttl, rdatas).all(|draft| self.recall(known, &draft.fingerprint()).is_some())
+    }
+
+    /// What has the size of the signatures of an RRset of this type and is none: for finding out what has to be signed.
+    pub fn placeholders(&self, rtype: Rtype) -> Vec<Box<[u8]>> {
+        let len = RRSIG_HEAD_LEN + self.apex.as_wire().len() + SIGNATURE_LEN;
+        self.on_duty(rtype).map(|_| vec![0; len].into()).collect()
+    }
+
+    fn recall<'a>(&self, known: &'a Signatures, fingerprint: &Fingerprint) -> Option<&'a [u8]> {
+        known.find(fingerprint).filter(|rrsig| expiration(rrsig, self.lifetime.now) >= self.lifetime.good_until())
+    }
+
+    fn drafts(&self, owner: &[u8], rtype: Rtype, ttl: u32, rdatas: &[&[u8]]) -> impl Iterator<Item = Draft<'_>> {
+        let records = records(owner, rtype, ttl, &canonical(rtype, rdatas));
+        let owner = owner.to_vec();
+        self.on_duty(rtype).map(move |active| Draft::new(&self.apex, active, &owner, rtype, ttl, &records))
+    }
+
+    /// How many signatures an RRset of this type gets.
+    pub fn signature_count(&self, rtype: Rtype) -> usize {
+        self.on_duty(rtype).count()
+    }
+
+    /// The keys that sign RRsets of this type.
+    fn on_duty(&self, rtype: Rtype) -> impl Iterator<Item = &ActiveKey> {
+        let is_of_keys = matches!(rtype, Rtype::DNSKEY | Rtype::CDS | Rtype::CDNSKEY);
+        let others = if is_of_keys { Duty::Rest } else { Duty::Keys };
+        self.keys.iter().filter(move |active| active.duty != others)
     }
 }
 
@@ -183,6 +213,8 @@ fn labels(owner: &[u8]) -> u8 {
 
 /// RRSIG data before the signer's name.
 const RRSIG_HEAD_LEN: usize = 18;
+/// Octets of a signature, of either algorithm.
+const SIGNATURE_LEN: usize = 64;
 /// How far the clocks of validators may be behind ours.
 const CLOCK_SKEW_SECS: u64 = 3600;
 /// Of the validity, what expirations are spread over.
