@@ -6,6 +6,7 @@
 //! socket ─► wire ─► zone ─► geo ─► shared::failover ─► answer ─► socket
 //!           parse   find    locate  decide             encode
 //! ```
+//! Signatures are made ahead by [`sign`], together with the zones.
 //! Around it is the edge: [`serve`] owns sockets and state, [`probe`] and [`reload`] feed it events, [`admin`] shows it.
 
 pub mod admin;

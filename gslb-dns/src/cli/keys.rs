@@ -11,7 +11,7 @@ use shared::name::OwnerName;
 use super::{ConfigArg, Failure, output};
 use crate::keys::{FoundKey, KeyFolder, next_text, read_secret, show_time};
 use crate::settings::{DnssecSettings, Settings, ZoneSettings};
-use crate::sign::{self, Algorithm, KeyTimes, Plan, Role, SigningKey, Timing, ZoneKey};
+use crate::sign::{self, Algorithm, KeyTimes, Next, Plan, Role, SigningKey, Timing, ZoneKey};
 use crate::wire::Name;
 use crate::zone::Zone;
 
@@ -203,6 +203,10 @@ impl Ring {
             );
         }
         let _ = writeln!(text, "next: {}", next_text(&keys, &self.zone(), now));
+        let is_first_told = !matches!(sign::next(&keys, now), Next::AwaitDs { .. });
+        for (at, tag, change) in sign::upcoming(&keys, now).into_iter().skip(usize::from(is_first_told)) {
+            let _ = writeln!(text, "      {}, key {tag}: {}", show_time(at), change.as_str());
+        }
         Ok(text)
     }
 
@@ -286,7 +290,8 @@ fn ds(ring: &Ring, now: u64) -> Result<String, Failure> {
     let mut due: Vec<&ZoneKey> = keys.iter().filter(is_synced).collect();
     if due.is_empty() {
         // While one key already makes room for the next, it is its turn first.
-        due = keys.iter().filter(is_to_be).min_by_key(|key| key.times.sync_publish).into_iter().collect();
+        let first = keys.iter().filter(is_to_be).map(|key| key.times.sync_publish).min();
+        due = keys.iter().filter(is_to_be).filter(|key| Some(key.times.sync_publish) == first).collect();
         for key in &due {
             if let Some(from) = key.times.sync_publish.filter(|&from| from > now) {
                 output::complain(&format!(

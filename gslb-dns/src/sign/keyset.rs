@@ -63,18 +63,6 @@ pub enum Next {
     },
 }
 
-impl Sync {
-    /// As settings have it.
-    pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "publish" => Some(Self::Publish),
-            "none" => Some(Self::Absent),
-            "delete" => Some(Self::Delete),
-            _ => None,
-        }
-    }
-}
-
 impl KeyRecords {
     /// What `keys` of the zone `apex` have there at `now`.
     pub fn new(apex: &Name, keys: &[ZoneKey], sync: Sync, now: u64) -> Self {
@@ -131,9 +119,15 @@ pub fn next(keys: &[ZoneKey], now: u64) -> Next {
     if let Some(key) = awaiting_ds(keys).filter(|key| key.standing(now).is_synced) {
         return Next::AwaitDs { tag: key.tag() };
     }
+    upcoming(keys, now).first().map_or(Next::Nothing, |&(at, tag, change)| Next::Change { at, tag, change })
+}
+
+/// All that happens by itself after `now`: when, to the key of which tag, and what; in order.
+pub fn upcoming(keys: &[ZoneKey], now: u64) -> Vec<(u64, u16, Change)> {
     let changes = keys.iter().flat_map(|key| key.times.after(now).map(|(at, change)| (at, key.tag(), change)));
-    let first = changes.min_by_key(|&(at, _, change)| (at, change));
-    first.map_or(Next::Nothing, |(at, tag, change)| Next::Change { at, tag, change })
+    let mut changes: Vec<_> = changes.collect();
+    changes.sort_by_key(|&(at, _, change)| (at, change));
+    changes
 }
 
 /// The key whose DS an operator has yet to confirm, though there are times that say when it may be at the parent.

@@ -20,7 +20,7 @@ mod times;
 pub(crate) mod tests;
 
 pub use key::{Algorithm, BadKey, PublicKey, Role, SigningKey};
-pub use keyset::{KeyRecords, Next, Sync, Unusable, next, next_change, signer};
+pub use keyset::{KeyRecords, Next, Sync, Unusable, next, next_change, signer, upcoming};
 pub use roll::{Plan, Refused, Timing, begin, confirm};
 pub use signatures::{Fingerprint, Signatures};
 pub use signer::{ActiveKey, Duty, Lifetime, Signer};
