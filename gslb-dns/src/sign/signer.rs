@@ -59,7 +59,7 @@ impl Lifetime {
     /// Signatures that expire before this are made anew when a zone is built: more than a quarter of the validity, so that
     /// those which become due soon go along with those that are.
     fn good_until(&self) -> u64 {
-        self.now + u64::from(self.validity_secs) / 16 * 5
+        self.now + u64::from(self.validity_secs) * 5 / 16
     }
 
     /// When signatures of which the first expires at `expiration` must be renewed: with a quarter of the validity left.
