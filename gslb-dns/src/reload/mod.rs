@@ -36,8 +36,9 @@ pub struct World {
     pub zones: Arc<ZoneSet>,
     /// Those of them that are signed.
     pub signed_zones: Vec<SignedZone>,
-    /// What the zones were made from, without steered names, keys and signatures; empty when none is signed.
-    pub sources: Vec<Arc<Zone>>,
+    /// The zones by themselves, without steered names, keys and signatures, in the order of the settings; none where none
+    /// is signed.
+    pub kept: Vec<Arc<Zone>>,
     /// Where addresses are.
     pub geo_data: Arc<GeoData>,
     /// In which order regions come for them.
@@ -135,7 +136,7 @@ impl Reader {
         let token = self.read_token(&named);
         let secrets = self.read_secrets(&named);
         let zones: Vec<Zone> = named.zones.iter().map(|zone| self.read_zone(zone)).collect();
-        let keys: Vec<Option<ZoneKeys>> = named.zones.iter().map(|zone| self.read_keys(zone, path)).collect();
+        let keys: Vec<Option<ZoneKeys>> = named.zones.iter().map(|zone| self.read_zone_keys(zone, path)).collect();
         let geo_data = self.read_geo(&named.geo, last);
         // Even where something could not be read, the rest must go together: all mistakes come at once.
         let is_missing = |problem: &Problem| problem.file.is_empty() && !named.are_zones_whole;
@@ -147,11 +148,11 @@ impl Reader {
         warnings.extend(zone::warnings(&zones, &services, last.map(|last| &*last.zones)));
         let short = signing::warnings(&zones, &keys, &settings.topology);
         warnings.extend(short.into_iter().map(|warning| lines.problem(&warning.key, &["zones"], warning.what)));
-        let (zones, sources) = match keys.iter().any(Option::is_some) {
+        let (zones, kept) = match keys.iter().any(Option::is_some) {
             true => {
-                let sources: Vec<_> = zones.into_iter().map(Arc::new).collect();
+                let kept: Vec<_> = zones.into_iter().map(Arc::new).collect();
                 let known = last.map_or(&[][..], |last| &last.signed_zones);
-                (signing::build(&sources, &keys, &settings.topology, known, unix_secs()), sources)
+                (signing::build(&kept, &keys, &settings.topology, known, unix_secs()), kept)
             }
             false => (ZoneSet::build(zones, &settings.topology).map(|zones| (zones, Vec::new())), Vec::new()),
         };
@@ -168,7 +169,7 @@ impl Reader {
         self.hash.add(&self.files.geo_hash.to_be_bytes());
         let hash = self.hash.value();
         let (zones, files) = (Arc::new(zones), Files::default());
-        Some(World { settings, zones, signed_zones, sources, geo_data, geo, warnings, token, cookies, hash, files })
+        Some(World { settings, zones, signed_zones, kept, geo_data, geo, warnings, token, cookies, hash, files })
     }
 
     /// What could be read of it.

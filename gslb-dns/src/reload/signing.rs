@@ -60,24 +60,25 @@ impl World {
     /// The same world signed at `now`, in seconds since 1970: with the keys of then, and with new signatures for those that
     /// would expire soon. Files are not looked at, so a mistake in them lets no signature expire.
     pub fn signed_again(&self, now: u64) -> Result<Self, Vec<Problem>> {
-        self.with_zones(self.sources.clone(), now)
+        let (zones, signed_zones) = self.sign_zones(&self.kept, now)?;
+        Ok(Self { zones: Arc::new(zones), signed_zones, ..self.clone() })
     }
 
-    /// The same world with `sources` for its zones, signed at `now`; in the order that [`World::sources`] had.
-    pub fn with_zones(&self, sources: Vec<Arc<Zone>>, now: u64) -> Result<Self, Vec<Problem>> {
+    /// Puts `zones` together in place of those of this world, with its keys as they are at `now`, its services, and its
+    /// signatures as far as they are good for a while yet.
+    pub(super) fn sign_zones(&self, zones: &[Arc<Zone>], now: u64) -> Result<(ZoneSet, Vec<SignedZone>), Vec<Problem>> {
         let keys_of = |zone: &Arc<Zone>| {
             let signed = self.signed_zones.iter().find(|signed| signed.apex == *zone.apex());
             signed.map(|signed| signed.keys.clone())
         };
-        let keys: Vec<_> = sources.iter().map(keys_of).collect();
-        let (zones, signed_zones) = build(&sources, &keys, &self.settings.topology, &self.signed_zones, now)?;
-        Ok(Self { zones: Arc::new(zones), signed_zones, sources, ..self.clone() })
+        let keys: Vec<_> = zones.iter().map(keys_of).collect();
+        build(zones, &keys, &self.settings.topology, &self.signed_zones, now)
     }
 }
 
 impl Reader {
     /// The keys of `zone`, where it is to be signed; mistakes are gathered.
-    pub(super) fn read_keys(&mut self, zone: &ZoneSettings, config: &Path) -> Option<ZoneKeys> {
+    pub(super) fn read_zone_keys(&mut self, zone: &ZoneSettings, config: &Path) -> Option<ZoneKeys> {
         let settings = zone.dnssec.clone()?;
         let folder = KeyFolder::new(self.folder.join(&settings.keys));
         let apex = Name::parse(zone.name.as_str(), &Name::root()).ok()?.folded();
@@ -119,9 +120,9 @@ pub(super) fn warnings(zones: &[Zone], keys: &[Option<ZoneKeys>], topology: &Top
     short.collect()
 }
 
-/// Puts `sources` together, those with keys signed at `now`; signatures of `last` are used again while they are good.
+/// Puts zones together as they are kept, those with keys signed at `now`; signatures of `last` are used again while they are good.
 pub(super) fn build(
-    sources: &[Arc<Zone>],
+    kept: &[Arc<Zone>],
     keys: &[Option<ZoneKeys>],
     topology: &Topology,
     last: &[SignedZone],
@@ -129,8 +130,8 @@ pub(super) fn build(
 ) -> Result<(ZoneSet, Vec<SignedZone>), Vec<Problem>> {
     let mut problems = Vec::new();
     let (mut zones, mut makings) = (Vec::new(), Vec::new());
-    for (source, keys) in sources.iter().zip(keys) {
-        let mut zone = Zone::clone(source);
+    for (zone, keys) in kept.iter().zip(keys) {
+        let mut zone = Zone::clone(zone);
         let making = keys.as_ref().map(|keys| Making::begin(&mut zone, keys, last, now)).transpose();
         let making = making.map_err(|problem| problems.push(problem)).ok().flatten();
         zones.push((zone, making.as_ref().map(Making::signing)));

@@ -287,7 +287,7 @@ fn records_of_keys_are_in_the_zone_and_nowhere_else() {
     assert!(found[0].contains("example.com.zone:5: example.com.: CDS records are made here"), "{found:?}");
     site.write("topology.toml", &site.settings());
     let world = loaded(&site, None);
-    assert!(!has(&world, Rtype::DNSKEY) && world.signing_due().is_none() && world.sources.is_empty());
+    assert!(!has(&world, Rtype::DNSKEY) && world.signing_due().is_none() && world.kept.is_empty());
 }
 
 #[test]
