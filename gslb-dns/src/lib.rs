@@ -6,6 +6,7 @@
 //! socket ─► wire ─► zone ─► geo ─► shared::failover ─► answer ─► socket
 //!           parse   find    locate  decide             encode
 //! ```
+//! Signatures are made ahead by [`sign`], together with the zones.
 //! Around it is the edge: [`serve`] owns sockets and state, [`probe`] and [`reload`] feed it events, [`admin`] shows it.
 
 pub mod admin;
@@ -15,12 +16,14 @@ pub mod cookie;
 pub mod explain;
 pub mod geo;
 pub mod journal;
+pub mod keys;
 pub mod limit;
 mod open_files;
 pub mod probe;
 pub mod reload;
 pub mod serve;
 pub mod settings;
+pub mod sign;
 pub mod store;
 pub mod transfer;
 pub mod tsig;

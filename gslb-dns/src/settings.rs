@@ -2,6 +2,7 @@
 //!
 //! Pure: a text comes in, settings or every mistake in it come out. [`crate::reload`] reads the files that it names.
 
+mod dnssec;
 mod limits;
 mod lines;
 mod tcp;
@@ -23,6 +24,7 @@ use shared::topology::{ServiceOutline, Topology};
 use crate::limit::Limits;
 use crate::update::Policy;
 
+pub use dnssec::DnssecSettings;
 pub use limits::CookieSettings;
 pub use lines::KeyLines;
 pub(crate) use lines::service_key;
@@ -80,6 +82,8 @@ pub struct ZoneSettings {
     pub updates: Policy,
     /// Where updates are kept. There may be one without `updates`, so that what was updated before is still served.
     pub journal: Option<PathBuf>,
+    /// How it is signed; `None`: it is not.
+    pub dnssec: Option<DnssecSettings>,
 }
 
 /// The table `[geo]`: files that tell where clients are.
@@ -233,6 +237,13 @@ fn read_zones(root: &Table<'_>, keys: &BTreeSet<OwnerName>) -> (Vec<ZoneSettings
         let name = table.required("name", "the name of the zone, such as \"example.com\"");
         let file = table.required("file", "the path of its master file").and_then(|value| read_path(&value));
         let secondaries = transfers::read_secondaries(&table, keys);
+        let dnssec = table.table("dnssec").and_then(|table| DnssecSettings::read(&table));
+        if dnssec.is_some() && !secondaries.is_empty() {
+            table.problem(
+                "secondaries",
+                "given beside `dnssec`: a zone that is signed here is not transferred, expected one of the two",
+            );
+        }
         let parsed = name.as_ref().and_then(|value| value.parsed(OwnerName::parse));
         let (updates, journal) = updates::read_updates(&table, parsed.as_ref(), keys);
         if let (Some(value), Some(parsed)) = (&name, &parsed)
@@ -240,7 +251,14 @@ fn read_zones(root: &Table<'_>, keys: &BTreeSet<OwnerName>) -> (Vec<ZoneSettings
         {
             value.problem(format_args!("zone {parsed} stands twice: expected each zone once"));
         }
-        zones.extend(parsed.zip(file).map(|(name, file)| ZoneSettings { name, file, secondaries, updates, journal }));
+        zones.extend(parsed.zip(file).map(|(name, file)| ZoneSettings {
+            name,
+            file,
+            secondaries,
+            updates,
+            journal,
+            dnssec,
+        }));
     }
     let are_all = count > 0 && zones.len() == count;
     (zones, are_all)

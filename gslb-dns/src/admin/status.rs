@@ -8,7 +8,10 @@ use shared::state::ProxyFacts;
 use shared::topology::{Region, ServiceId};
 
 use crate::explain::ALARM;
+use crate::keys::{next_text, show_time};
+use crate::reload::unix_secs;
 use crate::serve::{Clock, Look, NotifyEntry};
+use crate::wire::Name;
 
 /// The page. Keys are stable; readers ignore those they do not know.
 pub(super) fn page(look: &Look, standings: &[NotifyEntry], clock: Clock, config: &Path) -> Value {
@@ -24,8 +27,9 @@ pub(super) fn page(look: &Look, standings: &[NotifyEntry], clock: Clock, config:
         .zones
         .zones()
         .map(|(name, serial)| {
-            let name = name.to_string();
-            json!({ "name": name, "serial": serial, "secondaries": secondaries(&name, serial, standings) })
+            let (dnssec, name) = (dnssec(look, name), name.to_string());
+            let secondaries = secondaries(&name, serial, standings);
+            json!({ "name": name, "serial": serial, "dnssec": dnssec, "secondaries": secondaries })
         })
         .collect();
     let doubts_since = view.doubts_itself_since.map(|since| clock.wall(since).to_string());
@@ -65,6 +69,31 @@ fn secondaries(name: &str, serial: u32, standings: &[NotifyEntry]) -> Vec<Value>
         })
     });
     shown.collect()
+}
+
+/// How the zone `name` is signed; null: it is not.
+fn dnssec(look: &Look, name: &Name) -> Option<Value> {
+    let zone = look.live.world.signed_zones.iter().find(|zone| zone.apex == *name)?;
+    let (keys, now) = (&zone.keys.keys, unix_secs());
+    let shown = keys.iter().map(|key| {
+        let standing = key.standing(now);
+        json!({
+            "tag": key.tag(),
+            "algorithm": key.key.public().algorithm().number(),
+            "role": key.role.as_str(),
+            "state": standing.state.as_str(),
+            "is_published": standing.is_published,
+            "is_signing": standing.duty.is_some(),
+            "is_ds_asked_for": standing.is_synced,
+        })
+    });
+    Some(json!({
+        "signatures": zone.signatures.len(),
+        "earliest_expiration": zone.earliest_expiration.map(show_time),
+        "signed_again_at": zone.due().map(show_time),
+        "keys": shown.collect::<Vec<_>>(),
+        "next": next_text(keys, name.to_string().trim_end_matches('.'), now),
+    }))
 }
 
 fn regions(look: &Look, clock: Clock) -> Value {

@@ -1,6 +1,7 @@
 //! Reading the settings and every file that they name, all or nothing; and noticing when one of them changes.
 
 mod cookies;
+mod signing;
 mod transfers;
 mod updates;
 mod warn;
@@ -26,6 +27,7 @@ use crate::tsig::KeySet;
 use crate::zone::{self, Zone, ZoneSet};
 use shared::token::Token;
 
+pub use signing::{SignedZone, ZoneKeys};
 pub use transfers::{Secondary, TransferZone};
 pub use updates::JournaledZone;
 pub use watch::Watcher;
@@ -37,6 +39,11 @@ pub struct World {
     pub settings: Settings,
     /// The zones, with the steered names.
     pub zones: Arc<ZoneSet>,
+    /// Those of them that are signed.
+    pub signed_zones: Vec<SignedZone>,
+    /// The zones by themselves, without steered names, keys and signatures, in the order of the settings; none where none
+    /// is signed or has a journal.
+    pub kept: Vec<Arc<Zone>>,
     /// Where addresses are.
     pub geo_data: Arc<GeoData>,
     /// In which order regions come for them.
@@ -53,8 +60,6 @@ pub struct World {
     pub transfers: Vec<TransferZone>,
     /// The zones that have journals.
     pub journals: Vec<JournaledZone>,
-    /// The zones by themselves, without the steered names, in the order of the settings; none where none has a journal.
-    pub kept: Vec<Arc<Zone>>,
     /// A hash of the content of all files but the secret ones, the same on every node that serves the same.
     pub hash: u64,
     files: Files,
@@ -144,6 +149,7 @@ impl Reader {
         let secrets = self.read_secrets(&named);
         let tsig_keys = self.read_keys(&named);
         let zones: Vec<Zone> = named.zones.iter().map(|zone| self.read_zone(zone)).collect();
+        let keys: Vec<Option<ZoneKeys>> = named.zones.iter().map(|zone| self.read_zone_keys(zone, path)).collect();
         let geo_data = self.read_geo(&named.geo, last);
         // Even where something could not be read, the rest must go together: all mistakes come at once.
         let is_missing = |problem: &Problem| problem.file.is_empty() && !named.are_zones_whole;
@@ -154,13 +160,24 @@ impl Reader {
         warnings.extend(warn::of_files(&settings.server, &self.folder, &lines));
         let names = services.iter().map(|service| &service.name);
         warnings.extend(zone::warnings(&zones, names, last.map(|last| &*last.zones)));
+        let short = signing::warnings(&zones, &keys, &settings.topology);
+        warnings.extend(short.into_iter().map(|warning| lines.problem(&warning.key, &["zones"], warning.what)));
         let transfers = transfers::transfers(&zones, &settings.zones, &settings.topology, last);
         warnings.extend(transfers::warnings(&transfers, last, &lines));
-        let kept = updates::kept(&zones, &self.journals);
-        let journals = std::mem::take(&mut self.journals);
-        let zones = ZoneSet::build(zones, &settings.topology);
+        let (is_signed, journals) = (keys.iter().any(Option::is_some), std::mem::take(&mut self.journals));
+        // By themselves they take memory, so only where they may change without their files.
+        let is_kept = is_signed || !journals.is_empty();
+        let kept = zones.iter().filter(|_| is_kept).map(|zone| Arc::new(zone.clone())).collect::<Vec<_>>();
+        let zones = if is_signed {
+            drop(zones);
+            let known = last.map_or(&[][..], |last| &last.signed_zones);
+            signing::build(&kept, &keys, &settings.topology, known, unix_secs())
+        } else {
+            ZoneSet::build(zones, &settings.topology).map(|zones| (zones, Vec::new()))
+        };
         let located = |problem| lines.located(problem);
-        let zones = zones.map_err(|problems| self.problems.extend(problems.into_iter().map(located))).ok()?;
+        let zones = zones.map_err(|problems| self.problems.extend(problems.into_iter().map(located)));
+        let (zones, signed_zones) = zones.ok()?;
         let is_geo_known =
             |last: &&World| Arc::ptr_eq(&last.geo_data, &geo_data) && last.settings.topology == settings.topology;
         let geo = match last.filter(is_geo_known) {
@@ -174,6 +191,7 @@ impl Reader {
         Some(World {
             settings,
             zones,
+            signed_zones,
             geo_data,
             geo,
             warnings,
@@ -254,6 +272,11 @@ impl Reader {
         let file = path.display().to_string();
         self.problems.push(Problem { file, line: None, key: String::new(), what });
     }
+}
+
+/// Seconds since 1970 by the wall clock: the time of signatures.
+pub(crate) fn unix_secs() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// The content of a file, in a buffer that leaves no memory behind.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use shared::problem::Problem;
 
-use super::{Reader, World, transfers};
+use super::{Reader, World, transfers, unix_secs};
 use crate::journal;
 use crate::settings::ZoneSettings;
 use crate::update::journal::Journal;
 use crate::update::{Standing, replayed};
 use crate::wire::Name;
-use crate::zone::{Zone, ZoneSet};
+use crate::zone::Zone;
 
 /// A zone that has a journal.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct JournaledZone {
 impl World {
     /// The same with other zones: each takes the place of the one in [`World::kept`] at the position beside it.
     ///
-    /// Compiles all zones anew. Fails with what does not go together.
+    /// Compiles all zones anew, and signs what is new in those that are signed. Fails with what does not go together.
     pub fn with_zones(&self, changed: impl IntoIterator<Item = (usize, Arc<Zone>)>) -> Result<Self, Vec<Problem>> {
         let mut kept = self.kept.clone();
         for (at, zone) in changed {
@@ -37,11 +37,10 @@ impl World {
                 *place = zone;
             }
         }
-        let zones: Vec<Zone> = kept.iter().map(|zone| Zone::clone(zone)).collect();
-        let topology = &self.settings.topology;
-        let transfers = transfers::transfers(&zones, &self.settings.zones, topology, Some(self));
-        let zones = Arc::new(ZoneSet::build(zones, topology)?);
-        Ok(Self { zones, kept, transfers, ..self.clone() })
+        let (zones, signed_zones) = self.sign_zones(&kept, unix_secs())?;
+        let plain: Vec<Zone> = kept.iter().map(|zone| Zone::clone(zone)).collect();
+        let transfers = transfers::transfers(&plain, &self.settings.zones, &self.settings.topology, Some(self));
+        Ok(Self { zones: Arc::new(zones), signed_zones, kept, transfers, ..self.clone() })
     }
 }
 
@@ -77,10 +76,4 @@ impl Reader {
         self.journals.push(JournaledZone { apex, path, journal, standing });
         updated
     }
-}
-
-/// The zones by themselves, where one of them may change without its file; else none, since they take memory.
-pub(super) fn kept(zones: &[Zone], journals: &[JournaledZone]) -> Vec<Arc<Zone>> {
-    let is_needed = !journals.is_empty();
-    zones.iter().filter(|_| is_needed).map(|zone| Arc::new(zone.clone())).collect()
 }

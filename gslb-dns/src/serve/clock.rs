@@ -41,12 +41,7 @@ impl Clock {
 
 /// Seconds since 1970 by the wall clock, modulo 2^32: the time of cookies.
 pub(super) fn unix_secs() -> u32 {
-    unix_secs_whole() as u32
-}
-
-/// Seconds since 1970 by the wall clock: the time of signatures.
-pub(super) fn unix_secs_whole() -> u64 {
-    u64::try_from(Timestamp::now().as_second()).unwrap_or(0)
+    crate::reload::unix_secs() as u32
 }
 
 #[cfg(test)]

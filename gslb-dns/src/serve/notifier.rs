@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::clock::unix_secs_whole;
+use crate::reload::unix_secs;
 use crate::reload::{Secondary, World};
 use crate::transfer::{NotAcknowledged, notification, pause_after, read_acknowledgement};
 use crate::tsig::Session;
@@ -209,11 +209,11 @@ impl Task {
                 Some(Session::begin(key.clone(), id))
             }
         };
-        socket.send(&notification(content, id, session.as_mut(), unix_secs_whole())).await?;
+        socket.send(&notification(content, id, session.as_mut(), unix_secs())).await?;
         let (end, mut answer) = (Instant::now() + ANSWER_MAX, [0; 1232]);
         loop {
             let received = timeout_at(end, socket.recv(&mut answer)).await.map_err(|_| TryError::Silence)??;
-            let judged = read_acknowledgement(&answer[..received], id, &self.apex, session.as_ref(), unix_secs_whole());
+            let judged = read_acknowledgement(&answer[..received], id, &self.apex, session.as_ref(), unix_secs());
             match judged {
                 // A late answer to a try before.
                 Err(NotAcknowledged::Foreign) => {}

@@ -3,10 +3,14 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use hickory_proto::rr::RecordType;
+use hickory_proto::dnssec::Verifier as _;
+use hickory_proto::dnssec::rdata::DNSSECRData;
+use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
 
 use super::*;
-use crate::serve::sample::{Site, ask, data, query, until};
+use crate::serve::sample::{Site, ask, ask_for, ask_signed, data, query, until};
+use crate::sign::tests::reader;
+use crate::sign::{KeyTimes, Role, ZoneKey};
 
 const SEOUL: &str = "198.51.100.1";
 const VIRGINIA: &str = "198.51.100.2";
@@ -97,6 +101,92 @@ fn changed_file_is_taken_over_and_a_broken_one_is_not() {
     let problems = problems();
     assert!(problems.contains("no address") && problems.contains("example.com.zone"), "{problems}");
     assert_eq!((ask(server, "www.example.com"), node.live().world.hash), (vec!["198.51.100.7".to_owned()], hash));
+    node.stop();
+}
+
+#[test]
+fn keys_and_signatures_show_and_new_keys_are_served_without_a_restart() {
+    let site = Site::new();
+    let key = site.add_key(Role::Csk, KeyTimes::default());
+    site.write("topology.toml", &site.signed_settings());
+    let node = start(&site);
+    let (server, admin) = (node.addresses()[0], node.admin_address().expect("there is one"));
+    assert_eq!(ask_for(server, "example.com", RecordType::DNSKEY).len(), 1);
+    site.add_key(Role::Ksk, KeyTimes::default());
+    until("a second key", || ask_for(server, "example.com", RecordType::DNSKEY).len() == 2);
+    let (_, status) = crate::serve::sample::http(admin, "GET", "/status", "", "");
+    let page: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    let dnssec = &page["zones"][0]["dnssec"];
+    assert_eq!(dnssec["keys"].as_array().map(Vec::len), Some(2), "{dnssec}");
+    assert!(dnssec["signatures"].as_u64() > Some(3) && dnssec["earliest_expiration"].is_string(), "{dnssec}");
+    let (_, metrics) = crate::serve::sample::http(admin, "GET", "/metrics", "", "");
+    let line = format!("gslb_key{{zone=\"example.com.\",tag=\"{}\",role=\"csk\",state=\"active\"}} 1", key.tag());
+    assert!(metrics.contains(&line), "{metrics}");
+    assert!(metrics.contains("gslb_signature_expiration_seconds{zone=\"example.com.\"}"), "{metrics}");
+    node.stop();
+}
+
+/// Checks every RRset in `section` by `key`; gives how many there were.
+fn verified(section: &[Record], key: &ZoneKey) -> usize {
+    let dnskey = reader::dnskey(key.key.public().dnskey());
+    let mut count = 0;
+    for record in section {
+        let RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) = &record.data else { continue };
+        let covered = rrsig.input().type_covered;
+        let rrset = section.iter().filter(|other| other.name == record.name && other.record_type() == covered);
+        dnskey.verify_rrsig(&record.name, DNSClass::IN, rrsig, rrset).expect("it holds");
+        count += 1;
+    }
+    let owns = |record: &&Record| (record.name.clone(), record.record_type());
+    let rrsets: std::collections::HashSet<_> =
+        section.iter().filter(|record| record.record_type() != RecordType::RRSIG).map(|r| owns(&r)).collect();
+    assert_eq!(count, rrsets.len(), "each RRset has one signature: {section:?}");
+    count
+}
+
+#[test]
+fn answers_of_a_signed_zone_verify_with_the_second_reader_before_and_after_a_failover() {
+    let site = Site::new();
+    let key = site.add_key(Role::Csk, KeyTimes::default());
+    site.write("topology.toml", &site.signed_settings());
+    let node = start(&site);
+    let server = node.addresses()[0];
+    let look = || {
+        for (name, rtype, answers, proofs) in [
+            ("www.example.com", RecordType::A, 1, 0),
+            ("www.example.com", RecordType::AAAA, 0, 2),
+            ("example.com", RecordType::DNSKEY, 1, 0),
+            ("example.com", RecordType::CDS, 1, 0),
+            ("example.com", RecordType::SOA, 1, 0),
+            ("nowhere.example.com", RecordType::A, 0, 3),
+        ] {
+            let message = ask_signed(server, name, rtype);
+            let found = (verified(&message.answers, &key), verified(&message.authorities, &key));
+            assert_eq!(found, (answers, proofs), "{name} {rtype}: {message:?}");
+        }
+    };
+    look();
+    site.set_up("seoul", false);
+    until("failover", || ask(server, "www.example.com") == [VIRGINIA]);
+    look();
+    node.stop();
+}
+
+#[test]
+fn key_that_goes_at_its_time_goes_without_a_reload() {
+    let site = Site::new();
+    let soon = Some(crate::reload::unix_secs() + 3);
+    site.add_key(
+        Role::Csk,
+        KeyTimes { publish: Some(0), activate: Some(0), delete: soon, inactive: soon, ..Default::default() },
+    );
+    site.add_key(Role::Csk, KeyTimes::default());
+    site.write("topology.toml", &site.signed_settings());
+    let node = start(&site);
+    let server = node.addresses()[0];
+    site.write("example.com.zone", "nonsense");
+    until("one key", || ask_for(server, "example.com", RecordType::DNSKEY).len() == 1);
+    assert_eq!(node.live().world.signed_zones[0].keys.keys.len(), 2, "its files are still there");
     node.stop();
 }
 

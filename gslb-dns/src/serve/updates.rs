@@ -193,7 +193,9 @@ fn apply(world: &World, zones: &mut [Zone], job: &Job) -> Verdict {
     let Some(zone) = zones.get(at).filter(|_| !policy.rules.is_empty()) else {
         return refused(Some(apex), &Refusal::UnknownKey);
     };
-    let access = Access { policy, key: &job.key, keys: Keys::Foreign };
+    let is_signed = world.signed_zones.iter().any(|signed| signed.apex == *apex);
+    let keys = if is_signed { Keys::Ours } else { Keys::Foreign };
+    let access = Access { policy, key: &job.key, keys };
     match update.apply(zone, &access) {
         Ok(None) => Verdict::Unchanged,
         Ok(Some((next, delta))) => {

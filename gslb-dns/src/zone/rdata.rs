@@ -355,6 +355,7 @@ mod tests {
             ("A", &["\\#", "4", "c0000201"], &[192, 0, 2, 1]),
             ("CAA", &["0", "issue", "\"ca.example; x=\\034"], b"\0\x05issueca.example; x=\""),
             ("HTTPS", &["1", "svc", "alpn=h2"], b"\0\x01\x03svc\x07example\x03com\0\0\x01\0\x03\x02h2"),
+            ("CSYNC", &["66", "3", "A", "NS", "AAAA"], b"\0\0\0\x42\0\x03\0\x04\x60\0\0\x08"),
             ("SVCB", &["0", "@"], b"\0\0\x07example\x03com\0"),
         ];
         for (rtype, words, expected) in cases {

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::Live;
-use super::clock::unix_secs_whole;
 use super::counters::{SlowCounters, SlowKind};
 use super::updates::Updates;
 use crate::answer::{Outcome, Peer, Transport, Turn, answer};
+use crate::reload::unix_secs;
 use crate::transfer::Transfer;
 use crate::tsig::{Rejection, Request, Session};
 use crate::wire::{CLASS_IN, DropReason, OPCODE_NOTIFY, OPCODE_UPDATE, Query, Rcode, Rtype};
@@ -71,7 +71,7 @@ impl SlowPath {
 
     fn answer_query(&self, message: &[u8], query: Query, peer: Peer) -> (Answers, Rcode) {
         let live = self.live.load();
-        let now = unix_secs_whole();
+        let now = unix_secs();
         let request = match Request::split(message) {
             Ok(request) => request,
             Err(rcode) => return (Answers::one(refusal(&query, message, rcode)), rcode),
@@ -129,7 +129,7 @@ impl Asked<'_> {
         let len = limit.saturating_sub(self.session.as_ref().map_or(0, Session::record_len));
         let mut room = vec![0; len];
         // Who shows by a key who he is needs no cookie, and no limit.
-        let turn = Turn::unlimited(unix_secs_whole() as u32);
+        let turn = Turn::unlimited(unix_secs() as u32);
         match answer(&self.live.snapshot, &turn, &self.peer, self.message, &mut room) {
             Outcome::Sent { len, rcode, .. } => {
                 room.truncate(len);
@@ -156,7 +156,7 @@ impl Answers {
 
     /// The next message, made now.
     pub(super) fn next(&mut self) -> Option<Vec<u8>> {
-        self.first.take().or_else(|| self.rest.as_mut()?.next(unix_secs_whole()))
+        self.first.take().or_else(|| self.rest.as_mut()?.next(unix_secs()))
     }
 }
 

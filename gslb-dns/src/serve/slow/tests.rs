@@ -59,7 +59,7 @@ fn with_opcode(opcode: OpCode) -> Vec<u8> {
 fn signed_by_nobody() -> Vec<u8> {
     let key = TSigner::new(vec![1; 32], TsigAlgorithm::HmacSha256, Name::from_ascii("no.").expect("a name"), 300);
     let mut message = Message::from_vec(&query(7, "www.example.com", RecordType::A)).expect("readable");
-    message.finalize(&key.expect("a key"), super::unix_secs_whole()).expect("signed");
+    message.finalize(&key.expect("a key"), super::unix_secs()).expect("signed");
     message.to_vec().expect("encoded")
 }
 
@@ -156,8 +156,7 @@ fn wanted(serial: Option<u32>) -> Message {
 
 /// The records that come over TCP, up to the second one of the newest SOA, each message with a right signature.
 fn transferred(server: SocketAddr, mut message: Message) -> Vec<Record> {
-    let mut verifier =
-        message.finalize(&signer(SECRET), super::unix_secs_whole()).expect("signed").expect("a verifier");
+    let mut verifier = message.finalize(&signer(SECRET), super::unix_secs()).expect("signed").expect("a verifier");
     let mut stream = connect(server);
     stream.write_all(&framed(&message.to_vec().expect("encoded"))).expect("sent");
     let mut records: Vec<Record> = Vec::new();
@@ -203,18 +202,18 @@ fn wrong_key_no_key_and_other_addresses_get_nothing() {
     let by_address = asked(&wanted(None), [127, 0, 0, 9]);
     assert_eq!((by_address.response_code, by_address.answers.len()), (ResponseCode::NoError, 2 + 2 + 2));
     let mut wrong = wanted(None);
-    wrong.finalize(&signer(b"another secret of some length..."), super::unix_secs_whole()).expect("signed");
+    wrong.finalize(&signer(b"another secret of some length..."), super::unix_secs()).expect("signed");
     let answer = asked(&wrong, [127, 0, 0, 9]);
     assert_eq!((answer.response_code, answer.answers.len()), (ResponseCode::NotAuth, 0));
     assert_eq!(answer.signature().expect("a TSIG record").data.error.map(u16::from), Some(16));
     // Right, but of long ago.
     let mut late = wanted(None);
-    late.finalize(&signer(SECRET), super::unix_secs_whole() - 10_000).expect("signed");
+    late.finalize(&signer(SECRET), super::unix_secs() - 10_000).expect("signed");
     let answer = asked(&late, [127, 0, 0, 1]);
     assert_eq!(answer.signature().expect("a TSIG record").data.error.map(u16::from), Some(18));
     // Elsewhere than here.
     let mut foreign = Message::from_vec(&query(7, "example.net", RecordType::AXFR)).expect("readable");
-    foreign.finalize(&signer(SECRET), super::unix_secs_whole()).expect("signed");
+    foreign.finalize(&signer(SECRET), super::unix_secs()).expect("signed");
     assert_eq!(asked(&foreign, [127, 0, 0, 1]).response_code, ResponseCode::NotAuth);
     node.stop();
 }
@@ -225,8 +224,7 @@ fn ordinary_query_that_is_signed_is_answered_and_the_answer_signed() {
     let node = start(&site);
     let server = node.addresses()[0];
     let mut message = Message::from_vec(&query(7, "www.example.com", RecordType::A)).expect("readable");
-    let mut verifier =
-        message.finalize(&signer(SECRET), super::unix_secs_whole()).expect("signed").expect("a verifier");
+    let mut verifier = message.finalize(&signer(SECRET), super::unix_secs()).expect("signed").expect("a verifier");
     let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
     socket.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
     socket.send_to(&message.to_vec().expect("encoded"), server).expect("sent");
@@ -261,13 +259,13 @@ fn changed_zone_is_notified_and_its_changes_alone_are_sent() {
             )
             .expect("a key")]);
             let request = Request::split(&buffer[..len]).expect("well formed").expect("signed");
-            let mut session = request.verify(&keys, super::unix_secs_whole()).expect("right");
+            let mut session = request.verify(&keys, super::unix_secs()).expect("right");
             let mut answer = super::refusal(
                 &Query::parse(request.message()).expect("a query"),
                 request.message(),
                 crate::wire::Rcode::NOERROR,
             );
-            session.sign(&mut answer, super::unix_secs_whole());
+            session.sign(&mut answer, super::unix_secs());
             secondary.send_to(&answer, from).expect("sent");
         }
         soa.serial
@@ -302,7 +300,7 @@ fn secondary_that_takes_nothing_is_cut_in_time_and_holds_up_nobody() {
     let node = start(&site);
     let server = node.addresses()[0];
     let mut message = wanted(None);
-    message.finalize(&signer(SECRET), super::unix_secs_whole()).expect("signed");
+    message.finalize(&signer(SECRET), super::unix_secs()).expect("signed");
     let mut idle = connect(server);
     idle.write_all(&framed(&message.to_vec().expect("encoded"))).expect("sent");
     let metric = |name: &str| {

@@ -2,7 +2,7 @@
 
 use super::{Answers, SlowPath, refusal, rejected};
 use crate::answer::Peer;
-use crate::serve::clock::unix_secs_whole;
+use crate::reload::unix_secs;
 use crate::tsig::Request;
 use crate::wire::{Query, Rcode};
 
@@ -16,14 +16,14 @@ impl SlowPath {
             Ok(None) => return refused(Rcode::REFUSED),
             Err(rcode) => return refused(rcode),
         };
-        let verified = request.verify(&self.live.load().world.tsig_keys, unix_secs_whole());
+        let verified = request.verify(&self.live.load().world.tsig_keys, unix_secs());
         let mut session = match verified {
             Ok(session) => session,
-            Err(rejection) => return rejected(*rejection, &query, message, unix_secs_whole()),
+            Err(rejection) => return rejected(*rejection, &query, message, unix_secs()),
         };
         let rcode = self.updates.ask(session.key().name().clone(), peer.address, request.message().to_vec()).await;
         let mut answer = refusal(&query, request.message(), rcode);
-        session.sign(&mut answer, unix_secs_whole());
+        session.sign(&mut answer, unix_secs());
         (Answers::one(answer), rcode)
     }
 }

@@ -13,7 +13,7 @@ use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordSet, RecordType, TSigner};
 
 use crate::reload::load;
-use crate::serve::clock::unix_secs_whole;
+use crate::reload::unix_secs;
 use crate::serve::sample::{Site, data, query, until};
 use crate::serve::{Node, StartError};
 
@@ -61,7 +61,7 @@ fn send(server: SocketAddr, key: &str, message: Message) -> ResponseCode {
 
 fn send_with(server: SocketAddr, key: &str, secret: &[u8], mut message: Message) -> ResponseCode {
     let key = TSigner::new(secret.to_vec(), TsigAlgorithm::HmacSha256, name(key), 300).expect("a key");
-    let mut verifier = message.finalize(&key, unix_secs_whole()).expect("signed").expect("a verifier");
+    let mut verifier = message.finalize(&key, unix_secs()).expect("signed").expect("a verifier");
     let answer = exchange(server, &message.to_vec().expect("encoded"));
     let read = Message::from_vec(&answer).expect("readable");
     if read.response_code != ResponseCode::NotAuth {
