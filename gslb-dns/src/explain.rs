@@ -21,7 +21,7 @@ use shared::failover::{self, Because, ExplainedRegion};
 use shared::name::OwnerName;
 use shared::place::{ClientBlock, Place};
 use shared::snapshot::Verdict;
-use shared::topology::{Policy, ServiceId};
+use shared::topology::{Policy, Service, ServiceId};
 
 use crate::answer::{Outcome, Peer, Snapshot, Transport, Turn, answer};
 use crate::geo::{Depth, GeoData, Located, Origin};
@@ -142,6 +142,10 @@ pub struct RegionLine {
     pub reason: String,
     /// Its VIPs for this service.
     pub vips: Vec<IpAddr>,
+    /// Its TXT records; `None`: the service has none.
+    pub txt: Option<Vec<String>>,
+    /// Where its clients are sent in place of VIPs.
+    pub cname: Option<OwnerName>,
 }
 
 /// What a client gets.
@@ -251,7 +255,7 @@ fn explain_service(snapshot: &Snapshot, id: ServiceId, place: &Place, address: I
     let choice = Choice::new(&view.topology, steering, &explanation, place, address);
     let line = |region: &ExplainedRegion| {
         let weight = (steering.policy == Policy::Weighted).then(|| steering.member(region.member).weight);
-        RegionLine::new(region, weight, service.vips_of(region.member))
+        RegionLine::new(region, weight, service)
     };
     ExplainedService {
         name: service.name.clone(),
@@ -276,7 +280,7 @@ impl ExplainedPlace {
 }
 
 impl RegionLine {
-    fn new(region: &ExplainedRegion, weight: Option<u32>, vips: &[IpAddr]) -> Self {
+    fn new(region: &ExplainedRegion, weight: Option<u32>, service: &Service) -> Self {
         Self {
             region: region.region.to_string(),
             distance_km: region.distance_km,
@@ -286,7 +290,9 @@ impl RegionLine {
             weight,
             outcome: region.outcome.as_str(),
             reason: region.reason.clone(),
-            vips: vips.to_vec(),
+            vips: service.vips_of(region.member).to_vec(),
+            txt: service.txt_of(region.member).map(<[String]>::to_vec),
+            cname: service.cname_of(region.member).cloned(),
         }
     }
 }
@@ -323,6 +329,10 @@ impl AnswerRecord {
 
 /// As in a master file.
 fn presented(data: &RData) -> String {
+    if let RData::TXT(texts) = data {
+        let strings = texts.txt_data.iter().map(|string| svcb::character_string(string));
+        return strings.collect::<Vec<_>>().join(" ");
+    }
     let octets = matches!(data, RData::HTTPS(_) | RData::SVCB(_)).then(|| data.to_bytes().ok()).flatten();
     octets.and_then(|octets| svcb::presented(&octets)).unwrap_or_else(|| data.to_string())
 }

@@ -17,7 +17,7 @@ use shared::config::read_topology;
 use shared::name::OwnerName;
 use shared::problem::{Problem, Problems};
 use shared::settings::{Document, Table, Value};
-use shared::topology::Topology;
+use shared::topology::{ServiceOutline, Topology};
 
 use crate::limit::Limits;
 
@@ -93,8 +93,8 @@ pub struct GeoSettings {
 pub struct Outline {
     /// The files that they name.
     pub files: NamedFiles,
-    /// The names of all services, sorted.
-    pub services: Vec<OwnerName>,
+    /// All services, sorted by name.
+    pub services: Vec<ServiceOutline>,
     /// Where keys stand.
     pub lines: KeyLines,
 }
@@ -379,7 +379,8 @@ mod tests {
             "[services.\"B.example.com.\"]\nttl = -1\n[services]\n\"a.example.com\" = {}\n\"a..b\" = {}\nc = 1\n";
         let (Outline { services, lines, .. }, settings) = Settings::parse_with_outline("t", text);
         assert!(settings.is_err());
-        assert_eq!(services.iter().map(OwnerName::as_str).collect::<Vec<_>>(), ["a.example.com", "b.example.com"]);
+        let names: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
+        assert_eq!(names, ["a.example.com", "b.example.com"]);
         let problem = |place: &str| lines.problem("key", &["nowhere", place], "what").to_string();
         assert_eq!(problem("services.\"b.example.com\".ttl"), "t:2: key: what");
         assert_eq!(problem("services.\"a.example.com\""), "t:4: key: what");

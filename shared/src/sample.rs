@@ -67,6 +67,8 @@ pub(crate) fn topology() -> Topology {
             flap: FlapSettings { half_life: Duration::from_secs(600), suppress: 2500, reuse: 1000 },
         },
         https: None,
+        txt: Vec::new(),
+        cname: Vec::new(),
     };
     Topology {
         regions: REGIONS.iter().enumerate().map(region).collect(),

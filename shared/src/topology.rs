@@ -106,8 +106,13 @@ pub struct Service {
     pub name: OwnerName,
     /// How its regions are ordered for a client.
     pub steering: SteeringId,
-    /// The VIPs of each member, at the member's position; every member has the same address families.
+    /// The VIPs of each member, at the member's position; every member has the same address families, and none has any
+    /// where there is a `cname`.
     pub vips: Vec<Vec<IpAddr>>,
+    /// The TXT records of each member, at the member's position; empty: those of the zone stay.
+    pub txt: Vec<Vec<String>>,
+    /// Where each member's clients are sent in place of addresses, at the member's position; empty: there are addresses.
+    pub cname: Vec<OwnerName>,
     /// Fewer origin servers up than this, and a region may not serve it; 0 asks for none.
     pub min_servers: u32,
     /// Who answers when no region may.
@@ -120,6 +125,17 @@ pub struct Service {
     pub failback: Failback,
     /// The answer to HTTPS queries (RFC 9460); `None`: none is given.
     pub https: Option<HttpsSettings>,
+}
+
+/// What a service puts at its owner name beside addresses, whatever it says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServiceOutline {
+    /// The owner name.
+    pub name: OwnerName,
+    /// Whether it has TXT records.
+    pub has_txt: bool,
+    /// Whether it has CNAMEs, and so nothing else.
+    pub has_cname: bool,
 }
 
 /// What an HTTPS record of a service says beside the address hints.
@@ -302,6 +318,21 @@ impl Topology {
 }
 
 impl Service {
+    /// What it puts at its owner name.
+    pub fn outline(&self) -> ServiceOutline {
+        ServiceOutline { name: self.name.clone(), has_txt: !self.txt.is_empty(), has_cname: !self.cname.is_empty() }
+    }
+
+    /// The TXT records of `member`; `None`: the service has none.
+    pub fn txt_of(&self, member: MemberId) -> Option<&[String]> {
+        self.txt.get(usize::from(member.0)).map(Vec::as_slice)
+    }
+
+    /// Where clients of `member` are sent in place of addresses.
+    pub fn cname_of(&self, member: MemberId) -> Option<&OwnerName> {
+        self.cname.get(usize::from(member.0))
+    }
+
     /// The VIPs of `member`.
     pub fn vips_of(&self, member: MemberId) -> &[IpAddr] {
         &self.vips[usize::from(member.0)]

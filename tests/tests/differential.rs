@@ -31,7 +31,7 @@ fn given(variable: &str) -> Option<u64> {
 type Claim = fn(&Agreed) -> bool;
 
 /// Kinds of answers that random cases must reach, or they show nothing.
-const KINDS: [(&str, Claim); 17] = [
+const KINDS: [(&str, Claim); 19] = [
     ("FORMERR", |agreed| agreed.expected.rcode == 1),
     ("NXDOMAIN", |agreed| agreed.expected.rcode == 3),
     ("NOTIMP", |agreed| agreed.expected.rcode == 4),
@@ -48,6 +48,8 @@ const KINDS: [(&str, Claim); 17] = [
     ("two aliases and more", |agreed| agreed.expected.answers.iter().filter(|record| is(record, 5)).count() > 2),
     ("two DNAMEs", |agreed| agreed.expected.answers.iter().filter(|record| is(record, 39)).count() > 1),
     ("HTTPS with a scope", |agreed| has(&agreed.expected.answers, 65) && scope(agreed) > 0),
+    ("TXT with a scope", |agreed| has(&agreed.expected.answers, 16) && scope(agreed) > 0),
+    ("CNAME with a scope", |agreed| is_alias_alone(agreed) && scope(agreed) > 0),
     ("scope of a split block", |agreed| matches!(scope(agreed), 24 | 56)),
     ("truncated", |agreed| agreed.is_truncated),
     ("without the addresses that nobody needs", |agreed| agreed.is_shortened && !agreed.is_truncated),
@@ -55,6 +57,10 @@ const KINDS: [(&str, Claim); 17] = [
 
 fn has(section: &[Record], rtype: u16) -> bool {
     section.iter().any(|record| is(record, rtype))
+}
+
+fn is_alias_alone(agreed: &Agreed) -> bool {
+    agreed.expected.answers.len() == 1 && has(&agreed.expected.answers, 5)
 }
 
 fn is(record: &Record, rtype: u16) -> bool {

@@ -25,7 +25,7 @@ pub(super) fn answer<'a>(
         if matches!(query.qtype, Rtype::CNAME | Rtype::ANY) {
             break;
         }
-        match super::find(snapshot, query, walk.name()) {
+        match snapshot.zones.find(walk.name(), query.qtype) {
             // One that comes a second time leads round in a circle, or to ever longer names.
             Found::Redirected(next) if used.iter().flatten().any(|used| used.is(next)) => break,
             Found::Redirected(next) => dname = next,
@@ -33,49 +33,42 @@ pub(super) fn answer<'a>(
                 let counts = tail.write(walk.place, reply);
                 return walk.join(Answered::untailored(tail, counts));
             }
-            Found::Steered { steered, offer, chain, empty, signed }
-                if reply.position() + chain.map_or(empty, |chain| chain.tail).len() <= POINTED_MAX =>
-            {
-                let (qname, name) = (walk.name(), walk.place);
-                let asked = steered::Asked { snapshot, peer, query, qname, name, steered, offer, signed };
+            Found::Steered { steered, offer, chain, empty } if reply.position() + empty.len() <= POINTED_MAX => {
+                let asked = steered::Asked { snapshot, peer, query, name: walk.place, steered, offer };
                 return walk.join(asked.answer(chain, empty, reply));
             }
-            Found::Signed(signed) if reply.position() + signed.tail().len() <= POINTED_MAX => {
-                let counts = signed.write(walk.name(), walk.place, reply);
-                return walk.join(Answered::signed(signed, counts));
-            }
-            Found::Outside | Found::Static(_) | Found::Steered { .. } | Found::Signed(_) => break,
+            Found::Outside | Found::Static(_) | Found::Steered { .. } => break,
         }
     }
     walk.end(dname, Rcode::NOERROR)
 }
 
 /// The name that is asked for at last, and what was written on the way to it.
-struct Walk {
+pub(super) struct Walk {
     /// In lower case.
     octets: [u8; NAME_LEN_MAX],
     /// Where it stands in the reply.
-    place: NamePlace,
+    pub(super) place: NamePlace,
     answers: u16,
 }
 
 /// The name would be too long.
-struct TooLong;
+pub(super) struct TooLong;
 
 impl Walk {
-    fn start(query: &Query) -> Self {
+    pub(super) fn start(query: &Query) -> Self {
         let qname = query.qname();
         let mut octets = [0; NAME_LEN_MAX];
         octets[..qname.len()].copy_from_slice(qname);
         Self { octets, place: NamePlace::question(qname.len()), answers: 0 }
     }
 
-    fn name(&self) -> &[u8] {
+    pub(super) fn name(&self) -> &[u8] {
         &self.octets[..self.place.len]
     }
 
     /// Writes `dname`, which is above the name, and the CNAME made from it, and takes the name in that.
-    fn follow(&mut self, dname: Dname<'_>, reply: &mut Reply<'_>) -> Result<(), TooLong> {
+    pub(super) fn follow(&mut self, dname: Dname<'_>, reply: &mut Reply<'_>) -> Result<(), TooLong> {
         let [dnames, ..] = dname.tail.write(self.place, reply);
         self.answers += dnames;
         let kept_len = self.place.len - dname.owner_len;
@@ -98,16 +91,16 @@ impl Walk {
     }
 
     /// The answer for the last name, behind what was written on the way.
-    fn join(&self, last: Answered) -> Answered {
+    pub(super) fn join(&self, last: Answered) -> Answered {
         let [answers, authorities, additionals] = last.counts;
         Answered { is_authoritative: true, counts: [self.answers + answers, authorities, additionals], ..last }
     }
 
     /// The answer that ends with what was written on the way, `last` the last of it.
-    fn end(&self, last: Dname<'_>, rcode: Rcode) -> Answered {
+    pub(super) fn end(&self, last: Dname<'_>, rcode: Rcode) -> Answered {
         self.join(Answered { account: Account::of(last.tail.start()), ..Answered::without_records(rcode) })
     }
 }
 
 /// More than anybody needs; with the longest names they take less than 7 KiB, so that pointers reach all of it.
-const DNAMES_MAX: usize = 8;
+pub(super) const DNAMES_MAX: usize = 8;

@@ -4,6 +4,7 @@
 //! the edge counts and logs is in the [`Outcome`].
 
 mod dname;
+mod signed;
 mod steered;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ use crate::cookie::{Checked, Secrets, Standing};
 use crate::geo::GeoTables;
 use crate::limit::{Account, Gate, Verdict};
 use crate::wire::{CLASS_IN, DropReason, Query, Rcode, Reply, Rtype, UDP_PAYLOAD_MAX, UDP_PAYLOAD_PLAIN};
-use crate::zone::{Found, NamePlace, Signed, Tail, ZoneSet};
+use crate::zone::{Found, NamePlace, Tail, ZoneSet};
 
 /// Everything that answers need, which all belongs together: immutable, swapped whole.
 #[derive(Clone, Debug)]
@@ -222,26 +223,24 @@ fn refusal(query: &Query, cookie: Option<Standing>) -> Option<Rcode> {
 }
 
 fn records(snapshot: &Snapshot, peer: &Peer, query: &Query, reply: &mut Reply<'_>) -> Answered {
+    let wants_signatures = query.edns.as_ref().is_some_and(|edns| edns.is_dnssec_ok);
+    if wants_signatures && snapshot.zones.is_signed() {
+        return signed::records(snapshot, peer, query, reply);
+    }
+    plain_records(snapshot, peer, query, reply)
+}
+
+/// The records of an answer without signatures.
+#[inline]
+fn plain_records(snapshot: &Snapshot, peer: &Peer, query: &Query, reply: &mut Reply<'_>) -> Answered {
     let name = NamePlace::question(query.qname().len());
-    match find(snapshot, query, query.qname()) {
+    match snapshot.zones.find(query.qname(), query.qtype) {
         Found::Outside => Answered::without_records(Rcode::REFUSED),
         Found::Static(tail) => Answered::untailored(tail, tail.write(name, reply)),
         Found::Redirected(dname) => dname::answer(dname, snapshot, peer, query, reply),
-        Found::Steered { steered, offer, chain, empty, signed } => {
-            let qname = query.qname();
-            steered::Asked { snapshot, peer, query, qname, name, steered, offer, signed }.answer(chain, empty, reply)
+        Found::Steered { steered, offer, chain, empty } => {
+            steered::Asked { snapshot, peer, query, name, steered, offer }.answer(chain, empty, reply)
         }
-        Found::Signed(signed) => Answered::signed(signed, signed.write(query.qname(), name, reply)),
-    }
-}
-
-/// Finds the answer for `name`, in lower case; with signatures where these are asked for.
-fn find<'a>(snapshot: &'a Snapshot, query: &Query, name: &[u8]) -> Found<'a> {
-    let wants_signatures = query.edns.as_ref().is_some_and(|edns| edns.is_dnssec_ok);
-    if wants_signatures {
-        snapshot.zones.find_signed(name, query.qtype)
-    } else {
-        snapshot.zones.find(name, query.qtype)
     }
 }
 
@@ -254,11 +253,6 @@ impl Answered {
     fn untailored(tail: Tail<'_>, counts: [u16; 3]) -> Self {
         let (rcode, is_authoritative) = (tail.rcode(), tail.is_authoritative());
         Self { rcode, is_authoritative, counts, scope_len: 0, steered: None, account: Account::of(tail.start()) }
-    }
-
-    fn signed(signed: Signed<'_>, counts: [u16; 3]) -> Self {
-        let (rcode, is_authoritative) = (signed.rcode(), signed.is_authoritative());
-        Self { rcode, is_authoritative, counts, scope_len: 0, steered: None, account: Account::of(signed.start()) }
     }
 
     /// The answer without its records: a client that can show its cookie next time is asked to (RFC 7873, sections 5.2.3

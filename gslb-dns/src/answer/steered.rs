@@ -18,13 +18,10 @@ pub(super) struct Asked<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) peer: &'a Peer,
     pub(super) query: &'a Query,
-    /// The name asked for, or the one that it was redirected to, in lower case.
-    pub(super) qname: &'a [u8],
-    /// Where it stands.
+    /// The name asked for, or the one that it was redirected to.
     pub(super) name: NamePlace,
     pub(super) steered: &'a SteeredName,
     pub(super) offer: Offer,
-    pub(super) signed: Option<SignedSteered<'a>>,
 }
 
 /// Who is taken for the client.
@@ -37,6 +34,33 @@ struct Client {
 impl Asked<'_> {
     /// Answers by the region that is decided for the client.
     pub(super) fn answer(&self, chain: Option<Chain<'_>>, empty: Tail<'_>, reply: &mut Reply<'_>) -> Answered {
+        self.answer_by(|members| {
+            if self.is_empty(members) {
+                return empty.write_capped(self.name, reply, self.steered.empty_ttl_max);
+            }
+            let owner = chain.map_or(self.name.pointer(), |chain| chain.target(self.name, reply.position()));
+            let [cnames, ..] = chain.map_or([0; 3], |chain| chain.tail.write(self.name, reply));
+            [cnames + self.write_records(owner, members, reply), 0, 0]
+        })
+    }
+
+    /// The same with signatures and proofs; `qname` is the name, in lower case.
+    pub(super) fn answer_signed(&self, signed: &SignedSteered<'_>, qname: &[u8], reply: &mut Reply<'_>) -> Answered {
+        self.answer_by(|members| {
+            if self.is_empty(members) {
+                return signed.write_empty(qname, self.name, self.offer, reply);
+            }
+            let owner = signed.owner(self.name, reply.position());
+            let mut answers = signed.write_chain(qname, self.name, reply);
+            answers += self.write_records(owner, members, reply);
+            answers += signed.write_signatures(self.steered, (self.offer, members, self.ttl()), owner, reply);
+            [answers, signed.write_proofs(qname, self.name, reply), 0]
+        })
+    }
+
+    /// Answers with the records that `write` adds for the members that are decided for the client.
+    #[inline]
+    fn answer_by(&self, write: impl FnOnce(MemberSet) -> [u16; 3]) -> Answered {
         let client = self.client();
         let leaf = self.snapshot.geo.locate(client.address, client.depth);
         let decision = self.decide(client, leaf);
@@ -45,37 +69,10 @@ impl Asked<'_> {
         let service = self.steered.service;
         let region = decision.first.map(|first| topology.steering(topology.service(service)).member(first).region);
         let decided = Decided { service, region, is_last_resort: decision.is_last_resort };
-        let counts = if let Some(signed) = self.signed {
-            self.write_signed(signed, chain, decision.members, reply)
-        } else if self.is_empty(decision.members) {
-            empty.write_capped(self.name, reply, self.steered.empty_ttl_max)
-        } else {
-            let owner = chain.map_or(self.name.pointer(), |chain| chain.target(self.name, reply.position()));
-            let [cnames, ..] = chain.map_or([0; 3], |chain| chain.tail.write(self.name, reply));
-            [cnames + self.write_records(owner, decision.members, reply), 0, 0]
-        };
+        let counts = write(decision.members);
         // Nobody serves this client, but another may be served: the scope says for whom the answer holds even then.
         let (steered, account) = (Some(decided), Account::of(self.steered));
         Answered { rcode: Rcode::NOERROR, is_authoritative: true, counts, scope_len, steered, account }
-    }
-
-    /// The same answer with its signatures and proofs.
-    #[inline(never)]
-    fn write_signed(
-        &self,
-        signed: SignedSteered<'_>,
-        chain: Option<Chain<'_>>,
-        members: MemberSet,
-        reply: &mut Reply<'_>,
-    ) -> [u16; 3] {
-        if self.is_empty(members) {
-            return signed.write_empty(self.qname, self.name, self.offer, reply);
-        }
-        let owner = chain.map_or(self.name.pointer(), |chain| chain.target(self.name, reply.position()));
-        let mut answers = signed.write_chain(self.qname, self.name, reply);
-        answers += self.write_records(owner, members, reply);
-        answers += signed.write_signatures(self.steered, (self.offer, members, self.ttl()), owner, reply);
-        [answers, signed.write_proofs(self.qname, self.name, reply), 0]
     }
 
     /// The client's network where the resolver tells it, else the resolver.
@@ -119,6 +116,8 @@ impl Asked<'_> {
             Offer::A => self.steered.v4(member).is_empty(),
             Offer::Aaaa => self.steered.v6(member).is_empty(),
             Offer::Https => false,
+            Offer::Txt => self.steered.txt(member).is_empty(),
+            Offer::Cname => self.steered.cname(member).is_none(),
         })
     }
 
@@ -141,8 +140,31 @@ impl Asked<'_> {
                 count = 1;
                 self.write_https(head, members, reply);
             }
+            Offer::Txt => count = self.write_txt(head, members, reply),
+            Offer::Cname => count = self.write_cname(head, members, reply),
         }
         count
+    }
+
+    /// Adds the TXT records of `members`, those that regions share once; gives how many.
+    #[cold]
+    fn write_txt(&self, head: Head, members: MemberSet, reply: &mut Reply<'_>) -> u16 {
+        let mut count = 0;
+        self.steered.each_txt(members, |data| {
+            count += 1;
+            head.write(data.len() as u16, reply);
+            reply.push(data);
+        });
+        count
+    }
+
+    /// Adds the CNAME of the member, which is alone: no policy gives an alias of several. Where it leads is not followed.
+    #[cold]
+    fn write_cname(&self, head: Head, members: MemberSet, reply: &mut Reply<'_>) -> u16 {
+        let Some(target) = members.iter().find_map(|member| self.steered.cname(member)) else { return 0 };
+        head.write(target.as_wire().len() as u16, reply);
+        reply.push(target.as_wire());
+        1
     }
 
     fn write_https(&self, head: Head, members: MemberSet, reply: &mut Reply<'_>) {

@@ -76,7 +76,7 @@ fn protocol_list(mut value: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Quoted only where it must be (RFC 1035, section 5.1).
-fn character_string(octets: &[u8]) -> String {
+pub(super) fn character_string(octets: &[u8]) -> String {
     let mut text = String::new();
     for &octet in octets {
         // Writing to a text does not fail.

@@ -59,6 +59,10 @@ policy = "weighted"
 weights = {{ frankfurt = 100, seoul = 50, virginia = 50 }}
 [services."all.example.com"]
 policy = "all"
+[services."txt.example.com"]
+txt = {{ frankfurt = ["served by frankfurt", "b"], seoul = ["a"], virginia = ["a"] }}
+[services."files.example.com"]
+cname = {{ frankfurt = "eu.cdn.example.net", seoul = "cdn.example.net", virginia = "cdn.example.net" }}
 [services."fenced.example.com"]
 last_resort = "none"
 keep_within = [{{ clients = {{ continents = ["EU"] }}, regions = ["frankfurt"] }}]
@@ -125,6 +129,23 @@ fn explained(world: &World, name: &str, qtype: &str, down: &[&str]) -> Explained
     let down: Vec<_> = down.iter().map(|name| shared::name::RegionName::parse(name).expect("a name")).collect();
     let question = Question::parse(name, "192.0.2.1", qtype).expect("valid");
     suppose(world, &down, &[], &question).expect("served")
+}
+
+#[test]
+fn records_of_regions_are_explained() {
+    let site = Site::new();
+    let world = world(&site);
+    let txt = explained(&world, "txt.example.com", "TXT", &["seoul", "virginia"]);
+    let data: Vec<&str> = txt.answer.records.iter().map(|record| record.data.as_str()).collect();
+    assert_eq!(data, ["\"served by frankfurt\"", "b"]);
+    let service = txt.service.expect("steered");
+    assert_eq!(service.regions[0].txt.as_ref().map(Vec::len), Some(2));
+    let files = explained(&world, "files.example.com", "A", &["seoul", "virginia"]);
+    assert!(files.to_string().contains("files.example.com. 10 IN CNAME eu.cdn.example.net."), "{files}");
+    let service = files.service.expect("steered");
+    let first = &service.regions[0];
+    assert_eq!(first.cname.as_ref().map(OwnerName::as_str), Some("eu.cdn.example.net"));
+    assert!(first.vips.is_empty() && first.txt.is_none());
 }
 
 #[test]

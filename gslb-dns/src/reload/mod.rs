@@ -145,7 +145,8 @@ impl Reader {
         let (settings, geo_data) = settings.zip(geo_data).filter(|_| self.problems.is_empty())?;
         let mut warnings = warn::of_settings(&settings, &lines, &geo_data);
         warnings.extend(warn::of_files(&settings.server, &self.folder, &lines));
-        warnings.extend(zone::warnings(&zones, &services, last.map(|last| &*last.zones)));
+        let names = services.iter().map(|service| &service.name);
+        warnings.extend(zone::warnings(&zones, names, last.map(|last| &*last.zones)));
         let short = signing::warnings(&zones, &keys, &settings.topology);
         warnings.extend(short.into_iter().map(|warning| lines.problem(&warning.key, &["zones"], warning.what)));
         let (zones, kept) = match keys.iter().any(Option::is_some) {

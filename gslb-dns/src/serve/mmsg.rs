@@ -1,21 +1,26 @@
 //! Many datagrams a system call: the one file with `unsafe` in this program.
 //!
-//! The kernel is given pointers into [`Slot`]s. They lie in a vector that never grows and each of their parts is an
+//! The kernel is given pointers into [`Slot`]s, peers and controls. They lie in vectors that never grow and each is in an
 //! [`UnsafeCell`], so the pointers stay good as long as the [`Batch`] lives, wherever it moves; a `Batch` never leaves
 //! its thread (raw pointers are not `Send`), so nobody else touches them. The spans of answers lie in another such vector.
+//! Peers lie side by side, since each is compared with the next.
+//!
+//! Answers to one client that follow each other leave as few messages, of which the kernel cuts each into datagrams of one
+//! length: so they are put in the order of their lengths first.
 #![allow(unsafe_code)]
 #![allow(clippy::unnecessary_cast, reason = "lengths have other types with other C libraries")]
 
 use std::cell::UnsafeCell;
+use std::cmp::Reverse;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::{ptr, slice};
+use std::ptr;
 
 use crate::wire::UDP_PAYLOAD_MAX;
-use libc::{c_int, c_void, cmsghdr, in_pktinfo, in6_pktinfo, iovec, mmsghdr, msghdr, sockaddr_storage};
+use libc::{c_int, c_void, cmsghdr, in_pktinfo, in6_pktinfo, iovec, mmsghdr, msghdr, sockaddr_in6};
 
 /// Most datagrams that one system call takes or gives.
 pub(super) const BATCH_MAX: usize = 64;
@@ -39,28 +44,31 @@ const NO_SPAN: iovec = iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 /// Datagrams that were received, and the answers to them.
 pub(super) struct Batch {
     slots: Vec<Slot>,
+    /// Who sent the datagram in the slot at the same position.
+    peers: Vec<UnsafeCell<Peer>>,
+    /// Which address of ours it was sent to.
+    controls: Vec<UnsafeCell<Control>>,
     incoming: Vec<mmsghdr>,
+    /// Datagrams that were not given to be answered yet.
     received: usize,
+    /// Headers that the kernel has filled, and that must be armed again.
+    filled: usize,
+    answers: Vec<Answer>,
     /// What is to be sent: each message is one answer, or a run of answers that the kernel cuts apart.
     outgoing: Vec<mmsghdr>,
     messages: usize,
     /// The answers in the order they are sent; those of one message lie side by side.
     spans: Vec<iovec>,
-    queued: usize,
-    run: Option<Run>,
     /// Whether the kernel takes runs on the way to the clients.
     takes_runs: bool,
 }
 
-/// The message that was queued last, for as long as answers may join it.
+/// An answer that is to be sent.
 #[derive(Clone, Copy)]
-struct Run {
-    /// Octets of each answer in it.
-    segment_len: usize,
-    /// Octets of all.
+struct Answer {
+    /// Its slot, which also says to whom and from where.
+    slot: usize,
     len: usize,
-    /// Octets of control messages that say where it leaves from.
-    source_len: usize,
 }
 
 /// Whether to wait when nothing is queued.
@@ -87,43 +95,50 @@ pub(super) struct Datagram<'a> {
 struct Slot {
     query: UnsafeCell<[u8; QUERY_LEN_MAX]>,
     answer: UnsafeCell<[u8; ANSWER_LEN_MAX]>,
-    peer: UnsafeCell<sockaddr_storage>,
-    control: UnsafeCell<Control>,
     query_span: UnsafeCell<iovec>,
 }
 
-/// Aligned as control messages must be.
-#[repr(C, align(8))]
-struct Control([u8; CONTROL_LEN]);
+/// An address of either family: that of IPv4 is shorter and has its family at the same place.
+type Peer = sockaddr_in6;
+const PEER_WORDS: usize = mem::size_of::<Peer>() / mem::size_of::<u32>();
+
+/// Words, since control messages are aligned so and are so many of them long.
+struct Control([u64; CONTROL_LEN / mem::size_of::<u64>()]);
 
 impl Batch {
     /// Allocates all it ever needs.
     pub(super) fn new() -> Self {
-        let slots: Vec<Slot> = (0..BATCH_MAX).map(|_| Slot::new()).collect();
+        // SAFETY: an address is plain numbers, for which zeroes are a value.
+        let peer = || UnsafeCell::new(unsafe { mem::zeroed() });
+        let control = || UnsafeCell::new(Control([0; CONTROL_LEN / mem::size_of::<u64>()]));
         let mut batch = Self {
-            slots,
+            slots: (0..BATCH_MAX).map(|_| Slot::new()).collect(),
+            peers: (0..BATCH_MAX).map(|_| peer()).collect(),
+            controls: (0..BATCH_MAX).map(|_| control()).collect(),
             incoming: vec![no_message(); BATCH_MAX],
             received: 0,
+            filled: BATCH_MAX,
+            answers: Vec::with_capacity(BATCH_MAX),
             outgoing: vec![no_message(); BATCH_MAX],
             messages: 0,
-            spans: vec![NO_SPAN; BATCH_MAX],
-            queued: 0,
-            run: None,
+            spans: Vec::with_capacity(BATCH_MAX),
             takes_runs: true,
         };
-        (0..BATCH_MAX).for_each(|at| batch.arm(at));
+        batch.arm();
         batch
     }
 
     /// Takes what is queued at `socket`, [`BATCH_MAX`] datagrams at most; gives their number, 0 when the wait was in vain.
     pub(super) fn receive(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<usize> {
         self.received = 0;
+        self.answers.clear();
+        self.arm();
         let flags = match wait {
             Wait::ForOne => libc::MSG_WAITFORONE,
             Wait::No => libc::MSG_DONTWAIT,
         };
-        // SAFETY: `incoming` has BATCH_MAX headers, each armed with pointers into its slot and the true lengths of what
-        // they point to; no reference into a slot is alive while `self` is borrowed mutably here. A null timeout is allowed.
+        // SAFETY: `incoming` has BATCH_MAX headers, each armed with pointers into this batch and the true lengths of what
+        // they point to; no reference into it is alive while `self` is borrowed mutably here. A null timeout is allowed.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -134,7 +149,7 @@ impl Batch {
             )
         };
         match usize::try_from(count) {
-            Ok(count) => self.received = count,
+            Ok(count) => (self.received, self.filled) = (count, count),
             Err(_) => match io::Error::last_os_error() {
                 error if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 error => return Err(error),
@@ -152,23 +167,22 @@ impl Batch {
             let len = (header.msg_len as usize).min(QUERY_LEN_MAX);
             // SAFETY: the kernel has filled the slot and is done with it; these are the only references into its query,
             // answer and peer, and they end with this turn of the loop, before the next system call.
-            let (query, room, peer) = unsafe { (&*slot.query.get(), &mut *slot.answer.get(), &*slot.peer.get()) };
+            let (query, room, peer) = unsafe { (&*slot.query.get(), &mut *slot.answer.get(), &*self.peers[at].get()) };
             let query = &query[..len];
             let peer = ip_of(peer, header.msg_hdr.msg_namelen);
             let is_cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             let written = peer.and_then(|peer| answer(Datagram { peer, query, is_cut, answer: &mut room[..] }));
             if let Some(len) = written {
-                self.queue(at, len.min(ANSWER_LEN_MAX));
+                self.keep_source_only(at);
+                self.answers.push(Answer { slot: at, len: len.min(ANSWER_LEN_MAX) });
             }
-            self.arm(at);
         }
     }
 
     /// Sends what is queued; gives how many answers the kernel refused.
     pub(super) fn send(&mut self, socket: &UdpSocket) -> usize {
+        self.compose();
         let messages = mem::take(&mut self.messages);
-        self.queued = 0;
-        self.run = None;
         let (mut done, mut refused) = (0, 0);
         while done < messages {
             match self.hand_over(socket, done..messages) {
@@ -187,7 +201,7 @@ impl Batch {
     /// between. Fails when the first is refused.
     fn hand_over(&mut self, socket: &UdpSocket, messages: Range<usize>) -> io::Result<usize> {
         let messages = &mut self.outgoing[messages];
-        // SAFETY: the headers point to names and control messages in slots of this batch and to spans of it, all with
+        // SAFETY: the headers point to names, control messages and spans of this batch, all with
         // their true lengths; the kernel only reads them, and no reference into a slot is alive.
         let taken = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), messages.len() as u32, 0) };
         match usize::try_from(taken) {
@@ -228,98 +242,129 @@ impl Batch {
         refused
     }
 
-    /// Makes the header at `at` ready to receive.
-    fn arm(&mut self, at: usize) {
-        let slot = &self.slots[at];
-        let span = slot.query_span.get();
-        // SAFETY: nobody else refers to the span; the kernel reads it during the next receive only.
-        unsafe { *span = iovec { iov_base: slot.query.get().cast(), iov_len: QUERY_LEN_MAX } };
-        let header = &mut self.incoming[at].msg_hdr;
-        header.msg_name = slot.peer.get().cast();
-        header.msg_namelen = mem::size_of::<sockaddr_storage>() as u32;
-        header.msg_iov = span;
-        header.msg_iovlen = 1;
-        header.msg_control = slot.control.get().cast();
-        header.msg_controllen = CONTROL_LEN as _;
-        header.msg_flags = 0;
+    /// Makes the headers that the kernel has filled ready to receive again.
+    fn arm(&mut self) {
+        for at in 0..mem::take(&mut self.filled) {
+            let slot = &self.slots[at];
+            let span = slot.query_span.get();
+            // SAFETY: nobody else refers to the span; the kernel reads it during the next receive only.
+            unsafe { *span = iovec { iov_base: slot.query.get().cast(), iov_len: QUERY_LEN_MAX } };
+            let header = &mut self.incoming[at].msg_hdr;
+            header.msg_name = self.peers[at].get().cast();
+            header.msg_namelen = mem::size_of::<Peer>() as u32;
+            header.msg_iov = span;
+            header.msg_iovlen = 1;
+            header.msg_control = self.controls[at].get().cast();
+            header.msg_controllen = CONTROL_LEN as _;
+            header.msg_flags = 0;
+        }
     }
 
-    /// Queues `len` octets of the answer in the slot at `at`, to whom and from where its query came.
-    fn queue(&mut self, at: usize, len: usize) {
-        self.spans[self.queued] = iovec { iov_base: self.slots[at].answer.get().cast(), iov_len: len };
-        let received = &mut self.incoming[at].msg_hdr;
-        if !keep_source_only(received) {
-            received.msg_controllen = 0;
+    /// Makes messages of all answers.
+    fn compose(&mut self) {
+        let mut answers = mem::take(&mut self.answers);
+        self.spans.clear();
+        let mut rest = &mut answers[..];
+        while let [first, others @ ..] = rest {
+            let alike = 1 + others.iter().take_while(|other| self.is_same_way(first.slot, other.slot)).count();
+            let (same_way, behind) = rest.split_at_mut(alike);
+            self.add_messages(same_way);
+            rest = behind;
         }
-        match self.run.filter(|run| self.takes_runs && self.is_next_of(run, at, len)) {
-            Some(run) => self.join(run, len),
-            None => self.start(at, len),
-        }
-        self.queued += 1;
+        answers.clear();
+        self.answers = answers;
     }
 
-    /// Starts a message with the answer queued last.
-    fn start(&mut self, at: usize, len: usize) {
-        let received = self.incoming[at].msg_hdr;
+    /// Adds as few messages as `answers`, which go the same way, take.
+    fn add_messages(&mut self, answers: &mut [Answer]) {
+        if self.takes_runs {
+            // So that those of one length stand together, and a single shorter one can be the last of theirs.
+            answers.sort_unstable_by_key(|answer| Reverse(answer.len));
+        }
+        let mut rest = &*answers;
+        while let Some(run_len) = self.run_len(rest) {
+            let (run, behind) = rest.split_at(run_len);
+            self.add_message(run);
+            rest = behind;
+        }
+    }
+
+    /// Whether the answers in two slots go to the same client from the same address.
+    fn is_same_way(&self, a: usize, b: usize) -> bool {
+        let (first, second) = (&self.incoming[a].msg_hdr, &self.incoming[b].msg_hdr);
+        let (source_len, name_len) = (first.msg_controllen as usize, first.msg_namelen);
+        if name_len != second.msg_namelen || source_len != second.msg_controllen as usize {
+            return false;
+        }
+        // SAFETY: plain numbers that are always initialised; nobody writes to them while these references live. What lies
+        // behind a shorter address, and behind the control messages, was there before and says nothing.
+        let (peers, controls) = unsafe {
+            let peer = |at: usize| &*self.peers[at].get().cast::<[u32; PEER_WORDS]>();
+            let control = |at: usize| &(*self.controls[at].get()).0;
+            ([peer(a), peer(b)], [control(a), control(b)])
+        };
+        are_alike(peers, name_len as usize) && are_alike(controls, source_len)
+    }
+
+    /// How many of `answers`, which go the same way, make the next message; `None`: there are no more.
+    ///
+    /// All in a run are as long as the first; only the last may be shorter.
+    fn run_len(&self, answers: &[Answer]) -> Option<usize> {
+        let first = answers.first()?;
+        let source_len = self.incoming[first.slot].msg_hdr.msg_controllen as usize;
+        if !self.takes_runs || first.len == 0 || source_len + SEGMENT_SPACE > CONTROL_LEN {
+            return Some(1);
+        }
+        let most = RUN_LEN_MAX / first.len;
+        let alike = answers.iter().take(most).take_while(|answer| answer.len == first.len).count();
+        let is_shorter = |answer: &Answer| (1..first.len).contains(&answer.len);
+        let has_last = alike < most && answers.get(alike).is_some_and(is_shorter);
+        Some(alike + usize::from(has_last))
+    }
+
+    /// Adds one message with the answers `run`.
+    fn add_message(&mut self, run: &[Answer]) {
+        let [first, ..] = run else { return };
+        let received = self.incoming[first.slot].msg_hdr;
         let header = &mut self.outgoing[self.messages].msg_hdr;
         header.msg_name = received.msg_name;
         header.msg_namelen = received.msg_namelen;
-        header.msg_iov = self.spans.as_mut_ptr().wrapping_add(self.queued);
-        header.msg_iovlen = 1;
+        header.msg_iov = self.spans.as_mut_ptr().wrapping_add(self.spans.len());
+        header.msg_iovlen = run.len() as _;
         header.msg_control = received.msg_control;
         header.msg_controllen = received.msg_controllen;
+        if run.len() > 1 {
+            add_segment_len(header, first.len);
+        }
+        let span =
+            |answer: &Answer| iovec { iov_base: self.slots[answer.slot].answer.get().cast(), iov_len: answer.len };
+        self.spans.extend(run.iter().map(span));
         self.messages += 1;
-        self.run = Some(Run { segment_len: len, len, source_len: received.msg_controllen as usize });
     }
 
-    /// Adds the answer queued last to `run`, the last message.
-    fn join(&mut self, run: Run, len: usize) {
-        let header = &mut self.outgoing[self.messages - 1].msg_hdr;
-        if header.msg_iovlen == 1 {
-            add_segment_len(header, run.segment_len);
-        }
-        header.msg_iovlen += 1;
-        // Only the last one may be shorter.
-        self.run = (len == run.segment_len).then_some(Run { len: run.len + len, ..run });
-    }
-
-    /// Whether the answer of `len` octets in the slot at `at` may join `run`: it goes to the same client from the same
-    /// address, and fits.
-    fn is_next_of(&self, run: &Run, at: usize, len: usize) -> bool {
-        let has_room = run.source_len + SEGMENT_SPACE <= CONTROL_LEN && run.len + len <= RUN_LEN_MAX;
-        if len == 0 || len > run.segment_len || !has_room {
-            return false;
-        }
-        let (first, next) = (&self.outgoing[self.messages - 1].msg_hdr, &self.incoming[at].msg_hdr);
-        if first.msg_namelen != next.msg_namelen || run.source_len != next.msg_controllen as usize {
-            return false;
-        }
-        // SAFETY: both headers point to names and control messages in slots of this batch, of which the kernel has filled
-        // so many octets, or to nothing where there are none; nobody writes to them while these references live.
-        unsafe {
-            octets(first.msg_name, first.msg_namelen as usize) == octets(next.msg_name, next.msg_namelen as usize)
-                && octets(first.msg_control, run.source_len) == octets(next.msg_control, run.source_len)
+    /// Makes the control message of the datagram received at `at` one that sends from the address asked, by whatever
+    /// interface the routes say; none where it names no address to send from.
+    fn keep_source_only(&mut self, at: usize) {
+        let received = &mut self.incoming[at].msg_hdr;
+        if !names_source(received) {
+            received.msg_controllen = 0;
         }
     }
 }
 
-/// The first `len` octets of a buffer.
+/// Whether the first `len` octets of both are the same, in whole words.
 ///
-/// # Safety
-/// They must have been written, and stay as they are as long as the reference lives; none need be there when `len` is 0.
-unsafe fn octets<'a>(start: *const c_void, len: usize) -> &'a [u8] {
-    if len == 0 {
-        return &[];
-    }
-    // SAFETY: the caller's promise.
-    unsafe { slice::from_raw_parts(start.cast(), len) }
+/// Word by word, since the C library's comparison of so few octets was measured to take longer than all else that an
+/// answer takes here.
+fn are_alike<T: Copy + Eq, const N: usize>([a, b]: [&[T; N]; 2], len: usize) -> bool {
+    a.iter().zip(b).take(len / mem::size_of::<T>()).all(|(a, b)| a == b)
 }
 
 /// Says behind the control messages of `header` that its answers are `segment_len` octets each.
 fn add_segment_len(header: &mut msghdr, segment_len: usize) {
     let source_len = header.msg_controllen as usize;
     header.msg_controllen = (source_len + SEGMENT_SPACE) as _;
-    // SAFETY: the control buffer of a slot has room for the longest source and this message behind it, and is aligned
+    // SAFETY: each control buffer has room for the longest source and this message behind it, and is aligned
     // for both: a source's length is a multiple of the alignment.
     unsafe {
         let message: *mut cmsghdr = header.msg_control.byte_add(source_len).cast();
@@ -335,9 +380,6 @@ impl Slot {
         Self {
             query: UnsafeCell::new([0; QUERY_LEN_MAX]),
             answer: UnsafeCell::new([0; ANSWER_LEN_MAX]),
-            // SAFETY: a sockaddr_storage is plain numbers, for which zeroes are a value.
-            peer: UnsafeCell::new(unsafe { mem::zeroed() }),
-            control: UnsafeCell::new(Control([0; CONTROL_LEN])),
             query_span: UnsafeCell::new(NO_SPAN),
         }
     }
@@ -369,13 +411,13 @@ fn set_option(socket: &UdpSocket, level: c_int, name: c_int, value: c_int) -> io
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes the control message of a received datagram one that sends from the address asked, by whatever interface the
-/// routes say. `false`: there is none, or it names no address to send from.
-fn keep_source_only(received: &msghdr) -> bool {
+/// Whether the control message of a received datagram names an address of ours to send from; the interface is taken out
+/// of it.
+fn names_source(received: &msghdr) -> bool {
     if received.msg_controllen < mem::size_of::<cmsghdr>() as _ || received.msg_flags & libc::MSG_CTRUNC != 0 {
         return false;
     }
-    // SAFETY: `msg_control` points to a slot's control buffer, aligned for control messages, of which the kernel has
+    // SAFETY: `msg_control` points to one of the control buffers, aligned for control messages, of which the kernel has
     // filled `msg_controllen` octets: at least one whole header, by the line above. The data that follow have the
     // length that the kernel gives to this kind of message, and lie in the buffer.
     unsafe {
@@ -405,18 +447,16 @@ fn keep_source_only(received: &msghdr) -> bool {
 }
 
 /// The address in `name`, of which the kernel has filled `len` octets. `None` for port 0, where nobody can be answered.
-fn ip_of(name: &sockaddr_storage, len: libc::socklen_t) -> Option<IpAddr> {
-    let name_ptr: *const sockaddr_storage = name;
-    match c_int::from(name.ss_family) {
+fn ip_of(name: &Peer, len: libc::socklen_t) -> Option<IpAddr> {
+    let name_ptr: *const Peer = name;
+    match c_int::from(name.sin6_family) {
         libc::AF_INET if len as usize >= mem::size_of::<libc::sockaddr_in>() => {
-            // SAFETY: the family says that it is one, and a sockaddr_storage is large and aligned enough for each.
+            // SAFETY: the family says that it is one, which is shorter and no more strictly aligned.
             let v4 = unsafe { &*name_ptr.cast::<libc::sockaddr_in>() };
             (v4.sin_port != 0).then(|| Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr)).into())
         }
-        libc::AF_INET6 if len as usize >= mem::size_of::<libc::sockaddr_in6>() => {
-            // SAFETY: as above.
-            let v6 = unsafe { &*name_ptr.cast::<libc::sockaddr_in6>() };
-            (v6.sin6_port != 0).then(|| Ipv6Addr::from(v6.sin6_addr.s6_addr).into())
+        libc::AF_INET6 if len as usize >= mem::size_of::<Peer>() => {
+            (name.sin6_port != 0).then(|| Ipv6Addr::from(name.sin6_addr.s6_addr).into())
         }
         _ => None,
     }

@@ -6,6 +6,7 @@ use std::fmt::Display;
 use shared::name::OwnerName;
 use shared::problem::Problem;
 use shared::settings::Table;
+use shared::topology::ServiceOutline;
 
 /// The line of each key by its path, such as `regions.seoul.vips` or `services."www.example.com".ttl`.
 ///
@@ -34,8 +35,8 @@ pub(crate) fn service_key(name: &OwnerName) -> String {
     format!("services.\"{name}\"")
 }
 
-/// The names of all services in `root`, sorted, and where keys stand in `file`.
-pub(super) fn read(file: &str, root: &Table<'_>) -> (Vec<OwnerName>, KeyLines) {
+/// All services in `root`, sorted by name, and where keys stand in `file`.
+pub(super) fn read(file: &str, root: &Table<'_>) -> (Vec<ServiceOutline>, KeyLines) {
     let mut found = KeyLines { file: file.to_owned(), lines: BTreeMap::new() };
     let mut services = Vec::new();
     for (outer, value) in root.entries() {
@@ -45,14 +46,17 @@ pub(super) fn read(file: &str, root: &Table<'_>) -> (Vec<OwnerName>, KeyLines) {
             let path = service.as_ref().map_or_else(|| format!("{outer}.{key}"), service_key);
             // Only tables are services; of two by the same name, which is a mistake, one will do.
             let is_table = value.is_table();
-            for (key, value) in value.table().map(|table| table.entries()).unwrap_or_default() {
+            let inner = value.table().map(|table| table.entries()).unwrap_or_default();
+            let has = |wanted: &str| inner.iter().any(|(key, _)| *key == wanted);
+            let (has_txt, has_cname) = (has("txt"), has("cname"));
+            for (key, value) in inner {
                 found.lines.insert(format!("{path}.{key}"), value.line());
             }
             if found.lines.insert(path, value.line()).is_none() && is_table {
-                services.extend(service);
+                services.extend(service.map(|name| ServiceOutline { name, has_txt, has_cname }));
             }
         }
     }
-    services.sort();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
     (services, found)
 }

@@ -71,7 +71,7 @@ impl Query {
     ///
     /// ```text
     /// opcode not QUERY                                        NOTIMP, the header alone (RFC 8906)
-    /// QDCOUNT not 1 (RFC 9619), compressed or broken question FORMERR without a question
+    /// QDCOUNT above 1 (RFC 9619), or a broken question        FORMERR without a question
     /// broken records, octets behind the last record           FORMERR
     /// OPT twice, misplaced, or with a broken option           FORMERR
     /// EDNS version above 0                                    BADVERS
@@ -143,12 +143,15 @@ impl Query {
             }
         }
         // A message that is longer than its counts say is as broken as one that is shorter.
-        let is_empty = questions == 0 && self.cookie().is_none();
-        if is_empty || reader.at != packet.len() {
+        if reader.at != packet.len() {
             return Err(Rcode::FORMERR);
         }
+        // Before the question is missed: a version that we do not know may do without (RFC 6891, section 6.1.3).
         if self.edns.is_some_and(|edns| edns.version > 0) {
             return Err(Rcode::BADVERS);
+        }
+        if questions == 0 && self.cookie().is_none() {
+            return Err(Rcode::FORMERR);
         }
         if is_signed { Err(Rcode::NOTAUTH) } else { Ok(()) }
     }

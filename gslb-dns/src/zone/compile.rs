@@ -266,12 +266,12 @@ impl<'a> Compiler<'a> {
     fn follow(&self, base: &[u8], owner: &[u8], first: &Rrset, target: &Name, node: &mut Draft) {
         let mut composer = Composer::new(base);
         composer.rrset(Section::Answer, Owner::Question, first);
-        // What a wildcard answers for has another name, which is not known here.
-        let mut visited: Vec<Name> = (!is_wildcard(owner)).then(|| Name::from_wire(owner)).into_iter().collect();
-        let longest = CHAIN_MAX + visited.len();
+        // Owner names of the CNAMEs in it, wildcards as they stand in the zone: what these answer for has another name
+        // each time, but one that comes a second time leads round in a circle all the same.
+        let mut visited: Vec<Box<[u8]>> = vec![owner.into()];
         let mut target = target.folded();
         loop {
-            let found = if visited.len() >= longest { Located::Elsewhere } else { self.locate(target.as_wire()) };
+            let found = if visited.len() > CHAIN_MAX { Located::Elsewhere } else { self.locate(target.as_wire()) };
             match found {
                 Located::Elsewhere => node.otherwise = Some(composer.finish(Rcode::NOERROR, true)),
                 Located::Cut(cut) => {
@@ -291,12 +291,13 @@ impl<'a> Compiler<'a> {
                     let (Some(cname), Some(next)) = (cname, next) else {
                         return self.end_chain(composer, &found, target.as_wire(), node);
                     };
-                    if visited.contains(&target) {
+                    if visited.contains(&found) {
                         node.otherwise = Some(composer.finish(Rcode::NOERROR, true));
                         return;
                     }
                     composer.rrset(Section::Answer, Owner::Name(target.as_wire()), cname);
-                    visited.push(std::mem::replace(&mut target, next.folded()));
+                    visited.push(found);
+                    target = next.folded();
                     continue;
                 }
             }

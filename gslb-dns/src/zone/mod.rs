@@ -35,7 +35,7 @@ use shared::problem::{Problem, Problems};
 use crate::wire::{Name, Rtype, parent};
 
 pub use node::Dname;
-pub use set::{Found, ZoneSet};
+pub use set::{Found, FoundSigned, ZoneSet};
 pub use signed::{Denial, Sign, Signed, SignedSteered, Signing};
 pub(crate) use steered::{KEY_IPV4HINT, KEY_IPV6HINT};
 pub use steered::{Offer, SteeredName};

@@ -1,15 +1,15 @@
 //! Steered names laid over the zones.
 
 use std::borrow::Borrow;
+use std::collections::HashSet;
 
-use shared::name::OwnerName;
 use shared::problem::Problem;
-use shared::topology::{Service, ServiceId, Topology};
+use shared::topology::{Service, ServiceId, ServiceOutline, Topology};
 
-use super::rdata::suffixes;
+use super::rdata::{suffixes, target_of};
 use super::steered::SteeredName;
-use super::{Map, Rrset, Zone, wire_name};
-use crate::wire::{Rtype, is_at_or_below};
+use super::{Map, Record, Rrset, Zone, wire_name};
+use crate::wire::{Name, Rtype, is_at_or_below};
 
 /// The steered names of one zone, in lower case, with their positions among all of them.
 pub(super) type SteeredNames = Map<Box<[u8]>, u32>;
@@ -42,10 +42,10 @@ pub(super) fn deepest<Z: Borrow<Zone>>(zones: &[Z], name: &[u8]) -> Option<usize
 }
 
 /// What does not go together between the steered name `service` and `zones`.
-pub(super) fn problems_of(service: &OwnerName, zones: &[Zone]) -> Vec<Problem> {
-    let key = format!("services.\"{service}\"");
+pub(super) fn problems_of(service: &ServiceOutline, zones: &[Zone]) -> Vec<Problem> {
+    let key = format!("services.\"{}\"", service.name);
     let problem = |file: &str, line, what: String| Problem { file: file.to_owned(), line, key: key.clone(), what };
-    let name = wire_name(service);
+    let name = wire_name(&service.name);
     let name = name.as_wire();
     let Some(zone) = deepest(zones, name).map(|home| &zones[home]) else {
         let what = "the name lies in no zone: expected one at or below the name of a zone";
@@ -62,11 +62,50 @@ pub(super) fn problems_of(service: &OwnerName, zones: &[Zone]) -> Vec<Problem> {
         let what = "the steered name lies below this DNAME: remove the one or the other";
         found.push(at_record(redirection, what.to_owned()));
     }
-    for rtype in [Rtype::A, Rtype::AAAA, Rtype::HTTPS, Rtype::CNAME] {
-        if let Some(rrset) = zone.rrset(name, rtype) {
+    if service.has_cname && zone.apex.as_wire() == name {
+        let what = "a CNAME cannot stand at the name of a zone, which has SOA and NS records: expected `vips`, or another \
+                    name";
+        found.push(Problem { key: format!("{key}.cname"), ..problem("", None, what.to_owned()) });
+        return found;
+    }
+    for rrset in zone.nodes.get(name).into_iter().flatten() {
+        let rtype = rrset.rtype;
+        let is_steered = matches!(rtype, Rtype::A | Rtype::AAAA | Rtype::HTTPS | Rtype::CNAME);
+        // Where it is delegated, that has been said.
+        if is_steered || rtype == Rtype::TXT && service.has_txt {
             found.push(at_record(rrset, format!("{rtype} records stand here, but the name is steered: remove them")));
+        } else if service.has_cname && rtype != Rtype::NS {
+            let what = "records stand here, but the service has a `cname`: a name with a CNAME has no other data";
+            found.push(at_record(rrset, format!("{rtype} {what}")));
         }
     }
+    found
+}
+
+/// Records that lead to a steered CNAME, where addresses must be (RFC 2181, section 10.3).
+pub(super) fn leading_to_aliases(services: &[ServiceOutline], zones: &[Zone]) -> Vec<Problem> {
+    let aliases = services.iter().filter(|service| service.has_cname);
+    let aliases: HashSet<Name> = aliases.map(|service| wire_name(&service.name)).collect();
+    let mut found = Vec::new();
+    for zone in zones.iter().filter(|_| !aliases.is_empty()) {
+        for (owner, rrset) in zone.nodes.iter().flat_map(|(owner, node)| node.iter().map(move |rrset| (owner, rrset))) {
+            // That a name server of the zone has no address of its own is a mistake already.
+            if !matches!(rrset.rtype, Rtype::MX | Rtype::SRV) {
+                continue;
+            }
+            for Record { rdata, place } in &rrset.records {
+                let target = target_of(rrset.rtype, rdata.octets()).filter(|target| aliases.contains(&target.folded()));
+                if let Some(target) = target {
+                    let what =
+                        format!("{} leads to {target}, which is a CNAME: expected a name with addresses", rrset.rtype);
+                    let (file, key) = (zone.file.clone(), Name::from_wire(owner).to_string());
+                    found.push(Problem { file, line: Some(place.line as usize), key, what });
+                }
+            }
+        }
+    }
+    // The tables give them in an order that differs from process to process.
+    found.sort_by(|a, b| (&a.file, a.line, &a.what).cmp(&(&b.file, b.line, &b.what)));
     found
 }
 

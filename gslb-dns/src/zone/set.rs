@@ -2,14 +2,13 @@
 
 use std::borrow::Borrow;
 
-use shared::name::OwnerName;
 use shared::problem::Problem;
-use shared::topology::Topology;
+use shared::topology::{Service, ServiceOutline, Topology};
 
 use super::Zone;
 use super::compile::{Compiler, Drafted, Kind};
 use super::node::{ArenaBuilder, Dname, Node};
-use super::overlay::{Overlay, deepest, lay_over, problem_of_alpn, problems_of};
+use super::overlay::{Overlay, deepest, lay_over, leading_to_aliases, problem_of_alpn, problems_of};
 use super::signed::{self, Signed, SignedSet, SignedSteered, Signing};
 use super::steered::{Offer, SteeredName};
 use super::table::Table;
@@ -56,22 +55,38 @@ pub enum Found<'a> {
         offer: Offer,
         /// The CNAMEs that lead to it from the name asked.
         chain: Option<Chain<'a>>,
-        /// The answer when nobody serves it; a signed one gives it itself.
+        /// The answer when nobody serves it.
         empty: Tail<'a>,
-        /// Its signatures, when they were asked for.
-        signed: Option<SignedSteered<'a>>,
     },
     /// The name lies below a DNAME.
     Redirected(Dname<'a>),
-    /// The answer is the same for everybody, and signed.
-    Signed(Signed<'a>),
+}
+
+/// What is known about a question of who asks for signatures.
+#[derive(Clone, Copy, Debug)]
+pub enum FoundSigned<'a> {
+    /// The zone is not signed, or there is none: what [`ZoneSet::find`] gives holds.
+    Unsigned,
+    /// The answer is the same for everybody.
+    Static(Signed<'a>),
+    /// The answer depends on who asks.
+    Steered {
+        /// The steered name.
+        steered: &'a SteeredName,
+        /// What of it is asked.
+        offer: Offer,
+        /// Its signatures, and what leads to it from the name asked.
+        signed: SignedSteered<'a>,
+    },
+    /// The name lies below a DNAME.
+    Redirected(Dname<'a>),
 }
 
 impl ZoneSet {
     /// Puts `zones` together and lays the services of `topology` over them.
     ///
     /// Each service must lie in a zone, not at or below a delegation, and its name must have no A, AAAA, HTTPS or CNAME
-    /// records of its own. A zone must not hold what lies in another one, but for the delegation to it. Fails with every
+    /// records of its own, no TXT where the service gives them, and nothing at all where it gives CNAMEs. A zone must not hold what lies in another one, but for the delegation to it. Fails with every
     /// mistake; where no zone file is to blame, [`Problem::file`] is empty and its key is in the settings.
     pub fn build(zones: Vec<Zone>, topology: &Topology) -> Result<Self, Vec<Problem>> {
         Self::build_signed(zones.into_iter().map(|zone| (zone, None)).collect(), topology)
@@ -82,7 +97,8 @@ impl ZoneSet {
     /// A zone that is signed must have no RRSIG, NSEC, NSEC3 and NSEC3PARAM records of its own.
     pub fn build_signed(zones: Vec<(Zone, Option<Signing>)>, topology: &Topology) -> Result<Self, Vec<Problem>> {
         let (mut zones, signings): (Vec<_>, Vec<_>) = zones.into_iter().unzip();
-        let mut found = Self::check(&zones, topology.services.iter().map(|service| &service.name));
+        let outlines: Vec<ServiceOutline> = topology.services.iter().map(Service::outline).collect();
+        let mut found = Self::check(&zones, &outlines);
         found.extend(topology.services.iter().filter_map(problem_of_alpn));
         let signed_zones = zones.iter().zip(&signings).filter(|(_, signing)| signing.is_some());
         found.extend(signed_zones.flat_map(|(zone, _)| signed::problems_of(zone)));
@@ -95,10 +111,11 @@ impl ZoneSet {
     }
 
     /// What does not go together between `zones`, of which some may not be whole, and the steered names `services`.
-    pub fn check<'a>(zones: &[Zone], services: impl IntoIterator<Item = &'a OwnerName>) -> Vec<Problem> {
+    pub fn check(zones: &[Zone], services: &[ServiceOutline]) -> Vec<Problem> {
         let mut found = duplicates(zones);
         found.extend(hidden(zones));
-        found.extend(services.into_iter().flat_map(|service| problems_of(service, zones)));
+        found.extend(services.iter().flat_map(|service| problems_of(service, zones)));
+        found.extend(leading_to_aliases(services, zones));
         found
     }
 
@@ -137,10 +154,15 @@ impl ZoneSet {
         }
     }
 
-    /// Finds the answer with signatures, as far as the zone is signed.
-    pub fn find_signed(&self, qname: &[u8], qtype: Rtype) -> Found<'_> {
+    /// Whether a zone is signed.
+    pub fn is_signed(&self) -> bool {
+        self.signed.is_some()
+    }
+
+    /// Finds the answer with signatures for `qname`, in lower case, and `qtype`.
+    pub fn find_signed(&self, qname: &[u8], qtype: Rtype) -> FoundSigned<'_> {
         let signed = self.signed.as_ref().and_then(|signed| signed.find(&self.steered, qname, qtype));
-        signed.unwrap_or_else(|| self.find(qname, qtype))
+        signed.unwrap_or(FoundSigned::Unsigned)
     }
 
     fn tail(&self, at: u32) -> Tail<'_> {
@@ -175,12 +197,16 @@ impl ZoneSet {
     fn steered<'a>(&'a self, node: Node<'a>, qtype: Rtype) -> Option<Found<'a>> {
         let part = node.steered()?;
         let steered = &self.steered[part.steered];
-        let offer = Offer::of(qtype).filter(|&offer| steered.offers(offer))?;
+        let offer = steered.offer(qtype)?;
+        // Who asks for CNAME at a name that leads here asks for no more than that one.
+        if offer == Offer::Cname && qtype == Rtype::CNAME && part.chain.is_some() {
+            return None;
+        }
         let (chain, empty) = match part.chain {
             Some((chain, empty)) => (Some(chain), empty),
             None => (None, self.tail(self.zone(node).nodata)),
         };
-        Some(Found::Steered { steered, offer, chain, empty, signed: None })
+        Some(Found::Steered { steered, offer, chain, empty })
     }
 
     fn compile(

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use shared::topology::{MemberId, MemberSet, Policy, Service, ServiceId, SteeringId};
 
-use crate::wire::Rtype;
+use super::wire_name;
+use crate::wire::{Name, Rtype};
 
 /// A steered name: what its members answer with.
 #[derive(Debug)]
@@ -18,10 +19,17 @@ pub struct SteeredName {
     members: Box<[Vips]>,
     /// The data of its HTTPS record up to the address hints.
     https: Option<Box<[u8]>>,
-    offers: [bool; 3],
+    /// The data of the TXT records of each member; empty: it has none.
+    txt: Box<[Texts]>,
+    /// The name that each member leads to; empty: it is no alias.
+    cname: Box<[Name]>,
+    offers: [bool; Offer::ALL.len()],
     /// Whether several members may answer together.
     pub(super) answers_with_several: bool,
 }
+
+/// The data of the TXT records of one member, each with its character-strings.
+type Texts = Box<[Box<[u8]>]>;
 
 /// The VIPs of one member by family, in the order of the settings.
 #[derive(Debug, Default)]
@@ -39,15 +47,19 @@ pub enum Offer {
     Aaaa,
     /// One HTTPS record with address hints (RFC 9460).
     Https,
+    /// TXT records.
+    Txt,
+    /// One CNAME record, which answers every type (RFC 1034, section 3.6.2).
+    Cname,
 }
 
 impl Offer {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::A, Self::Aaaa, Self::Https];
+    pub const ALL: [Self; 5] = [Self::A, Self::Aaaa, Self::Https, Self::Txt, Self::Cname];
 
-    /// The offer that answers `qtype`.
-    pub fn of(qtype: Rtype) -> Option<Self> {
-        Self::ALL.into_iter().find(|offer| offer.rtype() == qtype)
+    /// The one whose records are of type `rtype`.
+    pub fn of(rtype: Rtype) -> Option<Self> {
+        Self::ALL.into_iter().find(|offer| offer.rtype() == rtype)
     }
 
     /// The record type.
@@ -56,6 +68,8 @@ impl Offer {
             Self::A => Rtype::A,
             Self::Aaaa => Rtype::AAAA,
             Self::Https => Rtype::HTTPS,
+            Self::Txt => Rtype::TXT,
+            Self::Cname => Rtype::CNAME,
         }
     }
 }
@@ -67,16 +81,13 @@ impl SteeredName {
         let has_v4 = members.iter().any(|vips| !vips.v4.is_empty());
         let has_v6 = members.iter().any(|vips| !vips.v6.is_empty());
         let https = service.https.as_ref().map(|https| https_head(&https.alpn, https.port));
-        let offers = [has_v4, has_v6, https.is_some()];
-        Self {
-            service: id,
-            steering: service.steering,
-            empty_ttl_max: service.ttl_degraded,
-            members,
-            https,
-            offers,
-            answers_with_several: policy == Policy::All,
-        }
+        let txt: Box<[Texts]> =
+            service.txt.iter().map(|texts| texts.iter().map(|text| text_data(text)).collect()).collect();
+        let cname: Box<[Name]> = service.cname.iter().map(wire_name).collect();
+        let offers = [has_v4, has_v6, https.is_some(), !txt.is_empty(), !cname.is_empty()];
+        let answers_with_several = policy == Policy::All;
+        let (steering, empty_ttl_max) = (service.steering, service.ttl_degraded);
+        Self { service: id, steering, empty_ttl_max, members, https, txt, cname, offers, answers_with_several }
     }
 
     /// How many members there are.
@@ -102,6 +113,14 @@ impl SteeredName {
         }
     }
 
+    /// The same for the data of TXT records.
+    pub fn each_txt(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
+        for member in members.iter() {
+            let is_new = |data: &&Box<[u8]>| !before(members, member).any(|earlier| self.txt(earlier).contains(data));
+            self.txt(member).iter().filter(is_new).for_each(|data| each(data));
+        }
+    }
+
     /// The data of the records that `members` answer with, as answers have them.
     pub(super) fn rdatas(&self, offer: Offer, members: MemberSet) -> Vec<Vec<u8>> {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
@@ -121,10 +140,27 @@ impl SteeredName {
                 }
                 vec![rdata]
             }
+            Offer::Txt => {
+                let mut texts = Vec::new();
+                self.each_txt(members, |data| texts.push(data.to_vec()));
+                texts
+            }
+            Offer::Cname => {
+                let target = members.iter().find_map(|member| self.cname(member));
+                target.map(|target| target.as_wire().to_vec()).into_iter().collect()
+            }
         }
     }
 
-    /// Whether queries for the type of `offer` are answered by region; otherwise there is no such data, whoever asks.
+    /// What answers `qtype`; `None`: nothing that depends on who asks. Of an alias that is its CNAME, whatever is asked.
+    pub fn offer(&self, qtype: Rtype) -> Option<Offer> {
+        if self.offers(Offer::Cname) {
+            return Some(Offer::Cname);
+        }
+        Offer::of(qtype).filter(|&offer| self.offers(offer))
+    }
+
+    /// Whether there is data of the type of `offer`, by region; otherwise that of the zone answers, whoever asks.
     pub fn offers(&self, offer: Offer) -> bool {
         self.offers[offer as usize]
     }
@@ -142,6 +178,16 @@ impl SteeredName {
     /// The data of its HTTPS record up to the address hints: priority 1, target ".", protocols and port.
     pub fn https_head(&self) -> &[u8] {
         self.https.as_deref().unwrap_or_default()
+    }
+
+    /// The data of the TXT records of `member`, in the order of the settings, each once.
+    pub fn txt(&self, member: MemberId) -> &[Box<[u8]>] {
+        self.txt.get(usize::from(member.0)).map_or(&[], |texts| texts)
+    }
+
+    /// The name that `member` leads to, where this is an alias.
+    pub fn cname(&self, member: MemberId) -> Option<&Name> {
+        self.cname.get(usize::from(member.0))
     }
 }
 
@@ -161,6 +207,14 @@ impl Vips {
 
 fn before(members: MemberSet, member: MemberId) -> impl Iterator<Item = MemberId> {
     members.iter().take_while(move |&earlier| earlier != member)
+}
+
+/// `text` as character-strings of at most 255 octets, one at least (RFC 1035, section 3.3.14).
+fn text_data(text: &str) -> Box<[u8]> {
+    if text.is_empty() {
+        return Box::new([0]);
+    }
+    text.as_bytes().chunks(255).flat_map(|string| [&[string.len() as u8], string].concat()).collect()
 }
 
 /// Parameters stand in the order of their keys (RFC 9460, section 2.2): alpn 1, port 3; the hints 4 and 6 follow.

@@ -5,6 +5,7 @@
 
 mod names;
 mod probe;
+mod records;
 mod regions;
 mod services;
 mod status_url;

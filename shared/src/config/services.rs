@@ -11,6 +11,7 @@ use crate::topology::{
 };
 
 use super::names::{Members, Regions};
+use super::records::{read_cname, read_txt};
 use super::regions::read_vips;
 use super::steering::read_steering;
 
@@ -24,6 +25,9 @@ pub(super) fn read_services(root: &Table<'_>, regions: &[Region]) -> (Vec<Servic
         // Read even when the name is wrong, for the mistakes inside.
         let read = read_service(&table, Regions(regions));
         let Some(name) = name else { continue };
+        if read.1.cname.contains(&name) {
+            table.problem("cname", "leads back to the service itself: expected another name");
+        }
         if named.insert(name.clone(), read).is_some() {
             value.problem(format_args!("{name} is given twice (case and a final dot do not tell names apart)"));
         }
@@ -37,6 +41,8 @@ type Unnamed = (Steering, Terms);
 /// What a [`Service`] says beside its name and steering.
 struct Terms {
     vips: Vec<Vec<IpAddr>>,
+    txt: Vec<Vec<String>>,
+    cname: Vec<OwnerName>,
     min_servers: u32,
     last_resort: LastResort,
     ttl: u32,
@@ -53,8 +59,8 @@ fn number_steerings(named: BTreeMap<OwnerName, Unnamed>) -> (Vec<Service>, Vec<S
             steerings.push(steering.clone());
             SteeringId(steerings.len() as u32 - 1)
         });
-        let Terms { vips, min_servers, last_resort, ttl, ttl_degraded, failback, https } = terms;
-        Service { name, steering: id, vips, min_servers, last_resort, ttl, ttl_degraded, failback, https }
+        let Terms { vips, txt, cname, min_servers, last_resort, ttl, ttl_degraded, failback, https } = terms;
+        Service { name, steering: id, vips, txt, cname, min_servers, last_resort, ttl, ttl_degraded, failback, https }
     });
     let services = services.collect();
     (services, steerings)
@@ -65,14 +71,19 @@ fn read_service(table: &Table<'_>, regions: Regions<'_>) -> Unnamed {
     let members = Members { regions, list: &steering.members };
     let (ttl, ttl_degraded) = read_ttls(table);
     let min_servers = table.value("min_servers").and_then(|value| value.integer(0..=SERVERS_MAX));
+    let cname = read_cname(table, members, steering.policy);
+    let is_alias = table.value("cname").is_some();
     let terms = Terms {
-        vips: read_service_vips(table, members),
-        min_servers: min_servers.unwrap_or(1) as u32,
+        vips: if is_alias { vec![Vec::new(); members.list.len()] } else { read_service_vips(table, members) },
+        txt: if is_alias { Vec::new() } else { read_txt(table, members, steering.policy) },
+        cname,
+        // Where a CNAME sends them, clients need no origin server of ours.
+        min_servers: min_servers.unwrap_or(if is_alias { 0 } else { 1 }) as u32,
         last_resort: read_last_resort(table, members),
         ttl,
         ttl_degraded,
         failback: read_failback(table),
-        https: read_https(table),
+        https: if is_alias { None } else { read_https(table) },
     };
     (steering, terms)
 }

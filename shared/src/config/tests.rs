@@ -56,7 +56,10 @@ regions = ["frankfurt"]
 fence = "soft"
 
 [services."api.example.com"]
+txt = { seoul = ["served by seoul", ""], frankfurt = ["x"], virginia = ["x"] }
 [services."static.example.com"]
+[services."files.example.com"]
+cname = { seoul = "Seoul.CDN.example.net.", frankfurt = "cdn.example.net", virginia = "cdn.example.net" }
 "#;
 
 /// Two regions, to which each test adds or from which it takes.
@@ -114,7 +117,10 @@ fn every_key_is_read() {
     assert_eq!((probe.interval, probe.deciding_interval), (Duration::from_secs(1), Duration::from_millis(250)));
     assert_eq!((probe.time_limit, probe.rise, probe.fall), (Duration::from_secs(2), 3, 4));
 
-    let www = &topology.services[2];
+    let [api, files, _, www] = topology.services.as_slice() else { panic!("four services") };
+    assert_eq!(api.txt_of(MemberId(1)), Some(&["served by seoul".to_owned(), String::new()][..]));
+    assert_eq!((files.txt_of(MemberId(0)), files.vips_of(MemberId(0)), files.min_servers), (None, &[][..], 0));
+    assert_eq!(files.cname_of(MemberId(1)).map(|name| name.as_str()), Some("seoul.cdn.example.net"));
     assert_eq!((www.name.as_str(), www.min_servers, www.ttl, www.ttl_degraded), ("www.example.com", 3, 20, 5));
     assert_eq!(www.last_resort, LastResort::Regions(vec![MemberId(1), MemberId(0)]));
     assert_eq!(www.https, Some(HttpsSettings { alpn: vec!["h2".into(), "http/1.1".into()], port: Some(8443) }));
@@ -157,7 +163,7 @@ fn nothing_at_all_is_an_empty_topology() {
 #[test]
 fn services_that_are_steered_alike_share_a_steering() {
     let topology = parse_topology("t.toml", FULL).expect("no mistake");
-    let [api, stat, www] = topology.services.as_slice() else { panic!("three services") };
+    let [api, _, stat, www] = topology.services.as_slice() else { panic!("four services") };
     assert_eq!(api.steering, stat.steering);
     assert_ne!(api.steering, www.steering);
     assert_eq!(topology.steerings.len(), 2);
@@ -292,6 +298,37 @@ fn wrong_services_are_refused() {
             ("polciy = \"all\"", "services.s.polciy", "unknown key"),
         ],
     );
+}
+
+#[test]
+fn wrong_records_of_regions_are_refused() {
+    let many = (0..17).map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ");
+    let long = "x".repeat(2049);
+    assert_each(
+        found_in_service,
+        &[
+            ("txt = { a = [\"x\"] }", "services.s.txt", "b has none: expected TXT records for every region"),
+            ("txt = { a = [], b = [\"x\"] }", "services.s.txt.a", "empty: expected at least one text"),
+            ("txt = { a = \"x\", b = [\"x\"] }", "services.s.txt.a", "is not a list of texts"),
+            ("txt = { a = [\"x\", \"x\"], b = [\"x\"] }", "services.s.txt.a[1]", "listed twice"),
+            ("txt = { a = [1], b = [\"x\"] }", "services.s.txt.a[0]", "not a text"),
+            ("txt = { a = [\"x\"], b = [\"x\"], z = [\"x\"] }", "services.s.txt.z", "is not a region"),
+            (&format!("txt = {{ a = [{many}], b = [\"x\"] }}"), "services.s.txt.a", "17 texts: expected at most 16"),
+            (&format!("txt = {{ a = [\"{long}\"], b = [\"x\"] }}"), "services.s.txt.a[0]", "expected at most 2048"),
+            ("cname = { a = \"x.example\" }", "services.s.cname", "b has none: expected a name for every region"),
+            ("cname = { a = \"x..y\", b = \"x\" }", "services.s.cname.a", "is not an owner name"),
+            ("cname = { a = \"S.\", b = \"x\" }", "services.s.cname", "leads back to the service itself"),
+            ("cname = { a = \"x\", b = \"x\" }\npolicy = \"all\"", "services.s.cname", "can get one CNAME only"),
+            ("cname = { a = \"x\", b = \"x\" }\nhttps = {}", "services.s.https", "given beside `cname`"),
+            ("cname = { a = \"x\", b = \"x\" }\nvips = {}", "services.s.vips", "has no other data"),
+            ("cname = { a = \"x\", b = \"x\" }\ntxt = {}", "services.s.txt", "has no other data"),
+        ],
+    );
+    let texts = (0..16).map(|n| format!("\"{n:02000}\"")).collect::<Vec<_>>().join(", ");
+    let both = format!("txt = {{ a = [{texts}], b = [{texts}] }}");
+    assert!(found_in_service(&both).is_empty());
+    let found = found_in_service(&format!("policy = \"all\"\n{both}"));
+    assert!(found.len() == 1 && found[0].contains("gives at most 60000 at once"), "{found:?}");
 }
 
 #[test]

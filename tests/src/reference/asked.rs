@@ -125,10 +125,12 @@ impl Asked {
                 }
             }
         }
-        if questions == 0 || cursor.at < cursor.message.len() {
+        if cursor.at < cursor.message.len() {
             Err(FORMERR)
         } else if self.opt.as_ref().is_some_and(|opt| opt.version > 0) {
             Err(BADVERS)
+        } else if questions == 0 {
+            Err(FORMERR)
         } else if is_signed {
             Err(NOTAUTH)
         } else {

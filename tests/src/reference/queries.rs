@@ -69,7 +69,7 @@ fn random_question(rng: &mut Rng, world: &World) -> (Name, u16) {
         0 => (name(["test.", "example.", ".", "out.example.", "zz.test."][rng.usize(..5)]), 2),
         1..4 => (owner(rng, &zone.apex), 1),
         4..8 if !zone.services.is_empty() => {
-            (zone.services[rng.usize(..zone.services.len())].0.clone(), [1, 28, 65][rng.usize(..3)])
+            (zone.services[rng.usize(..zone.services.len())].0.clone(), [1, 28, 65, 16, 5][rng.usize(..5)])
         }
         // Whoever asks for an alias asks for what is behind it.
         _ if record.record_type() == RecordType::CNAME => (record.name.clone(), [1, 1, 28, 65, 43][rng.usize(..5)]),

@@ -1,9 +1,10 @@
 //! Answers that depend on who asks: the client, its region, the records, and for whom they hold (RFC 7871, section 7).
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use hickory_proto::rr::rdata::svcb::{Alpn, IpHint, SvcParamKey, SvcParamValue};
-use hickory_proto::rr::rdata::{A, AAAA, HTTPS, SVCB};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, HTTPS, SVCB, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use ipnet::IpNet;
 use shared::failover::{Decision, decide};
@@ -56,6 +57,8 @@ pub(super) fn offers(view: &View, service: ServiceId) -> Vec<RecordType> {
         (RecordType::A, has(IpAddr::is_ipv4)),
         (RecordType::AAAA, has(IpAddr::is_ipv6)),
         (RecordType::HTTPS, service.https.is_some()),
+        (RecordType::TXT, !service.txt.is_empty()),
+        (RecordType::CNAME, !service.cname.is_empty()),
     ];
     offered.into_iter().filter_map(|(rtype, is_offered)| is_offered.then_some(rtype)).collect()
 }
@@ -93,6 +96,16 @@ pub(super) fn records(view: &View, id: ServiceId, chosen: &Chosen, qtype: Record
         }
     }
     let data: Vec<RData> = match qtype {
+        RecordType::TXT => {
+            let texts: BTreeSet<&String> =
+                chosen.decision.members.iter().flat_map(|member| service.txt_of(member).unwrap_or_default()).collect();
+            texts.into_iter().map(|text| RData::TXT(TXT::from_bytes(strings_of(text)))).collect()
+        }
+        RecordType::CNAME => {
+            let target = chosen.decision.first.and_then(|member| service.cname_of(member));
+            let target = target.and_then(|target| Name::from_labels(target.labels().map(str::as_bytes)).ok());
+            target.map(|target| RData::CNAME(CNAME(target))).into_iter().collect()
+        }
         RecordType::HTTPS if vips.is_empty() => Vec::new(),
         RecordType::HTTPS => vec![RData::HTTPS(HTTPS(https(service, &vips)))],
         _ => vips.iter().copied().map(address).filter(|data| data.record_type() == qtype).collect(),
@@ -100,6 +113,11 @@ pub(super) fn records(view: &View, id: ServiceId, chosen: &Chosen, qtype: Record
     let is_degraded = view.service(id).standings.iter().any(|standing| standing.verdict != Verdict::Serving);
     let ttl = if is_degraded { service.ttl_degraded } else { service.ttl };
     data.into_iter().map(|data| Record::from_rdata(name.clone(), ttl, data)).collect()
+}
+
+/// Character-strings of at most 255 octets (RFC 1035, section 3.3.14).
+fn strings_of(text: &str) -> Vec<&[u8]> {
+    if text.is_empty() { vec![b""] } else { text.as_bytes().chunks(255).collect() }
 }
 
 fn address(vip: IpAddr) -> RData {

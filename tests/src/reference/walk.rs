@@ -34,7 +34,7 @@ struct Walk<'a> {
     asker: Asker<'a>,
     qtype: RecordType,
     any: Option<RecordType>,
-    /// Names whose CNAME was followed.
+    /// Owner names of the CNAMEs that were followed, wildcards as they stand in the zone.
     followed: Vec<Name>,
     /// DNAMEs that were followed.
     redirections: usize,
@@ -107,13 +107,15 @@ impl Walk<'_> {
         let service = zone.services.iter().find(|(owner, _)| owner == source).map(|&(_, service)| service);
         let offers = service.map(|service| steer::offers(self.reference.view, service)).unwrap_or_default();
         let qtype = match (self.qtype, &cname, offers.first()) {
+            // An alias answers whatever is asked (RFC 1034, section 3.6.2).
+            (_, None, Some(&RecordType::CNAME)) => RecordType::CNAME,
             (RecordType::ANY, Some(_), _) => RecordType::CNAME,
             (RecordType::ANY, None, Some(&offer)) => offer,
             (RecordType::ANY, None, None) => self.any.unwrap_or(RecordType::ANY),
             (qtype, ..) => qtype,
         };
         if let Some(cname) = cname.filter(|_| qtype != RecordType::CNAME) {
-            return self.follow(zone, &cname, name);
+            return self.follow(zone, &cname, source, name);
         }
         if let Some(service) = service.filter(|_| offers.contains(&qtype)) {
             return self.steer(zone, service, qtype, &name);
@@ -130,13 +132,13 @@ impl Walk<'_> {
 
     /// Adds the CNAME of `name` and goes on with its target, as long as that lies in the same zone: the engine leaves the
     /// rest to the resolver, as RFC 1034 allows.
-    fn follow(&mut self, zone: &ReferenceZone, cname: &Record, name: Name) {
+    fn follow(&mut self, zone: &ReferenceZone, cname: &Record, source: &Name, name: Name) {
         let RData::CNAME(CNAME(target)) = &cname.data else { return };
-        if self.followed.contains(&name) {
+        if self.followed.contains(source) {
             return;
         }
         self.expected.answers.push(Record::from_rdata(name.clone(), cname.ttl, cname.data.clone()));
-        self.followed.push(name);
+        self.followed.push(source.clone());
         let home = zone_of(self.reference.zones, target, RecordType::A);
         if self.followed.len() < CNAMES_MAX && home.is_some_and(|home| home.apex == zone.apex) {
             self.step(zone, target.clone());

@@ -137,11 +137,12 @@ fn random_settings(rng: &mut Rng, apexes: &[String]) -> String {
         let separator = if label.is_empty() { "" } else { "." };
         names.insert(format!("{label}{separator}{}", apex.trim_end_matches('.')));
     }
-    names.iter().for_each(|name| add_service(rng, name, regions, &mut text));
+    let is_apex = |name: &str| apexes.iter().any(|apex| apex.trim_end_matches('.') == name);
+    names.iter().for_each(|name| add_service(rng, name, is_apex(name), regions, &mut text));
     text
 }
 
-fn add_service(rng: &mut Rng, name: &str, regions: usize, text: &mut String) {
+fn add_service(rng: &mut Rng, name: &str, is_apex: bool, regions: usize, text: &mut String) {
     let mut members: Vec<usize> = (0..regions).collect();
     rng.shuffle(&mut members);
     members.truncate(rng.usize(1..=regions));
@@ -165,9 +166,9 @@ fn add_service(rng: &mut Rng, name: &str, regions: usize, text: &mut String) {
         1 => *text += &format!("last_resort = [{}]\n", some(rng)),
         _ => {}
     }
-    if rng.u8(0..3) > 0 {
-        *text += ["https = { alpn = [\"h2\", \"http/1.1\"], port = 8443 }\n", "https = { alpn = [\"h3\"] }\n"]
-            [rng.usize(..2)];
+    match !is_apex && policy != "all" && rng.u8(0..4) == 0 {
+        true => add_cnames(rng, name, &members, text),
+        false => add_records(rng, &members, text),
     }
     if rng.u8(0..3) == 0 {
         *text += &format!("prefer = [{{ clients = {{ {} }}, regions = [{}] }}]\n", random_clients(rng), some(rng));
@@ -180,6 +181,27 @@ fn add_service(rng: &mut Rng, name: &str, regions: usize, text: &mut String) {
             some(rng)
         );
     }
+}
+
+/// What a service may have beside addresses.
+fn add_records(rng: &mut Rng, members: &[usize], text: &mut String) {
+    if rng.u8(0..3) > 0 {
+        *text += ["https = { alpn = [\"h2\", \"http/1.1\"], port = 8443 }\n", "https = { alpn = [\"h3\"] }\n"]
+            [rng.usize(..2)];
+    }
+    if rng.u8(0..3) == 0 {
+        let long = "t".repeat([1, 254, 255, 256, 600][rng.usize(..5)]);
+        let texts = |at: &usize| format!("r{at} = [\"served by r{at}\", \"shared\", \"{long}\"]");
+        *text += &format!("txt = {{ {} }}\n", members.iter().map(texts).collect::<Vec<_>>().join(", "));
+    }
+}
+
+/// What it has in place of addresses; some lead to names of the zones.
+fn add_cnames(rng: &mut Rng, name: &str, members: &[usize], text: &mut String) {
+    let target = ["cdn.example.net", "r@.cdn.example.net", "R@.z.test.", "a.z.test", "s.a.z.test"][rng.usize(..5)];
+    let target = if target == name { "other.example" } else { target };
+    let targets = members.iter().map(|at| format!("r{at} = \"{}\"", target.replace('@', &at.to_string())));
+    *text += &format!("cname = {{ {} }}\n", targets.collect::<Vec<_>>().join(", "));
 }
 
 fn random_clients(rng: &mut Rng) -> &'static str {

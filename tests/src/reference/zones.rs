@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use fastrand::Rng;
 use gslb_dns::zone::Zone;
+use hickory_proto::dnssec::rdata::{DNSSECRData, DS};
+use hickory_proto::dnssec::{Algorithm, DigestType};
 use hickory_proto::rr::rdata::svcb::{Alpn, SvcParamKey, SvcParamValue};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, HTTPS, MX, NS, NULL, PTR, SOA, SRV, SVCB, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -137,7 +139,10 @@ fn add_records(rng: &mut Rng, apex: &Name, owner: &Name, target: &Name, lines: &
             add(510, format!("1 {number} 443 {target_text}"), RData::SRV(data));
         }
         22 => add(520, target_text, RData::PTR(PTR(target.clone()))),
-        23 => add(600, format!("{number} 13 2 AB"), unknown(RecordType::DS, vec![0, number, 13, 2, 0xAB])),
+        23 => {
+            let data = DS::new(u16::from(number), Algorithm::ECDSAP256SHA256, DigestType::SHA256, vec![0xAB]);
+            add(600, format!("{number} 13 2 AB"), RData::DNSSEC(DNSSECRData::DS(data)));
+        }
         24..28 => add(700, target_text, unknown(RecordType::from(DNAME), wire(target))),
         28 => add(800, format!("\\# 2 01{number:02x}"), unknown(RecordType::from(65_280), vec![1, number])),
         29 => {

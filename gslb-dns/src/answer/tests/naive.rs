@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use hickory_proto::dnssec::rdata::{DNSSECRData, DS};
+use hickory_proto::dnssec::{Algorithm, DigestType};
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, NULL, SOA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -121,11 +123,11 @@ impl Walk<'_> {
         };
         let cname = zone.of(source, RecordType::CNAME);
         if let (Some(record), false) = (cname.first(), self.qtype == RecordType::CNAME) {
-            if seen.contains(&name) || seen.len() > 16 {
+            if seen.contains(source) || seen.len() > 16 {
                 return;
             }
             self.message.add_answer(renamed(record.clone()));
-            seen.push(name);
+            seen.push(source.clone());
             let RData::CNAME(CNAME(target)) = &record.data else { unreachable!("a CNAME record") };
             let next = zone_of(self.zones, target, RecordType::A);
             if next.is_some_and(|next| next.apex == zone.apex) {
@@ -242,8 +244,8 @@ fn make_line(owner: &str, kind: u8, target: &str, number: u8) -> Line {
             RData::MX(MX::new(u16::from(number), target_name)),
         ),
         11 => {
-            let data = RData::Unknown { code: RecordType::DS, rdata: NULL::with(vec![0, number, 13, 2, 0xAB]) };
-            line(owner, 600, RecordType::DS, &format!("{number} 13 2 AB"), data)
+            let data = DS::new(u16::from(number), Algorithm::ECDSAP256SHA256, DigestType::SHA256, vec![0xAB]);
+            line(owner, 600, RecordType::DS, &format!("{number} 13 2 AB"), RData::DNSSEC(DNSSECRData::DS(data)))
         }
         _ => {
             let data = RData::Unknown { code: RecordType::DNAME, rdata: NULL::with(wire(&target_name)) };

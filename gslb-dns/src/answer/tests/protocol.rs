@@ -90,6 +90,14 @@ fn unknown_edns_version_is_badvers_with_our_version() {
     assert!(reply.answers().is_empty());
 }
 
+/// RFC 6891, section 6.1.3: whatever else the version may allow.
+#[test]
+fn unknown_edns_version_is_badvers_without_a_question_too() {
+    let opt = |version| [&[0; 4][..], &[0, 0, 0, 0, 0, 0, 0, 1], &[0, 0, 41, 4, 208, 0, version, 0, 0, 0, 0]].concat();
+    assert_eq!(to(&opt(1)).expect("an answer").rcode(), "BADVERS");
+    assert_eq!(to(&opt(0)).expect("an answer").rcode(), "FORMERR");
+}
+
 #[test]
 fn tsig_is_notauth_and_only_as_the_last_record() {
     let tsig = [&[1, b'k', 0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 1, 0][..]].concat();

@@ -126,6 +126,19 @@ fn cname_loop_is_answered_once_around() {
     assert_eq!(reply.answers().len(), 2);
 }
 
+/// RFC 4592, section 3.3.1, allows a CNAME at a wildcard; the same record must not come twice (RFC 2181, section 5.5).
+#[test]
+fn wildcard_cname_that_leads_in_a_circle_is_given_once() {
+    let world =
+        sample().zone("gslb.test", &format!("{ZONE}*.ring CNAME x.ring\n*.far.ring CNAME y\ny CNAME a.far.ring\n"));
+    let reply = |name: &str| ask(&format!("{name}.gslb.test"), Rtype::A).tcp().of(&world.snapshot()).answers();
+    for name in ["x.ring", "q.ring"] {
+        assert_eq!(reply(name), [format!("{name}.gslb.test. 3600 IN CNAME x.ring.gslb.test.")]);
+    }
+    assert_eq!(reply("a.far.ring").len(), 2);
+    assert_eq!(reply("y").len(), 2);
+}
+
 #[test]
 fn endless_cname_chain_is_cut() {
     let chain: String = (0..40).map(|at| format!("c{at} CNAME c{}\n", at + 1)).collect();

@@ -6,9 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use proptest::prelude::*;
 use shared::snapshot::Verdict;
+use shared::topology::Policy;
 
 use super::packet::{Reply, ask};
-use super::world::sample;
+use super::world::{World, ZONE, add_service, sample, to_alias};
 use crate::answer::{Decided, Outcome, Snapshot, answer};
 use crate::wire::Rtype;
 
@@ -136,6 +137,98 @@ fn policy_all_gives_everybody_who_is_admitted() {
     assert_eq!(ends, ["192.0.2.10", "192.0.2.11", "192.0.2.30"].map(|end| Some(end.to_owned())));
     let https = ask("all.gslb.test", Rtype::HTTPS).of(&world.snapshot()).answers();
     assert!(https[0].contains("192.0.2.11,192.0.2.30") && https[0].contains("2001:db8::10,2001:db8::30"), "{https:?}");
+}
+
+/// The sample with TXT records of www and all, and a service `files` that gives CNAMEs.
+fn with_records() -> World {
+    let mut world = sample().zone("gslb.test", &ZONE.replace("www TXT", "other TXT"));
+    for at in [0, 5] {
+        let long = "l".repeat(300);
+        world.topology.services[at].txt =
+            ["frankfurt", "seoul", "virginia"].map(|region| vec![format!("of {region}"), long.clone()]).into();
+    }
+    add_service(&mut world.topology, "files.gslb.test", Policy::Nearest);
+    let mut files = world.topology.services.pop().expect("just added");
+    to_alias(&mut files);
+    world.topology.services.insert(1, files);
+    world.zones[0].1 += "link CNAME files\nlonger CNAME link\n*.any CNAME files\n";
+    world
+}
+
+#[test]
+fn txt_is_of_the_region_and_in_strings_of_at_most_255_octets() {
+    let snapshot = with_records().snapshot();
+    let reply = ask("www.gslb.test", Rtype::TXT).ecs(KOREAN).of(&snapshot);
+    let long = "l".repeat(300);
+    assert_eq!(
+        reply.answers(),
+        ["www.gslb.test. 30 IN TXT of seoul".to_owned(), format!("www.gslb.test. 30 IN TXT {long}")]
+    );
+    assert!(reply.octets.windows(3).any(|octets| octets == [255, b'l', b'l']) && reply.scope() == Some(24));
+    let alias = ask("cdn.gslb.test", Rtype::TXT).ecs(GERMAN).of(&snapshot);
+    assert_eq!(alias.answers()[1], "www.gslb.test. 30 IN TXT of frankfurt");
+}
+
+#[test]
+fn txt_that_regions_share_is_given_once() {
+    let reply = ask("all.gslb.test", Rtype::TXT).tcp().of(&with_records().snapshot());
+    assert_eq!(reply.answers().len(), 4);
+}
+
+/// RFC 1034, section 3.6.2: whoever asks for another type gets the CNAME.
+#[test]
+fn steered_cname_answers_every_type_and_is_not_followed() {
+    let snapshot = with_records().snapshot();
+    for qtype in [Rtype::A, Rtype::AAAA, Rtype::HTTPS, Rtype::TXT, Rtype::MX, Rtype::CNAME, Rtype::DS, Rtype::ANY] {
+        let reply = ask("files.gslb.test", qtype).ecs(KOREAN).of(&snapshot);
+        assert_eq!(reply.answers(), ["files.gslb.test. 30 IN CNAME 1.cdn.example.net."], "{qtype}");
+        assert_eq!((reply.rcode(), reply.scope(), reply.authorities().len()), ("NOERROR", Some(24), 0));
+    }
+    let german = ask("files.gslb.test", Rtype::A).ecs(GERMAN).of(&snapshot);
+    assert_eq!(german.answers(), ["files.gslb.test. 30 IN CNAME 0.cdn.example.net."]);
+    assert_eq!(ask("x.files.gslb.test", Rtype::A).of(&snapshot).rcode(), "NXDOMAIN");
+}
+
+#[test]
+fn steered_cname_fails_over_and_may_be_empty() {
+    let mut world = with_records().down("files.gslb.test", &["seoul"]);
+    let reply = ask("files.gslb.test", Rtype::A).ecs(KOREAN).of(&world.snapshot());
+    assert_eq!(reply.answers(), ["files.gslb.test. 5 IN CNAME 0.cdn.example.net."]);
+    world = world.down("files.gslb.test", &["frankfurt", "virginia"]);
+    world.topology.services[1].last_resort = shared::topology::LastResort::None;
+    let reply = ask("files.gslb.test", Rtype::A).ecs(KOREAN).of(&world.snapshot());
+    assert!(reply.answers().is_empty() && reply.authorities()[0].starts_with("gslb.test. 5 IN SOA "));
+}
+
+#[test]
+fn cnames_of_the_zone_lead_to_a_steered_one() {
+    let snapshot = with_records().snapshot();
+    let reply = |name: &str, qtype| ask(name, qtype).ecs(KOREAN).of(&snapshot);
+    let last = "files.gslb.test. 30 IN CNAME 1.cdn.example.net.";
+    let link = "link.gslb.test. 3600 IN CNAME files.gslb.test.";
+    assert_eq!(reply("link.gslb.test", Rtype::A).answers(), [link, last]);
+    assert_eq!(reply("longer.gslb.test", Rtype::MX).answers()[1..], [link, last]);
+    assert_eq!(reply("x.any.gslb.test", Rtype::TXT).answers()[1..], [last]);
+    for qtype in [Rtype::CNAME, Rtype::ANY] {
+        assert_eq!(reply("link.gslb.test", qtype).answers(), [link]);
+        assert_eq!(reply("link.gslb.test", qtype).scope(), Some(0));
+    }
+}
+
+#[test]
+fn service_at_the_name_of_its_zone_is_steered_like_any_other() {
+    let mut world = sample();
+    add_service(&mut world.topology, "gslb.test", Policy::Nearest);
+    let apex = world.topology.services.pop().expect("just added");
+    world.topology.services.insert(2, apex);
+    let snapshot = world.snapshot();
+    let reply = |qtype| ask("gslb.test", qtype).ecs(KOREAN).of(&snapshot);
+    assert_eq!(reply(Rtype::A).answers()[1], "gslb.test. 30 IN A 192.0.2.11");
+    assert_eq!(reply(Rtype::AAAA).answers(), ["gslb.test. 30 IN AAAA 2001:db8::10"]);
+    assert!(reply(Rtype::HTTPS).answers()[0].contains("ipv4hint=192.0.2.10,192.0.2.11"));
+    for (qtype, count) in [(Rtype::SOA, 1), (Rtype::NS, 2), (Rtype::MX, 1)] {
+        assert_eq!((reply(qtype).answers().len(), reply(qtype).scope()), (count, Some(0)), "{qtype}");
+    }
 }
 
 #[test]

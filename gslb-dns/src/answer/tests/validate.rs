@@ -116,8 +116,7 @@ impl Reading<'_> {
             let mut rrsets: BTreeMap<(Name, RecordType), Vec<&Record>> = BTreeMap::new();
             for record in records.iter().filter(|record| record.record_type() != RecordType::RRSIG) {
                 let rrset = rrsets.entry((record.name.to_lowercase(), record.record_type())).or_default();
-                // A loop of CNAMEs through a wildcard's own name is written until it comes round.
-                if section == 1 && rrset.iter().any(|known| known.data == record.data) {
+                if rrset.iter().any(|known| known.data == record.data) {
                     return Err(format!("{record} comes twice"));
                 }
                 rrset.push(record);

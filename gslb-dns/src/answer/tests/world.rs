@@ -78,8 +78,18 @@ pub(super) fn add_service(topology: &mut Topology, name: &str, policy: Policy) {
             ramp_step_percent: 25,
             flap: FlapSettings { half_life: Duration::from_secs(600), suppress: 2500, reuse: 1000 },
         },
+        txt: Vec::new(),
+        cname: Vec::new(),
         https: Some(HttpsSettings { alpn: vec!["h2".to_owned(), "http/1.1".to_owned()], port: Some(8443) }),
     });
+}
+
+/// Sends the clients of each region to a name of its own: `0.cdn.example.net` and so on.
+pub(super) fn to_alias(service: &mut Service) {
+    let targets = (0..service.vips.len()).map(|at| OwnerName::parse(&format!("{at}.cdn.example.net")).expect("a name"));
+    service.cname = targets.collect();
+    service.vips.iter_mut().for_each(Vec::clear);
+    service.https = None;
 }
 
 pub(super) fn region(name: &str, latitude: f64, longitude: f64, vips: &[&str]) -> Region {

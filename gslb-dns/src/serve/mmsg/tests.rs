@@ -85,7 +85,7 @@ fn receive_without_datagrams_gives_none() {
     assert_eq!(batch.receive(&server, Wait::ForOne).expect("no error"), 0);
 }
 
-/// Sends all `payloads` to the server before it looks, and gives what comes back.
+/// Sends all `payloads` to the server before it looks, and gives what comes back, longest first.
 fn asked_at_once(batch: &mut Batch, server: &UdpSocket, client: &UdpSocket, payloads: &[&[u8]]) -> Vec<Vec<u8>> {
     for payload in payloads {
         client.send_to(payload, server.local_addr().expect("bound")).expect("sent");
@@ -101,7 +101,9 @@ fn asked_at_once(batch: &mut Batch, server: &UdpSocket, client: &UdpSocket, payl
         assert_eq!(from, server.local_addr().expect("bound"));
         buffer[..len].to_vec()
     });
-    answers.collect()
+    let mut answers: Vec<Vec<u8>> = answers.collect();
+    answers.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
+    answers
 }
 
 #[test]
@@ -109,7 +111,7 @@ fn answers_to_one_client_leave_together_and_arrive_apart() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let (server, client) = (bound(address), bound(address));
         let mut batch = Batch::new();
-        let sent: [&[u8]; 8] = [b"aaa", b"bbb", b"cc", b"dd", b"e", b"ffff", b"g", b""];
+        let sent: [&[u8]; 8] = [b"ffff", b"aaa", b"bbb", b"cc", b"dd", b"e", b"g", b""];
         assert_eq!(asked_at_once(&mut batch, &server, &client, &sent), sent);
         // What fits no run: longer than the one before, or empty.
         assert!(batch.takes_runs);
@@ -151,4 +153,28 @@ fn run_that_the_kernel_cannot_cut_is_sent_answer_by_answer() {
     assert_eq!(asked_at_once(&mut batch, &server, &client, &sent), sent);
     assert!(!batch.takes_runs, "one run was tried and refused");
     assert_eq!(asked_at_once(&mut batch, &server, &client, &sent), sent);
+}
+
+#[test]
+fn answers_of_two_lengths_to_one_client_are_two_messages_in_any_order() {
+    let (server, client) = (bound("127.0.0.1:0"), bound("127.0.0.1:0"));
+    for (sent, messages) in [("abAbaAAb", 2), ("aaaaaaaA", 2), ("AAAAAAAa", 1), ("AAAAAAAA", 1), ("AaAbAcAd", 2)] {
+        let mut batch = Batch::new();
+        for letter in sent.chars() {
+            // Capitals are twice as long.
+            let payload = if letter.is_uppercase() { [letter as u8; 2].to_vec() } else { vec![letter as u8] };
+            client.send_to(&payload, server.local_addr().expect("bound")).expect("sent");
+        }
+        assert_eq!(batch.receive(&server, Wait::ForOne).expect("received"), sent.len());
+        batch.answer_each(|datagram| {
+            datagram.answer[..datagram.query.len()].copy_from_slice(datagram.query);
+            Some(datagram.query.len())
+        });
+        batch.compose();
+        assert_eq!(batch.messages, messages, "{sent}");
+        assert_eq!(batch.send(&server), 0);
+        for _ in 0..sent.len() {
+            client.recv_from(&mut [0; 8]).expect("answered");
+        }
+    }
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use shared::topology::MemberSet;
 
 use super::super::steered::{Offer, SteeredName};
-use super::super::tail::{NamePlace, Tail};
+use super::super::tail::{Chain, NamePlace, Tail};
 use super::compile::next_closer;
 use super::denial::{Proofs, Records, successor};
-use super::node::{Answer, End, Node, Online, OnlineRrset};
+use super::node::{Answer, End, Node, Online, OnlineRrset, SteeredLink};
 use super::piece::Piece;
 use super::variants::Variants;
 use super::{SignedSet, SignedZone, build};
@@ -57,6 +57,7 @@ enum What {
 pub struct SignedSteered<'a> {
     /// The CNAMEs that lead to it.
     chain: Signed<'a>,
+    link: &'a SteeredLink,
     variants: &'a Variants,
 }
 
@@ -236,8 +237,23 @@ impl<'a> Signed<'a> {
 }
 
 impl<'a> SignedSteered<'a> {
-    pub(super) fn new(chain: Signed<'a>, variants: &'a Variants) -> Self {
-        Self { chain, variants }
+    pub(super) fn new(chain: Signed<'a>, link: &'a SteeredLink, variants: &'a Variants) -> Self {
+        Self { chain, link, variants }
+    }
+
+    /// A pointer to the steered name, when the answer for `name` starts at `start`.
+    pub fn owner(&self, name: NamePlace, start: usize) -> u16 {
+        let chain = self.link.chain.map(|chain| Chain {
+            tail: self.chain.tail(),
+            target: chain.target,
+            base_len: chain.base_len,
+        });
+        chain.map_or(name.pointer(), |chain| chain.target(name, start))
+    }
+
+    /// The CNAMEs that lead to it.
+    pub fn tail(&self) -> Tail<'a> {
+        self.chain.tail()
     }
 
     /// Adds the CNAMEs that lead from `qname`, which stands at `name`, to the steered name; gives how many records.

@@ -207,12 +207,11 @@ impl ZoneCompiler<'_> {
         let mut chain = Chain { composer: Composer::new(base), proofs: Vec::new() };
         chain.composer.rrset(Section::Answer, Owner::Question, first);
         self.sign_first(&mut chain.composer, owner, first);
-        let mut visited: Vec<Name> = (!is_wildcard(owner)).then(|| Name::from_wire(owner)).into_iter().collect();
-        let longest = CHAIN_MAX + visited.len();
+        let mut visited: Vec<Box<[u8]>> = vec![owner.into()];
         let mut target = target.folded();
         let otherwise = loop {
             let name = target.as_wire();
-            let located = if visited.len() >= longest { Located::Elsewhere } else { self.plain.locate(name) };
+            let located = if visited.len() > CHAIN_MAX { Located::Elsewhere } else { self.plain.locate(name) };
             match located {
                 Located::Elsewhere => break self.ended(Rtype(0), End::Data, chain),
                 Located::Cut(cut) => {
@@ -234,11 +233,12 @@ impl ZoneCompiler<'_> {
                     let (Some(cname), Some(next)) = (cname, next) else {
                         break self.end_chain(chain, &found, name, node, answers);
                     };
-                    if visited.contains(&target) {
+                    if visited.contains(&found) {
                         break self.ended(Rtype(0), End::Data, chain);
                     }
                     self.expanded(&mut chain, &found, name, cname);
-                    visited.push(std::mem::replace(&mut target, next.folded()));
+                    visited.push(found);
+                    target = next.folded();
                 }
             }
         };

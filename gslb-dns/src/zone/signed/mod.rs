@@ -29,8 +29,8 @@ pub(super) use build::Builder;
 
 use super::steered::{Offer, SteeredName};
 use super::table::Table;
-use super::tail::{Chain, Tail};
-use super::{Dname, FilePlace, Found, Rdata, Record, Rrset, Zone};
+use super::tail::Tail;
+use super::{Dname, FilePlace, FoundSigned, Rdata, Record, Rrset, Zone};
 use denial::{NSEC3_PARAMETERS, Proofs};
 use node::{Answer, DnameLink, Kind, Node, Online, SteeredLink};
 use variants::Variants;
@@ -147,7 +147,12 @@ pub(super) fn prepare(zones: &mut [Zone], signings: &[Option<Signing>]) {
 
 impl SignedSet {
     /// Finds the answer for `qname`, in lower case, and `qtype`; `None`: that of the unsigned set holds.
-    pub(super) fn find<'a>(&'a self, steered: &'a [SteeredName], qname: &[u8], qtype: Rtype) -> Option<Found<'a>> {
+    pub(super) fn find<'a>(
+        &'a self,
+        steered: &'a [SteeredName],
+        qname: &[u8],
+        qtype: Rtype,
+    ) -> Option<FoundSigned<'a>> {
         let closest = self.table.closest(qname, |at, name| self.name(at as usize - 1) == name)?;
         let node = &self.nodes[closest.at as usize - 1];
         let is_exact = closest.len == qname.len();
@@ -158,25 +163,25 @@ impl SignedSet {
         {
             let ParentSide::Signed(answer, parent) = parent_side else { return None };
             let signed = self.zones[parent as usize].signed.as_ref()?;
-            return Some(Found::Signed(Signed::of(self, signed, node, Some(answer))));
+            return Some(FoundSigned::Static(Signed::of(self, signed, node, Some(answer))));
         }
         let signed = zone.signed.as_ref()?;
         let found = match (node.kind, is_exact) {
             (Kind::Unsigned, _) => return None,
             (Kind::Cut, _) => {
                 let ds = if is_exact && qtype == Rtype::DS { self.answer(node, qtype) } else { None };
-                Found::Signed(Signed::of(self, signed, node, ds.or_else(|| self.otherwise(node))))
+                FoundSigned::Static(Signed::of(self, signed, node, ds.or_else(|| self.otherwise(node))))
             }
             (_, true) => self.at(steered, Signed::of(self, signed, node, None), qtype),
             (Kind::Dname, false) if let Some(dname) = node.dname => {
                 let DnameLink { tail, target, ttl } = &self.dnames[dname.at()];
-                Found::Redirected(Dname { tail: self.tail(*tail), owner_len: closest.len, target, ttl: *ttl })
+                FoundSigned::Redirected(Dname { tail: self.tail(*tail), owner_len: closest.len, target, ttl: *ttl })
             }
             (Kind::Plain | Kind::Dname, false) => match node.wildcard {
                 Some(wildcard) => {
                     self.at(steered, Signed::expanded(self, signed, &self.nodes[wildcard.at()], node), qtype)
                 }
-                None => Found::Signed(Signed::name_error(self, signed, node)),
+                None => FoundSigned::Static(Signed::name_error(self, signed, node)),
             },
         };
         Some(found)
@@ -187,29 +192,26 @@ impl SignedSet {
     }
 
     /// The answer by `signed`, which knows the node so far.
-    fn at<'a>(&'a self, steered: &'a [SteeredName], signed: Signed<'a>, qtype: Rtype) -> Found<'a> {
+    fn at<'a>(&'a self, steered: &'a [SteeredName], signed: Signed<'a>, qtype: Rtype) -> FoundSigned<'a> {
         let node = signed.node();
         let qtype = if qtype == Rtype::ANY && node.any.0 > 0 { node.any } else { qtype };
-        if let Some(link) = node.steered {
-            let link = &self.steered[link.at()];
-            let (name, variants) = (&steered[link.steered as usize], &self.variants[link.steered as usize]);
-            let offer = Offer::of(qtype).filter(|&offer| name.offers(offer));
-            if let (Some(offer), Some(variants)) = (offer, variants) {
-                let chain = link.chain.map(|chain| Chain {
-                    tail: self.tail(chain.answer.tail),
-                    target: chain.target,
-                    base_len: chain.base_len,
-                });
-                let signed = SignedSteered::new(signed.with(link.chain.map(|chain| chain.answer)), variants);
-                return Found::Steered { steered: name, offer, chain, empty: self.tail(0), signed: Some(signed) };
-            }
-        }
         if matches!(qtype, Rtype::NSEC | Rtype::RRSIG)
             && let Some(signed) = signed.of_dnssec(qtype)
         {
-            return Found::Signed(signed);
+            return FoundSigned::Static(signed);
         }
-        Found::Signed(signed.with(self.answer(node, qtype).or_else(|| self.otherwise(node))))
+        if let Some(link) = node.steered {
+            let link = &self.steered[link.at()];
+            let (name, variants) = (&steered[link.steered as usize], &self.variants[link.steered as usize]);
+            // Who asks for CNAME at a name that leads here asks for no more than that one.
+            let asks_first = |offer: &Offer| *offer == Offer::Cname && qtype == Rtype::CNAME && link.chain.is_some();
+            let offer = name.offer(qtype).filter(|offer| !asks_first(offer));
+            if let (Some(offer), Some(variants)) = (offer, variants) {
+                let signed = SignedSteered::new(signed.with(link.chain.map(|chain| chain.answer)), link, variants);
+                return FoundSigned::Steered { steered: name, offer, signed };
+            }
+        }
+        FoundSigned::Static(signed.with(self.answer(node, qtype).or_else(|| self.otherwise(node))))
     }
 
     fn answers_of(&self, node: &Node) -> &[Answer] {

@@ -114,7 +114,7 @@ impl Variants {
     fn write_later(&self, steered: &SteeredName, key: Key, owner: u16, reply: &mut Reply<'_>) -> u16 {
         let (members, offer, is_degraded) = key;
         let hash = members.bits().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
-        let start = hash as usize * 8 + offer as usize * 2 + usize::from(is_degraded);
+        let start = hash as usize * 16 + offer as usize * 2 + usize::from(is_degraded);
         for probe in 0..PROBES {
             let slot = &self.later[(start + probe * STEP) % LATER_MAX];
             let Some((known, records)) = slot.get() else {
