@@ -116,8 +116,8 @@ impl SteeredName {
     /// The same for the data of TXT records.
     pub fn each_txt(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
         for member in members.iter() {
-            let is_new = |data: &&Box<[u8]>| !before(members, member).any(|earlier| self.txt(earlier).contains(data));
-            self.txt(member).iter().filter(is_new).for_each(|data| each(data));
+            let is_new = |data: &_| !before(members, member).any(|earlier| self.txt(earlier).contains(data));
+            self.txt(member).iter().filter(|data| is_new(data)).for_each(|data| each(data));
         }
     }
 
