@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use shared::failover::{Decision, decide};
 use shared::place::ClientBlock;
-use shared::topology::{MemberId, MemberSet, ServiceId};
+use shared::topology::{MemberSet, ServiceId};
 
 use super::{Answered, Decided, Peer, Snapshot};
 use crate::geo::{Depth, Leaf};
@@ -141,22 +141,12 @@ impl Asked<'_> {
 
     /// Gives the IPv4 VIPs of `members`, those that regions share once.
     fn each_v4(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
-        let is_alone = members.len() == 1;
-        for member in members.iter() {
-            let is_new =
-                |vip: &_| is_alone || !before(members, member).any(|earlier| self.steered.v4(earlier).contains(vip));
-            self.steered.v4(member).iter().filter(|vip| is_new(vip)).for_each(|vip| each(&vip.octets()));
-        }
+        self.steered.all_v4(members).for_each(|vip| each(&vip.octets()));
     }
 
     /// The same for IPv6.
     fn each_v6(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
-        let is_alone = members.len() == 1;
-        for member in members.iter() {
-            let is_new =
-                |vip: &_| is_alone || !before(members, member).any(|earlier| self.steered.v6(earlier).contains(vip));
-            self.steered.v6(member).iter().filter(|vip| is_new(vip)).for_each(|vip| each(&vip.octets()));
-        }
+        self.steered.all_v6(members).for_each(|vip| each(&vip.octets()));
     }
 
     fn ttl(&self) -> u32 {
@@ -188,10 +178,6 @@ impl Head {
 fn write_parameter(key: u16, value_len: usize, reply: &mut Reply<'_>) {
     reply.push(&key.to_be_bytes());
     reply.push(&(value_len as u16).to_be_bytes());
-}
-
-fn before(members: MemberSet, member: MemberId) -> impl Iterator<Item = MemberId> {
-    members.iter().take_while(move |&earlier| earlier != member)
 }
 
 /// The first address of the block that `address` is in: what finer bits say would not be in the scope.
