@@ -202,8 +202,8 @@ impl Starter {
     /// Starts to answer; gives the UDP threads, and those for TCP.
     fn answer(&self, sockets: Vec<Bound>) -> Result<(Vec<JoinHandle<()>>, TcpThreads), StartError> {
         let turns = Turns::new(self.clock, self.world.settings.server.rate_limit.as_ref()).map_err(system)?;
-        if turns.are_limited() {
-            tokio::spawn(flood::watch(Arc::clone(&self.counters)));
+        if let Some(limiter) = turns.limiter() {
+            tokio::spawn(flood::watch(Arc::clone(&self.counters), Arc::clone(limiter)));
         }
         let allowed = cores::allowed();
         let threads = sockets.iter().map(|bound| bound.udp.len()).max().unwrap_or(1);
