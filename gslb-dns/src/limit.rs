@@ -48,6 +48,8 @@ pub struct Limiter {
     window: u64,
     slip: u8,
     exempt: Exempt,
+    /// A network that was limited since the last look, as [`ClientBlock::as_u64`]; 0: none.
+    limited: AtomicU64,
 }
 
 /// A limiter at one time.
@@ -108,12 +110,28 @@ impl Limiter {
             window: interval * u64::from(rate),
             slip: limits.slip,
             exempt: Exempt::new(&limits.exempt),
+            limited: AtomicU64::new(0),
         }
     }
 
     /// Octets of its table, which never grows.
     pub fn size(&self) -> usize {
         size_of_val(&*self.buckets)
+    }
+
+    /// One of the networks that were limited since this was asked last: the first, which most likely is limited most.
+    pub fn take_limited(&self) -> Option<IpNet> {
+        // 0 would be 0.0.0.0/24, where nobody is.
+        let block = Some(self.limited.swap(0, Ordering::Relaxed)).filter(|&block| block > 0)?;
+        Some(ClientBlock::from_u64(block).network())
+    }
+
+    /// Notes who is limited, where none is noted: so that threads in a flood share the line and do not write to it.
+    #[cold]
+    fn note_limited(&self, address: IpAddr) {
+        if self.limited.load(Ordering::Relaxed) == 0 {
+            self.limited.store(ClientBlock::of(address).as_u64(), Ordering::Relaxed);
+        }
     }
 
     /// The limiter at `now`.
@@ -167,7 +185,14 @@ impl Gate<'_> {
         if self.limiter.exempt.holds(address) {
             return Verdict::Pass;
         }
-        let bucket = self.limiter.bucket(address, account);
+        let verdict = self.count(self.limiter.bucket(address, account));
+        if verdict != Verdict::Pass {
+            self.limiter.note_limited(address);
+        }
+        verdict
+    }
+
+    fn count(&self, bucket: &AtomicU64) -> Verdict {
         let mut held = bucket.load(Ordering::Relaxed);
         loop {
             let (next, verdict) = self.limiter.step(held, self.now);

@@ -1,8 +1,9 @@
 //! Where clients and regions are.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// A point on the Earth, in degrees.
@@ -153,6 +154,22 @@ impl ClientBlock {
         }
     }
 
+    /// The block whose [`ClientBlock::as_u64`] this is.
+    pub fn from_u64(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The addresses in it.
+    pub fn network(self) -> IpNet {
+        let (address, len) = if self.0 >> 63 == 0 {
+            (Ipv4Addr::from_bits((self.0 as u32) << (32 - Self::V4_LEN)).into(), Self::V4_LEN)
+        } else {
+            let bits = u128::from(self.0 & !(1 << 63)) << (128 - Self::V6_LEN);
+            (Ipv6Addr::from_bits(bits).into(), Self::V6_LEN)
+        };
+        IpNet::new_assert(address, len)
+    }
+
     /// A number that is the same on every node.
     pub fn as_u64(self) -> u64 {
         self.0
@@ -195,5 +212,14 @@ mod tests {
         assert_eq!(block("2001:db8:0:aa00::1"), block("2001:db8:0:aaff::1"));
         assert_ne!(block("2001:db8:0:aa00::1"), block("2001:db8:0:ab00::1"));
         assert_ne!(block("0.0.1.0"), block("::"));
+    }
+
+    #[test]
+    fn block_is_told_by_its_number_and_holds_its_network() {
+        for (address, network) in [("192.0.2.1", "192.0.2.0/24"), ("2001:db8:0:aaff::1", "2001:db8:0:aa00::/56")] {
+            let block = ClientBlock::of(address.parse().expect("address"));
+            assert_eq!(ClientBlock::from_u64(block.as_u64()), block);
+            assert_eq!(block.network().to_string(), network);
+        }
     }
 }

@@ -376,6 +376,11 @@ impl MemberSet {
         self.0 & 1 << member.0 != 0
     }
 
+    /// Whether some member is in both.
+    pub fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// Whether it holds nobody.
     pub fn is_empty(self) -> bool {
         self.0 == 0

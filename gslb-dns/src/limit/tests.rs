@@ -126,6 +126,19 @@ fn seed_is_not_printed() {
 }
 
 #[test]
+fn who_is_limited_is_known_until_it_is_told() {
+    let limiter = limiter(1, 0);
+    for (client, network) in [("192.0.2.9", "192.0.2.0/24"), ("2001:db8:1:2ff::9", "2001:db8:1:200::/56")] {
+        verdicts(&limiter, 0, client, 1);
+        assert_eq!(limiter.take_limited(), None);
+        verdicts(&limiter, 0, client, 2);
+        verdicts(&limiter, 0, "198.51.100.1", 2);
+        assert_eq!(limiter.take_limited(), network.parse().ok());
+        assert_eq!(limiter.take_limited(), None);
+    }
+}
+
+#[test]
 fn networks_seldom_meet_in_a_bucket() {
     let limiter = limiter(1, 0);
     let judge = |n: u32| limiter.at(at_ms(0)).judge(Ipv4Addr::from(n << 8).into(), Account(1));

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::clock::Clock;
 use super::counters::CounterBook;
+use crate::limit::Limiter;
 
 /// What is known of a flood.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,16 +59,19 @@ impl Watch {
     }
 }
 
-/// Looks at the counters now and then, as long as the runtime lives.
-pub(super) async fn watch(counters: Arc<CounterBook>) {
+/// Looks at the counters of what `limiter` limits now and then, as long as the runtime lives.
+pub(super) async fn watch(counters: Arc<CounterBook>, limiter: Arc<Limiter>) {
     let (clock, mut watch) = (Clock::start(), Watch::default());
     let mut looks = interval(LOOK_PAUSE);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        match watch.look(counters.limited().sum(), clock.now()) {
+        let line = watch.look(counters.limited().sum(), clock.now());
+        // Taken at every look, so that it is of the last second.
+        let network = limiter.take_limited().map(|network| network.to_string());
+        match line {
             Some(Line::Began) => {
-                warn!("a network asks for more than server.rate_limit allows: its answers are limited");
+                warn!(network, "a network asks for more than server.rate_limit allows: its answers are limited");
             }
             Some(Line::Ended { limited, lasted }) => {
                 info!(limited, lasted_secs = lasted.as_secs(), "no network is limited any more");

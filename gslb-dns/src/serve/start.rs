@@ -223,8 +223,8 @@ impl Starter {
     /// Starts to answer; gives the UDP threads, and those for TCP.
     fn answer(&self, sockets: Vec<Bound>) -> Result<(Vec<JoinHandle<()>>, TcpThreads), StartError> {
         let turns = Turns::new(self.clock, self.world.settings.server.rate_limit.as_ref()).map_err(system)?;
-        if turns.are_limited() {
-            tokio::spawn(flood::watch(Arc::clone(&self.counters)));
+        if let Some(limiter) = turns.limiter() {
+            tokio::spawn(flood::watch(Arc::clone(&self.counters), Arc::clone(limiter)));
         }
         let (updates, updater) = Updates::new(Arc::clone(&self.journals), self.commands.clone());
         tokio::spawn(updater.run());

@@ -27,9 +27,9 @@ impl Turns {
         Ok(Self { clock, limiter, wall: None })
     }
 
-    /// Whether there are limits.
-    pub(super) fn are_limited(&self) -> bool {
-        self.limiter.is_some()
+    /// What limits the answers, if anything does.
+    pub(super) fn limiter(&self) -> Option<&Arc<Limiter>> {
+        self.limiter.as_ref()
     }
 
     /// The turn that begins now. Cookies count in seconds, so the wall clock is not read more often.

@@ -1,5 +1,6 @@
 //! Steered names as answers need them.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use shared::topology::{MemberId, MemberSet, Policy, Service, ServiceId, SteeringId};
@@ -31,11 +32,20 @@ pub struct SteeredName {
 /// The data of the TXT records of one member, each with its character-strings.
 type Texts = Box<[Box<[u8]>]>;
 
-/// The VIPs of one member by family, in the order of the settings.
-#[derive(Debug, Default)]
+/// The VIPs of one member by family.
+#[derive(Debug)]
 struct Vips {
-    v4: Box<[Ipv4Addr]>,
-    v6: Box<[Ipv6Addr]>,
+    v4: Addresses<Ipv4Addr>,
+    v6: Addresses<Ipv6Addr>,
+}
+
+/// Addresses of one member, in the order of the settings, each once.
+#[derive(Debug)]
+struct Addresses<A> {
+    list: Box<[A]>,
+    /// For each address the members of lower id that have it too; empty where there is none for any: so that what
+    /// several members have is given once without comparing addresses for a query.
+    earlier: Box<[MemberSet]>,
 }
 
 /// A type that steered names answer by the client's region.
@@ -77,9 +87,9 @@ impl Offer {
 impl SteeredName {
     /// What `service`, whose id is `id` and whose regions are chosen by `policy`, answers with.
     pub(super) fn new(id: ServiceId, service: &Service, policy: Policy) -> Self {
-        let members: Box<[Vips]> = service.vips.iter().map(|vips| Vips::new(vips)).collect();
-        let has_v4 = members.iter().any(|vips| !vips.v4.is_empty());
-        let has_v6 = members.iter().any(|vips| !vips.v6.is_empty());
+        let members = vips_of_members(&service.vips);
+        let has_v4 = members.iter().any(|vips| !vips.v4.list.is_empty());
+        let has_v6 = members.iter().any(|vips| !vips.v6.list.is_empty());
         let https = service.https.as_ref().map(|https| https_head(&https.alpn, https.port));
         let txt: Box<[Texts]> =
             service.txt.iter().map(|texts| texts.iter().map(|text| text_data(text)).collect()).collect();
@@ -97,20 +107,12 @@ impl SteeredName {
 
     /// Gives the IPv4 VIPs of `members`, those that regions share once.
     pub fn each_v4(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
-        let is_alone = members.len() == 1;
-        for member in members.iter() {
-            let is_new = |vip: &_| is_alone || !before(members, member).any(|earlier| self.v4(earlier).contains(vip));
-            self.v4(member).iter().filter(|vip| is_new(vip)).for_each(|vip| each(&vip.octets()));
-        }
+        self.all_v4(members).for_each(|vip| each(&vip.octets()));
     }
 
     /// The same for IPv6.
     pub fn each_v6(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
-        let is_alone = members.len() == 1;
-        for member in members.iter() {
-            let is_new = |vip: &_| is_alone || !before(members, member).any(|earlier| self.v6(earlier).contains(vip));
-            self.v6(member).iter().filter(|vip| is_new(vip)).for_each(|vip| each(&vip.octets()));
-        }
+        self.all_v6(members).for_each(|vip| each(&vip.octets()));
     }
 
     /// The same for the data of TXT records.
@@ -167,12 +169,24 @@ impl SteeredName {
 
     /// The IPv4 VIPs of `member`, in the order of the settings, each once.
     pub fn v4(&self, member: MemberId) -> &[Ipv4Addr] {
-        self.members.get(usize::from(member.0)).map_or(&[], |vips| &vips.v4)
+        self.members.get(usize::from(member.0)).map_or(&[], |vips| &vips.v4.list)
     }
 
     /// The IPv6 VIPs of `member`.
     pub fn v6(&self, member: MemberId) -> &[Ipv6Addr] {
-        self.members.get(usize::from(member.0)).map_or(&[], |vips| &vips.v6)
+        self.members.get(usize::from(member.0)).map_or(&[], |vips| &vips.v6.list)
+    }
+
+    /// The IPv4 VIPs of all `members`, those that several have once, with the first. Costs as much as there are VIPs.
+    pub fn all_v4(&self, members: MemberSet) -> impl Iterator<Item = &Ipv4Addr> {
+        let vips = members.iter().filter_map(|member| self.members.get(usize::from(member.0)));
+        vips.flat_map(move |vips| vips.v4.without(members))
+    }
+
+    /// The IPv6 VIPs of all `members`.
+    pub fn all_v6(&self, members: MemberSet) -> impl Iterator<Item = &Ipv6Addr> {
+        let vips = members.iter().filter_map(|member| self.members.get(usize::from(member.0)));
+        vips.flat_map(move |vips| vips.v6.without(members))
     }
 
     /// The data of its HTTPS record up to the address hints: priority 1, target ".", protocols and port.
@@ -191,18 +205,40 @@ impl SteeredName {
     }
 }
 
-impl Vips {
-    fn new(vips: &[IpAddr]) -> Self {
+impl<A> Addresses<A> {
+    fn new(addresses: Vec<(A, MemberSet)>) -> Self {
+        let is_shared = addresses.iter().any(|(_, earlier)| !earlier.is_empty());
+        let (list, earlier): (Vec<A>, Vec<MemberSet>) = addresses.into_iter().unzip();
+        Self { list: list.into(), earlier: if is_shared { earlier.into() } else { Box::default() } }
+    }
+
+    /// Those that none of `members` has that comes before.
+    fn without(&self, members: MemberSet) -> impl Iterator<Item = &A> {
+        let is_new = move |at| self.earlier.get(at).is_none_or(|earlier: &MemberSet| !earlier.intersects(members));
+        self.list.iter().enumerate().filter(move |(at, _)| is_new(*at)).map(|(_, address)| address)
+    }
+}
+
+/// What members that have `vips` answer with.
+fn vips_of_members(vips: &[Vec<IpAddr>]) -> Box<[Vips]> {
+    let mut owners: HashMap<IpAddr, MemberSet> = HashMap::new();
+    let mut claim = |member: MemberId, vips: &[IpAddr]| {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for vip in vips {
+        for &vip in vips {
+            let owned = owners.entry(vip).or_default();
+            let earlier = *owned;
+            if earlier.contains(member) {
+                continue;
+            }
+            *owned = earlier.with(member);
             match vip {
-                IpAddr::V4(address) if !v4.contains(address) => v4.push(*address),
-                IpAddr::V6(address) if !v6.contains(address) => v6.push(*address),
-                _ => {}
+                IpAddr::V4(address) => v4.push((address, earlier)),
+                IpAddr::V6(address) => v6.push((address, earlier)),
             }
         }
-        Self { v4: v4.into(), v6: v6.into() }
-    }
+        Vips { v4: Addresses::new(v4), v6: Addresses::new(v6) }
+    };
+    vips.iter().enumerate().map(|(at, vips)| claim(MemberId(at as u8), vips)).collect()
 }
 
 fn before(members: MemberSet, member: MemberId) -> impl Iterator<Item = MemberId> {
@@ -236,3 +272,38 @@ fn https_head(alpn: &[String], port: Option<u16>) -> Box<[u8]> {
 /// The parameters that hold addresses (RFC 9460, section 14.3.2).
 pub(crate) const KEY_IPV4HINT: u16 = 4;
 pub(crate) const KEY_IPV6HINT: u16 = 6;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steered(vips: &[&[&str]]) -> Box<[Vips]> {
+        let vips = vips.iter().map(|vips| vips.iter().map(|vip| vip.parse().expect("an address")).collect());
+        vips_of_members(vips.collect::<Vec<Vec<IpAddr>>>().as_slice())
+    }
+
+    fn given(members: &[Vips], set: &[u8]) -> Vec<String> {
+        let set: MemberSet = set.iter().map(|&id| MemberId(id)).collect();
+        let vips = set.iter().map(|member| &members[usize::from(member.0)]);
+        vips.flat_map(|vips| vips.v4.without(set)).map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn address_of_several_members_is_given_with_the_first_that_is_asked_for() {
+        let members = steered(&[
+            &["192.0.2.1", "192.0.2.2", "192.0.2.1"],
+            &["2001:db8::1", "192.0.2.2", "192.0.2.3"],
+            &["192.0.2.3", "192.0.2.1"],
+        ]);
+        assert_eq!(given(&members, &[0, 1, 2]), ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+        assert_eq!(given(&members, &[1, 2]), ["192.0.2.2", "192.0.2.3", "192.0.2.1"]);
+        assert_eq!(given(&members, &[0, 2]), ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+        assert_eq!(given(&members, &[2]), ["192.0.2.3", "192.0.2.1"]);
+        assert_eq!(given(&members, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn what_nobody_shares_takes_no_room() {
+        let members = steered(&[&["192.0.2.1", "192.0.2.2"], &["192.0.2.3"]]);
+        assert!(members.iter().all(|vips| vips.v4.earlier.is_empty() && vips.v6.earlier.is_empty()));
+    }
+}
