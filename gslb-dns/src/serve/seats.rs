@@ -51,6 +51,7 @@ pub(super) struct Seats {
     book: Mutex<Book<Arc<Call>>>,
     start: Instant,
     tick: Duration,
+    idle: Duration,
     now: AtomicU64,
     /// Seconds since 1970, modulo 2^32.
     unix_secs: AtomicU32,
@@ -90,7 +91,7 @@ impl Seats {
         };
         let book = Mutex::new(Book::new(limits));
         let (now, unix_secs) = (AtomicU64::new(0), AtomicU32::new(unix_secs()));
-        Self { counters, book, start: Instant::now(), tick, now, unix_secs }
+        Self { counters, book, start: Instant::now(), tick, idle: settings.idle, now, unix_secs }
     }
 
     /// A seat for the connection of `peer` behind `socket`, which waits for its first query.
@@ -181,6 +182,11 @@ impl Seat {
             Awaited::Query | Awaited::RestOfQuery => Ordering::Relaxed,
         };
         self.call.wait.store(packed(awaited, self.seats.now()), order);
+    }
+
+    /// How long it may wait for its next query.
+    pub(super) fn idle(&self) -> Duration {
+        self.seats.idle
     }
 
     /// Seconds since 1970 by the wall clock, modulo 2^32, as of the last tick.

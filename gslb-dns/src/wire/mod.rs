@@ -14,7 +14,8 @@ pub use cookie::{Cookie, ReplyCookie, ServerPart};
 pub use ecs::Ecs;
 pub(crate) use name::read_escape;
 pub use name::{Name, NameFault, is_at_or_below, label_count, parent};
-pub use query::{DropReason, Edns, Query};
+pub use query::{DropReason, Edns, Extras, Query};
+pub(crate) use query::{OPTION_ERROR, OPTION_KEEPALIVE, OPTION_NSID, OPTION_ZONEVERSION};
 pub use reply::Reply;
 
 /// Octets of a message header.
@@ -23,6 +24,8 @@ pub const HEADER_LEN: usize = 12;
 pub const NAME_LEN_MAX: usize = 255;
 /// The class of the Internet.
 pub const CLASS_IN: u16 = 1;
+/// The class in which servers tell about themselves (RFC 4892).
+pub const CLASS_CHAOS: u16 = 3;
 /// The UDP payload that replies advertise and never exceed: what passes every usual path unfragmented (RFC 9715).
 pub const UDP_PAYLOAD_MAX: u16 = 1232;
 /// The longest UDP reply for who does not speak EDNS (RFC 1035, section 4.2.1).

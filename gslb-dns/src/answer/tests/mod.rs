@@ -1,5 +1,6 @@
 //! The engine as a whole.
 
+mod extras;
 mod limited;
 mod naive;
 mod overlay;

@@ -132,6 +132,15 @@ fn unknown_options_are_passed_over_and_unknown_flags_cleared() {
     assert!(edns.options().as_ref().is_empty());
 }
 
+/// RFC 7873, section 5.2.2, where cookies are known; RFC 6891, section 6.1.2, where they are an option like others.
+#[test]
+fn cookie_of_another_length_is_passed_over_where_cookies_are_off() {
+    for len in [0, 1, 7, 9, 15, 41] {
+        let reply = www().ecs("198.51.100.0/24").option(10, &vec![1; len]).of(&sample().snapshot());
+        assert_eq!((reply.rcode(), reply.answers().len(), reply.scope()), ("NOERROR", 2, Some(24)), "{len}");
+    }
+}
+
 #[test]
 fn option_that_runs_over_is_formerr_with_opt() {
     let mut ask = www().option(65001, b"what");
