@@ -9,6 +9,7 @@
 mod check;
 mod compile;
 mod compose;
+mod delegation;
 mod entry;
 mod master;
 mod node;
