@@ -7,6 +7,7 @@ mod overlay;
 mod packet;
 mod protocol;
 mod robust;
+mod rules;
 mod stat;
 mod steer;
 mod world;
