@@ -3,6 +3,7 @@
 //! Pure: a text comes in, settings or every mistake in it come out. [`crate::reload`] reads the files that it names.
 
 mod dnssec;
+mod identity;
 mod limits;
 mod lines;
 mod tcp;
@@ -21,6 +22,7 @@ use shared::problem::{Problem, Problems};
 use shared::settings::{Document, Table, Value};
 use shared::topology::{ServiceOutline, Topology};
 
+use crate::answer::Identity;
 use crate::limit::Limits;
 use crate::update::Policy;
 
@@ -46,7 +48,7 @@ pub struct Settings {
     pub topology: Arc<Topology>,
 }
 
-/// The table `[server]`. All but the token and the cookies takes a restart to change.
+/// The table `[server]`. All but the token, the cookies and what it says of itself takes a restart to change.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServerSettings {
     /// Where DNS queries are answered, by UDP and TCP; never empty.
@@ -61,6 +63,8 @@ pub struct ServerSettings {
     pub user: Option<String>,
     /// UDP threads an address, and TCP threads in all; `None`: one a core, where those for UDP stay.
     pub threads: Option<NonZeroUsize>,
+    /// What it says of itself.
+    pub identity: Arc<Identity>,
     /// Cookies.
     pub cookies: CookieSettings,
     /// How much is answered over UDP; `None`: everything.
@@ -189,12 +193,24 @@ fn read_server(table: &Table<'_>, files: &mut NamedFiles) -> Option<ServerSettin
     let user = table.value("user").and_then(|value| value.parsed_as("the name of a user", non_empty));
     let threads = table.value("threads").and_then(|value| value.integer(1..=THREADS_MAX));
     let threads = threads.and_then(|count| NonZeroUsize::new(usize::try_from(count).ok()?));
+    let identity = Arc::new(identity::read_identity(table));
     let cookies = limits::read_cookies(table);
     files.cookie_secret_file.clone_from(&cookies.secret_file);
     let rate_limit = limits::read_rate_limit(table);
     let tcp = table.table("tcp").map(|table| TcpSettings::read(&table)).unwrap_or_default();
     let listen = listen?;
-    Some(ServerSettings { listen, admin, admin_token_file, state_file, user, threads, cookies, rate_limit, tcp })
+    Some(ServerSettings {
+        listen,
+        admin,
+        admin_token_file,
+        state_file,
+        user,
+        threads,
+        identity,
+        cookies,
+        rate_limit,
+        tcp,
+    })
 }
 
 fn read_admin(value: &Value<'_>, has_token: bool) -> Option<SocketAddr> {

@@ -31,7 +31,7 @@ fn given(variable: &str) -> Option<u64> {
 type Claim = fn(&Agreed) -> bool;
 
 /// Kinds of answers that random cases must reach, or they show nothing.
-const KINDS: [(&str, Claim); 18] = [
+const KINDS: [(&str, Claim); 20] = [
     ("FORMERR", |agreed| agreed.expected.rcode == 1),
     ("NXDOMAIN", |agreed| agreed.expected.rcode == 3),
     ("NOTIMP", |agreed| agreed.expected.rcode == 4),
@@ -50,6 +50,10 @@ const KINDS: [(&str, Claim); 18] = [
     ("TXT with a scope", |agreed| has(&agreed.expected.answers, 16) && scope(agreed) > 0),
     ("CNAME with a scope", |agreed| is_alias_alone(agreed) && scope(agreed) > 0),
     ("scope of a split block", |agreed| matches!(scope(agreed), 24 | 56)),
+    ("version of the zone", |agreed| agreed.expected.opt.as_ref().is_some_and(|opt| opt.zone_version.is_some())),
+    ("complaint of a steered name", |agreed| {
+        agreed.expected.rcode == 0 && agreed.expected.opt.as_ref().is_some_and(|opt| opt.error.is_some())
+    }),
     ("truncated", |agreed| agreed.is_truncated),
     ("without the addresses that nobody needs", |agreed| agreed.is_shortened && !agreed.is_truncated),
 ];

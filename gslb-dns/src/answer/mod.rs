@@ -3,7 +3,9 @@
 //! Without allocation, lock, clock, formatting or log, and pure but for the buckets of the [`Gate`] in a [`Turn`]; what
 //! the edge counts and logs is in the [`Outcome`].
 
+mod chaos;
 mod dname;
+mod options;
 mod signed;
 mod steered;
 #[cfg(test)]
@@ -11,6 +13,7 @@ mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::snapshot::View;
 use shared::topology::{RegionId, ServiceId};
@@ -32,6 +35,23 @@ pub struct Snapshot {
     /// The TTL of each service now, at its [`ServiceId`].
     ttls: Box<[u32]>,
     cookies: Option<Secrets>,
+    identity: Arc<Identity>,
+}
+
+/// What a node says of itself to who asks. What is not there is not said.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Identity {
+    /// Which of several nodes it is (NSID, RFC 5001); at most [`Identity::NSID_LEN_MAX`] octets.
+    pub nsid: Option<Box<str>>,
+    /// The TXT records `version.bind` and `version.server` of class CHAOS; at most 255 octets.
+    pub version: Option<Box<str>>,
+    /// The TXT records `hostname.bind` and `id.server` of class CHAOS (RFC 4892); at most 255 octets.
+    pub hostname: Option<Box<str>>,
+}
+
+impl Identity {
+    /// With it and every other option, an answer of 512 octets still holds the longest question.
+    pub const NSID_LEN_MAX: usize = 128;
 }
 
 impl Snapshot {
@@ -42,12 +62,17 @@ impl Snapshot {
             if standings.is_degraded() { service.ttl_degraded } else { service.ttl }
         };
         let ttls = view.topology.services.iter().zip(&view.services).map(ttl).collect();
-        Self { zones, geo, view, ttls, cookies: None }
+        Self { zones, geo, view, ttls, cookies: None, identity: Arc::default() }
     }
 
     /// The same, which gives and takes cookies made with `secrets`; `None`: it takes no notice of any.
     pub fn with_cookies(self, secrets: Option<Secrets>) -> Self {
         Self { cookies: secrets, ..self }
+    }
+
+    /// The same, which says `identity` of itself.
+    pub fn with_identity(self, identity: Arc<Identity>) -> Self {
+        Self { identity, ..self }
     }
 
     /// The zones.
@@ -73,12 +98,20 @@ pub struct Turn<'a> {
     pub unix_secs: u32,
     /// What limits the answers; `None`: nothing does.
     pub gate: Option<Gate<'a>>,
+    /// How long the connection that the queries came by may wait for the next one; `None`: there is none, or it does not
+    /// say (RFC 7828, section 3.3.1).
+    pub idle: Option<Duration>,
 }
 
 impl Turn<'static> {
     /// One at `unix_secs` without limits.
     pub fn unlimited(unix_secs: u32) -> Self {
-        Self { unix_secs, gate: None }
+        Self { unix_secs, gate: None, idle: None }
+    }
+
+    /// The same for queries by a connection that may wait for `idle`.
+    pub fn on_connection(self, idle: Duration) -> Self {
+        Self { idle: Some(idle), ..self }
     }
 }
 
@@ -139,6 +172,13 @@ pub struct Decided {
     pub is_last_resort: bool,
 }
 
+impl Decided {
+    /// Whether no region was fit to serve the client.
+    fn is_poor(self) -> bool {
+        self.is_last_resort || self.region.is_none()
+    }
+}
+
 /// What a finished answer says beside its records.
 struct Answered {
     rcode: Rcode,
@@ -156,19 +196,22 @@ struct Answered {
 /// allocation.
 pub fn answer(snapshot: &Snapshot, turn: &Turn<'_>, peer: &Peer, query: &[u8], out: &mut [u8]) -> Outcome {
     let packet = query;
-    let query = match Query::parse(packet) {
+    let mut query = match Query::parse(packet) {
         Ok(query) => query,
         Err(reason) => return Outcome::Dropped(reason),
     };
+    let mut limit = limit(&query, peer.transport);
+    if !query.extras.is_empty() {
+        limit -= options::prepare(snapshot, turn, &mut query);
+    }
     let checked = snapshot.check_cookie(&query, peer, turn);
-    let limit = limit(&query, peer.transport);
     let Some(mut reply) = Reply::new(&query, packet, out, limit, checked.as_ref().map(|checked| &checked.reply)) else {
         return Outcome::Dropped(DropReason::NoRoom);
     };
     let cookie = checked.as_ref().map_or(Standing::Absent, |checked| checked.standing);
     let mut answered = match refusal(&query, checked.as_ref().map(|checked| checked.standing)) {
         Some(rcode) if is_slow(&query, rcode) => return set_aside(turn, peer, &query, cookie, reply),
-        Some(rcode) => Answered::without_records(rcode),
+        Some(rcode) => chaos::answer(snapshot, &query, rcode, &mut reply),
         None => records(snapshot, peer, &query, &mut reply),
     };
     let verdict = turn.judge(peer, cookie, answered.account);
@@ -178,8 +221,12 @@ pub fn answer(snapshot: &Snapshot, turn: &Turn<'_>, peer: &Peer, query: &[u8], o
         Verdict::Drop => return Outcome::Dropped(DropReason::Limited),
     }
     let Answered { rcode, is_authoritative, counts, scope_len, steered, .. } = answered;
-    let (len, is_truncated) = reply.finish(rcode, is_authoritative, counts, scope_len);
+    let (mut len, is_truncated) = reply.finish(rcode, is_authoritative, counts, scope_len);
     let is_limited = verdict == Verdict::Slip;
+    if rcode == Rcode::REFUSED || steered.is_some_and(Decided::is_poor) || !query.extras.is_empty() {
+        let said = options::Said { snapshot, turn, peer, query: &query, rcode, steered, is_limited };
+        len = said.append(out, len);
+    }
     Outcome::Sent { len, rcode, qtype: query.qtype, is_truncated, steered, cookie, is_limited }
 }
 

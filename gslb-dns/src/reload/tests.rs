@@ -143,7 +143,7 @@ fn quiet_site() -> Site {
     fs::set_permissions(site.path("token"), fs::Permissions::from_mode(0o600)).expect("set");
     site.write(
         "example.com.zone",
-        "$TTL 300\n@ SOA ns1 h 1 4h 1h 2w 300\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.53\nns2 A 192.0.2.54\n",
+        "$TTL 300\n@ SOA ns1 h 1 4h 1h 2w 300\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.53\nns1 AAAA 2001:db8::53\nns2 A 192.0.2.54\n",
     );
     assert_eq!(warnings(&site, None), Vec::<String>::new());
     site

@@ -52,6 +52,7 @@ pub(super) struct Seats {
     start: Instant,
     tick: Duration,
     answer_wait: Duration,
+    idle: Duration,
     now: AtomicU64,
     /// Seconds since 1970, modulo 2^32.
     unix_secs: AtomicU32,
@@ -91,8 +92,8 @@ impl Seats {
         };
         let book = Mutex::new(Book::new(limits));
         let (now, unix_secs) = (AtomicU64::new(0), AtomicU32::new(unix_secs()));
-        let answer_wait = settings.message;
-        Self { counters, book, start: Instant::now(), tick, answer_wait, now, unix_secs }
+        let (answer_wait, idle) = (settings.message, settings.idle);
+        Self { counters, book, start: Instant::now(), tick, answer_wait, idle, now, unix_secs }
     }
 
     /// How long clients may take to take answers.
@@ -188,6 +189,11 @@ impl Seat {
             Awaited::Query | Awaited::RestOfQuery => Ordering::Relaxed,
         };
         self.call.wait.store(packed(awaited, self.seats.now()), order);
+    }
+
+    /// How long it may wait for its next query.
+    pub(super) fn idle(&self) -> Duration {
+        self.seats.idle
     }
 
     /// Seconds since 1970 by the wall clock, modulo 2^32, as of the last tick.

@@ -39,7 +39,7 @@ impl Turns {
             Some(wall @ (read_at, _)) if now.since(read_at) < WALL_PAUSE => wall,
             _ => *self.wall.insert((now, unix_secs())),
         };
-        Turn { unix_secs, gate: self.limiter.as_ref().map(|limiter| limiter.at(now)) }
+        Turn { unix_secs, gate: self.limiter.as_ref().map(|limiter| limiter.at(now)), idle: None }
     }
 }
 

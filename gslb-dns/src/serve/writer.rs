@@ -354,7 +354,7 @@ impl Live {
     pub(super) fn new(world: &Arc<World>, state: &State, counters: &CounterBook) -> Self {
         let snapshot = Snapshot::new(Arc::clone(&world.zones), Arc::clone(&world.geo), state.view());
         Self {
-            snapshot: snapshot.with_cookies(world.cookies),
+            snapshot: snapshot.with_cookies(world.cookies).with_identity(Arc::clone(&world.settings.server.identity)),
             world: Arc::clone(world),
             region_slots: counters.region_slots(state.topology()),
         }

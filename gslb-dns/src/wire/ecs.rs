@@ -22,6 +22,7 @@ impl Ecs {
     /// 2        0 to 128   0       the same
     /// 0        0          0       none: how some clients ask for an answer that is not tailored
     /// ```
+    #[inline]
     pub fn parse(option: &[u8]) -> Option<Self> {
         let [f0, f1, source_len, scope, ref octets @ ..] = *option else { return None };
         let family = u16::from_be_bytes([f0, f1]);

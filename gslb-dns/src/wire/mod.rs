@@ -17,7 +17,8 @@ pub use ecs::Ecs;
 pub use last::LastTsig;
 pub(crate) use name::read_escape;
 pub use name::{Name, NameFault, is_at_or_below, label_count, parent};
-pub use query::{DropReason, Edns, Query};
+pub use query::{DropReason, Edns, Extras, Query};
+pub(crate) use query::{OPTION_ERROR, OPTION_KEEPALIVE, OPTION_NSID, OPTION_ZONEVERSION};
 pub use reply::Reply;
 pub use sections::{PlacedRecord, Sections};
 
@@ -27,6 +28,8 @@ pub const HEADER_LEN: usize = 12;
 pub const NAME_LEN_MAX: usize = 255;
 /// The class of the Internet.
 pub const CLASS_IN: u16 = 1;
+/// The class in which servers tell about themselves (RFC 4892).
+pub const CLASS_CHAOS: u16 = 3;
 /// The opcode of queries (RFC 1035, section 4.1.1).
 pub const OPCODE_QUERY: u8 = 0;
 /// The opcode of notifications that a zone has changed (RFC 1996).

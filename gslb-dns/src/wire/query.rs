@@ -20,6 +20,8 @@ pub struct Query {
     pub question_len: usize,
     /// What the OPT record says; `None`: the client does not speak EDNS.
     pub edns: Option<Edns>,
+    /// What else stands in it.
+    pub extras: Extras,
     /// Set when the query is answered by this code alone, whatever it asks.
     pub fault: Option<Rcode>,
     qname: [u8; NAME_LEN_MAX],
@@ -39,6 +41,35 @@ pub struct Edns {
     pub ecs: Option<Ecs>,
     /// The cookie: the first one, where there are several (RFC 7873, section 5.2).
     pub cookie: Option<Cookie>,
+}
+
+/// Options that few queries have, a bit each.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Extras(u8);
+
+impl Extras {
+    /// The name of the server is asked for (RFC 5001).
+    pub const NSID: Self = Self(1);
+    /// How long an idle connection is kept is asked for (RFC 7828).
+    pub const KEEPALIVE: Self = Self(2);
+    /// The version of the zone is asked for (RFC 9660).
+    pub const ZONEVERSION: Self = Self(4);
+    /// The first cookie has a length that none has, which is a fault where cookies are known (RFC 7873, section 5.2.2).
+    pub const BROKEN_COOKIE: Self = Self(8);
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `extra` is among them.
+    pub fn contains(self, extra: Self) -> bool {
+        self.0 & extra.0 != 0
+    }
+
+    fn add(&mut self, extra: Self) {
+        self.0 |= extra.0;
+    }
 }
 
 /// Why a packet gets no answer.
@@ -93,6 +124,7 @@ impl Query {
             qclass: 0,
             question_len: 0,
             edns: None,
+            extras: Extras::default(),
             fault: None,
             qname: [0; NAME_LEN_MAX],
             qname_len: 0,
@@ -119,6 +151,15 @@ impl Query {
     pub fn udp_limit(&self) -> usize {
         let payload = self.edns.map_or(UDP_PAYLOAD_PLAIN, |edns| edns.udp_payload);
         usize::from(payload.clamp(UDP_PAYLOAD_PLAIN, UDP_PAYLOAD_MAX))
+    }
+
+    /// Takes the broken cookie for the fault that it is where cookies are known.
+    #[cold]
+    pub fn judge_cookie(&mut self) {
+        if let Some(edns) = self.edns.as_mut().filter(|_| self.extras.contains(Extras::BROKEN_COOKIE)) {
+            edns.ecs = None;
+            self.fault = Some(Rcode::FORMERR);
+        }
     }
 
     /// The cookie that the client brings.
@@ -189,10 +230,13 @@ impl Query {
         let udp_payload = record.class;
         let is_dnssec_ok = flags & FLAG_DO != 0;
         let edns = self.edns.insert(Edns { udp_payload, version, is_dnssec_ok, ecs: None, cookie: None });
-        let read = edns.read_options(record.rdata);
+        let read = edns.read_options(record.rdata, &mut self.extras);
         if read.is_none() || version > 0 {
             // The answer is an error, to which no subnet belongs. A cookie does: it shows that the error is our word.
             edns.ecs = None;
+        }
+        if version > 0 {
+            self.extras = Extras::default();
         }
         // Options of a version that we do not know may look different.
         if version == 0 { read.ok_or(Rcode::FORMERR) } else { Ok(()) }
@@ -200,9 +244,9 @@ impl Query {
 }
 
 impl Edns {
-    /// Takes the client subnet and the cookie from `options`; unknown ones are passed over. `None` where one is broken;
+    /// Takes the client subnet and the cookie from `options`, and adds what else is known to `extras`; unknown ones are passed over. `None` where one is broken;
     /// what came before it is kept.
-    fn read_options(&mut self, mut options: &[u8]) -> Option<()> {
+    fn read_options(&mut self, mut options: &[u8], extras: &mut Extras) -> Option<()> {
         while !options.is_empty() {
             let &[c0, c1, l0, l1, ref rest @ ..] = options else { return None };
             let option_len = usize::from(u16::from_be_bytes([l0, l1]));
@@ -215,7 +259,16 @@ impl Edns {
                         return None;
                     }
                 }
-                Cookie::CODE if self.cookie.is_none() => self.cookie = Some(Cookie::parse(option)?),
+                Cookie::CODE if self.cookie.is_none() => {
+                    self.cookie = Cookie::parse(option).filter(|_| !extras.contains(Extras::BROKEN_COOKIE));
+                    if self.cookie.is_none() {
+                        extras.add(Extras::BROKEN_COOKIE);
+                    }
+                }
+                // What a query says in them is passed over (RFC 5001, section 2.1).
+                OPTION_NSID => extras.add(Extras::NSID),
+                OPTION_KEEPALIVE => extras.add(Extras::KEEPALIVE),
+                OPTION_ZONEVERSION => extras.add(Extras::ZONEVERSION),
                 _ => {}
             }
         }
@@ -272,6 +325,14 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The name of the server (RFC 5001).
+pub(crate) const OPTION_NSID: u16 = 3;
+/// How long an idle connection is kept (RFC 7828).
+pub(crate) const OPTION_KEEPALIVE: u16 = 11;
+/// Why an answer is what it is (RFC 8914).
+pub(crate) const OPTION_ERROR: u16 = 15;
+/// The version of the zone (RFC 9660).
+pub(crate) const OPTION_ZONEVERSION: u16 = 19;
 const FLAG_QR: u16 = 0x8000;
 const MASK_OPCODE: u16 = 0x7800;
 const FLAG_DO: u8 = 0x80;

@@ -39,6 +39,26 @@ impl<'a> Reply<'a> {
         !self.is_overfull && len <= self.end - self.len
     }
 
+    /// Octets of data in the OPT record of the reply to `query`; `has_cookie` says whether there is a cookie in it.
+    #[inline]
+    pub fn options_len(query: &Query, has_cookie: bool) -> usize {
+        let ecs = query.edns.as_ref().and_then(|edns| edns.ecs.as_ref());
+        ecs.map_or(0, |ecs| ecs.encoded_len()) + if has_cookie { ReplyCookie::ENCODED_LEN } else { 0 }
+    }
+
+    /// Adds `options` to the OPT record that ends the message of `len` octets at the start of `out`, where `limit` allows,
+    /// and that has `data_len` octets of data; gives the length of the message then.
+    #[cold]
+    pub fn append_options(out: &mut [u8], len: usize, limit: usize, data_len: usize, options: &[u8]) -> usize {
+        let end = len + options.len();
+        let (Some(room), true) = (out.get_mut(len..end), end <= limit) else { return len };
+        room.copy_from_slice(options);
+        let data_len_at = len - data_len - 2;
+        let data_len = (data_len + options.len()) as u16;
+        out[data_len_at..data_len_at + 2].copy_from_slice(&data_len.to_be_bytes());
+        end
+    }
+
     /// Where the next octet comes, counted from the start of the message.
     pub fn position(&self) -> usize {
         self.len
@@ -113,9 +133,7 @@ impl<'a> Reply<'a> {
 }
 
 fn opt_len(query: &Query, cookie: Option<&ReplyCookie>) -> usize {
-    let Some(edns) = &query.edns else { return 0 };
-    let ecs_len = edns.ecs.as_ref().map_or(0, |ecs| ecs.encoded_len());
-    OPT_LEN + ecs_len + if cookie.is_some() { ReplyCookie::ENCODED_LEN } else { 0 }
+    if query.edns.is_some() { OPT_LEN + Reply::options_len(query, cookie.is_some()) } else { 0 }
 }
 
 /// Octets of an OPT record without options.

@@ -11,6 +11,7 @@ mod check;
 mod compile;
 mod compose;
 mod content;
+mod delegation;
 mod edit;
 mod entry;
 mod master;

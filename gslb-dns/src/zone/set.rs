@@ -13,7 +13,7 @@ use super::signed::{self, Signed, SignedSet, SignedSteered, Signing};
 use super::steered::{Offer, SteeredName};
 use super::table::Table;
 use super::tail::{Chain, Tail};
-use crate::wire::{Name, Rtype, is_at_or_below, parent};
+use crate::wire::{Name, Rtype, is_at_or_below, label_count, parent};
 
 /// All zones with the steered names laid over them, ready to answer: immutable.
 #[derive(Debug)]
@@ -135,6 +135,17 @@ impl ZoneSet {
     pub(super) fn version_of(&self, apex: &Name) -> Option<(u32, u64)> {
         let zone = self.zones.iter().find(|zone| zone.apex == *apex)?;
         Some((zone.serial, zone.content_hash))
+    }
+
+    /// The zone that answers for `qname`, in lower case, and `qtype`: the labels of its name and its serial.
+    pub fn version_for(&self, qname: &[u8], qtype: Rtype) -> Option<(usize, u32)> {
+        let is_at = |at, name: &[u8]| Node::at(&self.arena, at).name() == name;
+        let zone = self.zone(Node::at(&self.arena, self.table.closest(qname, is_at)?.at));
+        let apex = zone.apex.as_wire();
+        match parent(apex).filter(|_| qtype == Rtype::DS && qname == apex && zone.parent_side.is_some()) {
+            Some(above) => self.version_for(above, Rtype::SOA),
+            None => Some((label_count(apex), zone.serial)),
+        }
     }
 
     /// How many steered names there are: as many as the topology has services.

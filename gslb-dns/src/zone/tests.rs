@@ -131,6 +131,8 @@ fn zone_without_soa_or_ns_is_refused() {
     );
 }
 
+/// RFC 1034, section 3.6.2; RFC 2181, sections 5.2, 5.5, 6.1, 10.1 and 10.3; RFC 4035, section 2.4; RFC 4592, section 4; RFC
+/// 6672, section 2.4.
 #[test]
 fn every_mistake_in_what_records_say_together_is_reported_with_its_line() {
     let cases = [

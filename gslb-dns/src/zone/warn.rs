@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use shared::name::OwnerName;
 use shared::problem::Problem;
 
+use super::delegation::complaints;
 use super::overlay::deepest;
 use super::rdata::{Layout, suffixes, target_of};
 use super::{FilePlace, Record, Rrset, Zone, ZoneSet, wire_name};
@@ -23,6 +24,10 @@ pub fn warnings<'a>(
         let mut look = Look { zones, at, zone, steered: &steered, found: Vec::new() };
         look.serial(last);
         look.apex();
+        look.found.extend(complaints(zones, at).into_iter().map(|(owner, place, what)| {
+            let (file, key) = (zone.file.clone(), Name::from_wire(&owner).to_string());
+            Problem { file, line: place.map(|place| place.line as usize), key, what }
+        }));
         look.targets();
         look.loops();
         look.found.sort_by(|a, b| (a.line, &a.what).cmp(&(b.line, &b.what)));
@@ -68,6 +73,11 @@ impl<'a> Look<'a> {
         let Some(soa) = zone.rrset(apex, Rtype::SOA) else { return };
         let Some(rdata) = soa.first() else { return };
         for what in unusual_timers(rdata) {
+            self.warn(apex, soa.place(), what);
+        }
+        let rname = Layout::of(Rtype::SOA).split(rdata).map(|parts| Name::from_wire(parts.names[1]));
+        if let Some(rname) = rname.filter(|rname| rname.as_wire().contains(&b'@')) {
+            let what = format!("the SOA has {rname} for a mailbox: expected a dot where the address has its @");
             self.warn(apex, soa.place(), what);
         }
         let mname = Layout::of(Rtype::SOA).split(rdata).map(|parts| Name::from_wire(parts.names[0]));
@@ -219,7 +229,7 @@ mod tests {
 
     #[test]
     fn zone_with_one_name_server_is_warned_of() {
-        let text = START.replace("@ NS ns2.example.net.\n", "");
+        let text = START.replace("@ NS ns2.example.net.\n", "") + "ns1 AAAA 2001:db8::53\n";
         assert_eq!(found(&text, None).len(), 1);
         assert!(found(&text, None)[0].starts_with("z:3: example.com.: only one name server"));
     }
@@ -239,6 +249,14 @@ mod tests {
             assert_eq!(timers(unusual).len(), 1, "{unusual}");
             assert!(timers(unusual)[0].starts_with(&format!("z:2: example.com.: SOA {named}: ")), "{unusual}");
         }
+    }
+
+    /// RFC 1035, section 3.3.13, and section 8.
+    #[test]
+    fn mailbox_with_an_at_sign_is_warned_of() {
+        let found = found(&START.replace("ns1 m 7", "ns1 m@example.com. 7"), None);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("z:2: example.com.: the SOA has m\\@example.com. for a mailbox"), "{found:?}");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What a query asks, read octet by octet (RFC 1035, section 4.1; RFC 6891; RFC 7871, section 6).
 
-use std::mem;
 use std::net::IpAddr;
 
 use hickory_proto::rr::{Name, RecordType};
@@ -43,6 +42,8 @@ pub struct Opt {
     pub is_dnssec_ok: bool,
     /// The client subnet.
     pub subnet: Option<Subnet>,
+    /// Whether the version of the zone is asked for.
+    pub wants_zone_version: bool,
     version: u8,
 }
 
@@ -126,8 +127,8 @@ impl Asked {
                 }
                 self.opt = Some(Opt::new(record));
                 if record.ttl >> 16 & 0xFF == 0 {
-                    let subnet = read_subnet(record.data)?;
-                    self.opt = self.opt.take().map(|opt| Opt { subnet, ..opt });
+                    let (subnet, wants_zone_version) = read_options(record.data)?;
+                    self.opt = self.opt.take().map(|opt| Opt { subnet, wants_zone_version, ..opt });
                 }
             }
             if record.rtype == TSIG {
@@ -156,26 +157,30 @@ impl Question {
     pub fn is_refused(&self) -> bool {
         self.class != 1
     }
+
+    /// Whether it is for a transfer.
+    pub fn is_transfer(&self) -> bool {
+        [RecordType::AXFR, RecordType::IXFR].contains(&self.rtype)
+    }
 }
 
 impl Opt {
     fn new(record: RawRecord<'_>) -> Self {
         let version = (record.ttl >> 16) as u8;
-        Self { udp_payload: record.class, is_dnssec_ok: record.ttl & 0x8000 != 0, subnet: None, version }
+        let is_dnssec_ok = record.ttl & 0x8000 != 0;
+        Self { udp_payload: record.class, is_dnssec_ok, subnet: None, wants_zone_version: false, version }
     }
 }
 
-/// The client subnet among the options `data`; unknown options are passed over, and cookies after the first one
-/// (RFC 7873, section 5.2). What the first cookie says matters to nobody but who gives cookies.
-fn read_subnet(data: &[u8]) -> Result<Option<Subnet>, u16> {
+/// The client subnet among the options `data`, and whether the version of the zone is asked for (RFC 9660); unknown options
+/// are passed over, and so are cookies where none are given.
+fn read_options(data: &[u8]) -> Result<(Option<Subnet>, bool), u16> {
     let mut cursor = Cursor { message: data, at: 0 };
-    let (mut subnet, mut has_cookie) = (None, false);
+    let (mut subnet, mut wants_zone_version) = (None, false);
     while cursor.at < data.len() {
         let (code, len) = cursor.word().zip(cursor.word()).ok_or(FORMERR)?;
         let option = cursor.octets(usize::from(len)).ok_or(FORMERR)?;
-        if code == COOKIE && !mem::replace(&mut has_cookie, true) && !matches!(option.len(), 8 | 16..=40) {
-            return Err(FORMERR);
-        }
+        wants_zone_version |= code == ZONE_VERSION;
         if code != SUBNET {
             continue;
         }
@@ -184,7 +189,7 @@ fn read_subnet(data: &[u8]) -> Result<Option<Subnet>, u16> {
         }
         subnet = Some(Subnet { data: option.to_vec() });
     }
-    Ok(subnet)
+    Ok((subnet, wants_zone_version))
 }
 
 /// Whether RFC 7871, section 6, is kept: as many octets as the source prefix needs, no bit beyond it, no scope.
@@ -277,4 +282,4 @@ impl<'a> Cursor<'a> {
 pub(super) const OPT: u16 = 41;
 const TSIG: u16 = 250;
 const SUBNET: u16 = 8;
-const COOKIE: u16 = 10;
+const ZONE_VERSION: u16 = 19;

@@ -20,6 +20,10 @@ pub fn judge(expected: &Expected, udp: &[u8], tcp: &[u8]) -> Result<(), String> 
     let whole = Parts::of(tcp).ok_or_else(|| format!("TCP: cannot be taken apart: {}", hex(tcp)))?;
     let everything = [&expected.additionals[..], &expected.optional].concat();
     judge_one(expected, &everything, false, tcp, &whole).map_err(|what| format!("TCP: {what}"))?;
+    let is_told = |opt: &ExpectedOpt| opt.error.is_none() || whole.opt.is_some_and(|opt| has_option(opt.data, ERROR));
+    if !expected.opt.as_ref().is_none_or(is_told) {
+        return Err(format!("TCP: no error: {}", hex(tcp)));
+    }
     let limit = expected.opt.as_ref().map_or(512, |opt| opt.udp_payload.clamp(512, 1232));
     if udp.len() > usize::from(limit) {
         return Err(format!("UDP: {} octets, more than {limit}", udp.len()));
@@ -28,9 +32,18 @@ pub fn judge(expected: &Expected, udp: &[u8], tcp: &[u8]) -> Result<(), String> 
         return if udp == tcp { Ok(()) } else { Err(format!("UDP and TCP differ:\n{}\n{}", hex(udp), hex(tcp))) };
     }
     let parts = Parts::of(udp).ok_or_else(|| format!("UDP: cannot be taken apart: {}", hex(udp)))?;
-    // What nobody needs comes last, and is left out first.
+    // What nobody needs comes last, and is left out first: the error before it.
+    let error_len = expected.opt.as_ref().and_then(|opt| opt.error.as_ref()).map_or(0, |error| 4 + error.len());
+    let has_error = parts.opt.is_some_and(|opt| has_option(opt.data, ERROR));
+    let len_without_error = udp.len() - if has_error { error_len } else { 0 };
+    same(
+        "whether there is an error",
+        &(error_len > 0 && len_without_error + error_len <= usize::from(limit)),
+        &has_error,
+    )
+    .map_err(|what| format!("UDP: {what}"))?;
     let required_count = expected.answers.len() + expected.authorities.len() + expected.additionals.len();
-    let opt_len = tcp.len() - whole.starts[whole.starts.len() - 1];
+    let opt_len = tcp.len() - whole.starts[whole.starts.len() - 1] - error_len;
     let required_len = whole.starts[required_count.min(whole.starts.len() - 1)] + opt_len;
     let judged = if required_len <= usize::from(limit) {
         judge_one(expected, &expected.additionals, false, udp, &parts)
@@ -77,12 +90,30 @@ fn judge_opt(expected: &Expected, opt: Option<RawRecord<'_>>) -> Result<(), Stri
     let (Some(expected_opt), Some(opt)) = (&expected.opt, opt) else {
         return same("whether there is an OPT record", &expected.opt.is_some(), &opt.is_some());
     };
-    let ExpectedOpt { is_dnssec_ok, subnet, .. } = expected_opt;
+    let ExpectedOpt { is_dnssec_ok, subnet, zone_version, error, .. } = expected_opt;
     let ttl = u32::from(expected.rcode >> 4) << 24 | if *is_dnssec_ok { 0x8000 } else { 0 };
-    let option = |data: &Vec<u8>| [&[0, 8, 0, data.len() as u8], &data[..]].concat();
+    // Whether the error may be left out has been judged.
+    let error = error.as_ref().filter(|_| has_option(opt.data, ERROR));
+    let expected_options = [(SUBNET, subnet.as_ref()), (ZONE_VERSION, zone_version.as_ref()), (ERROR, error)];
+    let encoded = |(code, data): (u8, &Vec<u8>)| [&[0, code, 0, data.len() as u8], &data[..]].concat();
+    let expected_options = expected_options.into_iter().filter_map(|(code, data)| Some(encoded((code, data?))));
     same("payload", &1232, &opt.class)?;
     same("code, version and flags in OPT", &format!("{ttl:08x}"), &format!("{:08x}", opt.ttl))?;
-    same("options", &hex(&subnet.as_ref().map(option).unwrap_or_default()), &hex(opt.data))
+    same("options", &hex(&expected_options.collect::<Vec<_>>().concat()), &hex(opt.data))
+}
+
+/// Whether the option `code` is among `options`.
+fn has_option(options: &[u8], code: u8) -> bool {
+    let mut cursor = Cursor { message: options, at: 0 };
+    while let (Some(found), Some(len)) = (cursor.word(), cursor.word()) {
+        if found == u16::from(code) {
+            return true;
+        }
+        if cursor.octets(usize::from(len)).is_none() {
+            return false;
+        }
+    }
+    false
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, expected: &T, got: &T) -> Result<(), String> {
@@ -109,6 +140,10 @@ fn listed(expected: &[Record], got: &[Record]) -> String {
     let lines = |records: &[Record]| records.iter().map(|record| format!("    {record}\n")).collect::<String>();
     format!("  expected:\n{}  got:\n{}", lines(expected), lines(got))
 }
+
+const SUBNET: u8 = 8;
+const ERROR: u8 = 15;
+const ZONE_VERSION: u8 = 19;
 
 impl<'a> Parts<'a> {
     fn of(octets: &'a [u8]) -> Option<Self> {

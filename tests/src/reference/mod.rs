@@ -27,7 +27,7 @@ use hickory_proto::rr::{Name, Record, RecordType};
 use shared::snapshot::View;
 use shared::topology::ServiceId;
 
-use asked::Asked;
+use asked::{Asked, Question};
 use places::Places;
 
 /// One zone: its records, and the steered names that lie in it.
@@ -84,6 +84,10 @@ pub struct ExpectedOpt {
     pub is_dnssec_ok: bool,
     /// Data of the client subnet option.
     pub subnet: Option<Vec<u8>>,
+    /// Data of the zone version option.
+    pub zone_version: Option<Vec<u8>>,
+    /// Data of the extended error, which is left out where it does not fit.
+    pub error: Option<Vec<u8>>,
 }
 
 /// What engine and reference both answer.
@@ -111,6 +115,8 @@ impl Reference<'_> {
                 udp_payload: opt.udp_payload,
                 is_dnssec_ok: opt.is_dnssec_ok,
                 subnet: opt.subnet.as_ref().map(|subnet| subnet.repeated(0)),
+                zone_version: None,
+                error: None,
             }),
             ..Expected::default()
         };
@@ -119,6 +125,10 @@ impl Reference<'_> {
             (None, Some(question)) if question.is_refused() => expected.rcode = REFUSED,
             (None, Some(question)) => walk::walk(self, &asked, question, peer, any, &mut expected),
             (None, None) => expected.rcode = FORMERR,
+        }
+        if let (REFUSED, Some(opt)) = (expected.rcode, &mut expected.opt) {
+            let is_transfer = asked.question.as_ref().is_some_and(Question::is_transfer);
+            opt.error = Some(vec![0, if is_transfer { PROHIBITED } else { NOT_AUTHORITATIVE }]);
         }
         Some(expected)
     }
@@ -178,3 +188,6 @@ const REFUSED: u16 = 5;
 const YXDOMAIN: u16 = 6;
 const NOTAUTH: u16 = 9;
 const BADVERS: u16 = 16;
+/// Extended errors (RFC 8914).
+const PROHIBITED: u8 = 18;
+const NOT_AUTHORITATIVE: u8 = 20;

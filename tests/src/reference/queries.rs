@@ -131,7 +131,10 @@ fn add_opt(rng: &mut Rng, packet: &mut Vec<u8>) {
 
 fn add_option(rng: &mut Rng, options: &mut Vec<u8>) {
     let (code, data) = match rng.u8(0..24) {
-        0 => (*rng.choice(&[3, 9, 11, 12, 65_001]).unwrap_or(&3), (0..rng.usize(0..20)).map(|_| rng.u8(..)).collect()),
+        0 => (
+            *rng.choice(&[3, 9, 10, 11, 12, 15, 19, 19, 65_001]).unwrap_or(&3),
+            (0..rng.usize(0..20)).map(|_| rng.u8(..)).collect(),
+        ),
         1 => (8, (0..rng.usize(0..12)).map(|_| rng.u8(0..3)).collect()),
         2 => (8, [&[0, 0, 0, 0][..], &[0, 1, 0, 0], &[0, 2, 0, 0]][rng.usize(..3)].to_vec()),
         3..10 => (8, subnet(rng, random_v6)),

@@ -32,6 +32,17 @@ pub(super) struct Chosen {
     decision: Decision,
 }
 
+impl Chosen {
+    /// What the client is told when no region is fit to serve it.
+    pub(super) fn complaint(&self) -> Option<&'static str> {
+        match (self.decision.first, self.decision.is_last_resort) {
+            (None, _) => Some("no region may serve this client"),
+            (Some(_), true) => Some("no region is fit to serve, the last resort answers"),
+            (Some(_), false) => None,
+        }
+    }
+}
+
 impl<'a> Asker<'a> {
     pub(super) fn new(asked: &'a Asked, peer: IpAddr) -> Self {
         Self { subnet: asked.opt.as_ref().and_then(|opt| opt.subnet.as_ref()), peer }

@@ -23,6 +23,9 @@ pub(super) fn walk(
         return;
     };
     expected.flags |= AA;
+    if let (true, Some(opt)) = (asked.opt.as_ref().is_some_and(|opt| opt.wants_zone_version), &mut expected.opt) {
+        opt.zone_version = Some(zone.version());
+    }
     let asker = Asker::new(asked, peer);
     let mut walk =
         Walk { reference, asker, qtype: question.rtype, any, followed: Vec::new(), redirections: 0, expected };
@@ -54,6 +57,13 @@ impl ReferenceZone {
     fn of(&self, name: &Name, rtype: RecordType) -> Vec<Record> {
         let is_meant = |record: &&Record| record.record_type() == rtype && record.name == *name;
         self.records.iter().filter(is_meant).cloned().collect()
+    }
+
+    /// Labels of its name, the type of version, and its serial (RFC 9660, section 2).
+    fn version(&self) -> Vec<u8> {
+        let soa = self.of(&self.apex, RecordType::SOA).pop();
+        let serial = soa.map_or(0, |soa| if let RData::SOA(soa) = soa.data { soa.serial } else { 0 });
+        [&[self.apex.iter().count() as u8, 0][..], &serial.to_be_bytes()].concat()
     }
 
     /// Whether anything stands at or below `name`, so that empty non-terminals exist too (RFC 4592, section 2.2.2).
@@ -173,6 +183,10 @@ impl Walk<'_> {
         let chosen = steer::choose(self.reference, service, &self.asker);
         if let (Some(opt), Some(subnet)) = (&mut self.expected.opt, self.asker.subnet) {
             opt.subnet = Some(subnet.repeated(chosen.scope_len));
+        }
+        if let (Some(why), Some(opt)) = (chosen.complaint(), &mut self.expected.opt) {
+            // Other Error, with a text.
+            opt.error = Some([&[0, 0], why.as_bytes()].concat());
         }
         let records = steer::records(self.reference.view, service, &chosen, qtype, name);
         if records.is_empty() {

@@ -22,11 +22,9 @@ fn www() -> Ask {
     ask("www.gslb.test", Rtype::A)
 }
 
-/// The cookie of the answer: the last option of its last record.
+/// The cookie of the answer.
 fn cookie(reply: &Reply) -> Option<[u8; 24]> {
-    let (_, option) = reply.octets.split_last_chunk::<28>()?;
-    let data = option.strip_prefix(&[0, 10, 0, 24])?;
-    data.first_chunk().copied()
+    reply.option(10)?.try_into().ok()
 }
 
 fn standing(reply: &Reply) -> Standing {
@@ -41,7 +39,7 @@ fn limiter(slip: u8) -> Limiter {
 }
 
 fn limited(ask: &Ask, limiter: &Limiter, snapshot: &Snapshot) -> Option<Reply> {
-    let turn = Turn { unix_secs: NOW_SECS, gate: Some(limiter.at(Moment::START)) };
+    let turn = Turn { unix_secs: NOW_SECS, gate: Some(limiter.at(Moment::START)), idle: None };
     Reply::at(&turn, &ask.packet(), &ask.peer(), snapshot)
 }
 

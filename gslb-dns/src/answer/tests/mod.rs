@@ -1,11 +1,13 @@
 //! The engine as a whole.
 
+mod extras;
 mod limited;
 mod naive;
 mod overlay;
 mod packet;
 mod protocol;
 mod robust;
+mod rules;
 mod signed;
 mod stat;
 mod steer;

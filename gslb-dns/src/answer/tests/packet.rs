@@ -143,16 +143,32 @@ impl Reply {
         texts(&self.message.additionals)
     }
 
-    /// The scope of the client subnet in the answer.
-    pub(super) fn scope(&self) -> Option<u8> {
-        // The OPT record is the last one, and the subnet its only option.
+    /// The options in the OPT record, which is the last one.
+    pub(super) fn options(&self) -> Vec<(u16, Vec<u8>)> {
+        let word = |octets: &[u8]| u16::from_be_bytes([octets[0], octets[1]]);
         let is_opt = |&at: &usize| {
             let record = &self.octets[at..];
-            record.starts_with(&[0, 0, 41]) && record.len() == 11 + usize::from(record[10])
+            record.starts_with(&[0, 0, 41]) && record.len() == 11 + usize::from(word(&record[9..]))
         };
-        let opt = (12..self.octets.len().saturating_sub(11)).find(is_opt)?;
-        let option = &self.octets[opt + 11..];
-        (option.get(..2) == Some(&[0, 8])).then(|| option[7])
+        let opt = (12..=self.octets.len().saturating_sub(11)).find(is_opt);
+        let mut rest = opt.map_or(&[][..], |opt| &self.octets[opt + 11..]);
+        let mut found = Vec::new();
+        while let [c0, c1, l0, l1, after @ ..] = rest {
+            let (data, next) = after.split_at(usize::from(u16::from_be_bytes([*l0, *l1])));
+            found.push((u16::from_be_bytes([*c0, *c1]), data.to_vec()));
+            rest = next;
+        }
+        found
+    }
+
+    /// The data of the option `code`.
+    pub(super) fn option(&self, code: u16) -> Option<Vec<u8>> {
+        self.options().into_iter().find(|(known, _)| *known == code).map(|(_, data)| data)
+    }
+
+    /// The scope of the client subnet in the answer.
+    pub(super) fn scope(&self) -> Option<u8> {
+        self.option(8).map(|data| data[3])
     }
 }
 

@@ -13,6 +13,7 @@ fn to(packet: &[u8]) -> Option<Reply> {
     Reply::to(packet, &www().peer(), &sample().snapshot())
 }
 
+/// RFC 1035, section 4.1.1: what has QR set is no query; RFC 8906, section 3: anything else that can be is answered.
 #[test]
 fn responses_and_scraps_are_dropped() {
     let snapshot = sample().snapshot();
@@ -26,12 +27,15 @@ fn responses_and_scraps_are_dropped() {
     );
 }
 
+/// RFC 1035, section 4.1.1 (RD repeated, RA clear, Z zero); RFC 4035, section 3.1.6 (AD and CD clear); RFC 8906, section
+/// 3.1.3 (unknown flags change nothing).
 #[test]
 fn id_opcode_and_rd_are_repeated_and_other_flags_cleared() {
     let reply = Ask { flags: 0x07FF, ..www() }.of(&sample().snapshot());
     assert_eq!(reply.octets[..4], [0x12, 0x34, 0x85, 0x00]);
 }
 
+/// RFC 8906, section 3.1.4.
 #[test]
 fn other_opcodes_get_notimp_and_nothing_else() {
     for opcode in (1..16_u16).filter(|opcode| ![4, 5].contains(opcode)) {
@@ -40,6 +44,7 @@ fn other_opcodes_get_notimp_and_nothing_else() {
     }
 }
 
+/// RFC 9619, section 4.
 #[test]
 fn question_count_other_than_one_is_formerr() {
     for count in [0, 2] {
@@ -50,6 +55,7 @@ fn question_count_other_than_one_is_formerr() {
     }
 }
 
+/// RFC 1035, sections 4.1.1 and 4.1.2.
 #[test]
 fn broken_questions_and_records_are_formerr() {
     let good = www().edns(1232).packet();
@@ -62,6 +68,7 @@ fn broken_questions_and_records_are_formerr() {
     }
 }
 
+/// RFC 6891, section 6.1.1.
 #[test]
 fn second_opt_is_formerr() {
     let mut packet = www().edns(1232).packet();
@@ -70,6 +77,7 @@ fn second_opt_is_formerr() {
     assert_eq!(to(&packet).expect("an answer").rcode(), "FORMERR");
 }
 
+/// RFC 6891, sections 6.1.1 and 6.1.2.
 #[test]
 fn opt_with_an_owner_or_in_another_section_is_formerr() {
     let good = www().edns(1232).packet();
@@ -80,6 +88,7 @@ fn opt_with_an_owner_or_in_another_section_is_formerr() {
     assert_eq!(to(&moved).expect("an answer").rcode(), "FORMERR");
 }
 
+/// RFC 6891, section 6.1.3; RFC 8906, sections 3.2.1 and 3.2.2.
 #[test]
 fn unknown_edns_version_is_badvers_with_our_version() {
     let mut ask = www().edns(1232).option(8, &[9, 9, 9]);
@@ -135,6 +144,7 @@ fn outcome(packet: &[u8]) -> Outcome {
     answer(&sample().snapshot(), &Turn::unlimited(0), &www().peer(), packet, &mut [0; 1232])
 }
 
+/// RFC 6891, sections 6.1.1 and 7; RFC 8906, section 3.2.
 #[test]
 fn opt_is_in_the_reply_if_and_only_if_in_the_query() {
     for name in ["www.gslb.test", "nothing.gslb.test", "kid.gslb.test", "example.com"] {
@@ -145,6 +155,7 @@ fn opt_is_in_the_reply_if_and_only_if_in_the_query() {
     }
 }
 
+/// RFC 6891, sections 6.1.2 and 6.1.4; RFC 8906, sections 3.2.3 and 3.2.4; RFC 3225, section 3 (DO repeated).
 #[test]
 fn unknown_options_are_passed_over_and_unknown_flags_cleared() {
     let mut ask = www().option(65001, b"what").option(3, b"").option(10, &[1; 8]);
@@ -155,6 +166,16 @@ fn unknown_options_are_passed_over_and_unknown_flags_cleared() {
     assert!(edns.options().as_ref().is_empty());
 }
 
+/// RFC 7873, section 5.2.2, where cookies are known; RFC 6891, section 6.1.2, where they are an option like others.
+#[test]
+fn cookie_of_another_length_is_passed_over_where_cookies_are_off() {
+    for len in [0, 1, 7, 9, 15, 41] {
+        let reply = www().ecs("198.51.100.0/24").option(10, &vec![1; len]).of(&sample().snapshot());
+        assert_eq!((reply.rcode(), reply.answers().len(), reply.scope()), ("NOERROR", 2, Some(24)), "{len}");
+    }
+}
+
+/// RFC 6891, sections 6.1.2 and 7.
 #[test]
 fn option_that_runs_over_is_formerr_with_opt() {
     let mut ask = www().option(65001, b"what");
@@ -164,6 +185,7 @@ fn option_that_runs_over_is_formerr_with_opt() {
     assert!(reply.message.edns.is_some() && reply.message.queries.len() == 1);
 }
 
+/// RFC 7871, sections 6 and 7.1.2.
 #[test]
 fn malformed_subnet_is_formerr_with_opt() {
     let one = [0, 1, 24, 0, 192, 0, 2];
@@ -181,6 +203,8 @@ fn big(count: usize) -> crate::answer::Snapshot {
     sample().zone("gslb.test", &format!("{ZONE}{records}")).snapshot()
 }
 
+/// RFC 1035, section 4.2.1; RFC 2181, section 9; RFC 6891, sections 6.2.3 to 6.2.5 and 7; RFC 8906, section 3.2.5; RFC
+/// 9715, section 3.1.
 #[test]
 fn udp_answer_over_the_limit_is_question_opt_and_tc() {
     let big_txt = || ask("big.gslb.test", Rtype::TXT);
@@ -202,12 +226,14 @@ fn udp_answer_over_the_limit_is_question_opt_and_tc() {
     }
 }
 
+/// RFC 7766, section 5; RFC 8906, section 3.2.7.
 #[test]
 fn tcp_answer_is_whole() {
     let reply = ask("big.gslb.test", Rtype::TXT).tcp().of(&big(100));
     assert!(!reply.message.metadata.truncation && reply.answers().len() == 100);
 }
 
+/// RFC 9471, sections 3.1 and 3.2.
 #[test]
 fn referral_without_its_own_glue_is_truncated_and_without_others_is_not() {
     let servers: String = (0..12)
@@ -224,6 +250,7 @@ fn referral_without_its_own_glue_is_truncated_and_without_others_is_not() {
     assert_eq!((whole.authorities().len(), whole.additionals().len()), (12, 24));
 }
 
+/// RFC 1035, section 2.3.4.
 #[test]
 fn longest_name_is_answered() {
     let label = "x".repeat(63);

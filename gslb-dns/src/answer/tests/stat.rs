@@ -14,6 +14,7 @@ fn is_negative(reply: &Reply) -> bool {
     reply.authorities() == [soa] && reply.message.metadata.authoritative
 }
 
+/// RFC 1034, section 4.3.2; RFC 1035, section 4.1.1 (AA set, RA clear).
 #[test]
 fn positive_answer_is_authoritative_and_alone() {
     let reply = reply("mail.gslb.test", Rtype::A);
@@ -22,6 +23,7 @@ fn positive_answer_is_authoritative_and_alone() {
     assert!(reply.authorities().is_empty() && reply.additionals().is_empty());
 }
 
+/// RFC 1035, section 2.3.3; RFC 4343, sections 3 and 4.1.
 #[test]
 fn question_is_repeated_in_its_case() {
     let reply = reply("MaIl.GsLb.TeSt", Rtype::A);
@@ -29,12 +31,14 @@ fn question_is_repeated_in_its_case() {
     assert_eq!(reply.answers(), ["MaIl.GsLb.TeSt. 3600 IN A 192.0.2.25"]);
 }
 
+/// RFC 1035, section 4.1.4; RFC 3597, section 4.
 #[test]
 fn names_in_data_are_compressed_against_the_question() {
     // Header, question, and two pointers, ten fixed octets, preference, "Mail" and a pointer.
     assert_eq!(reply("gslb.test", Rtype::MX).octets.len(), 12 + 15 + 2 + 10 + 2 + 5 + 2);
 }
 
+/// RFC 1034, section 4.3.2, step 6.
 #[test]
 fn apex_ns_comes_with_the_addresses_that_the_zone_has() {
     let reply = reply("gslb.test", Rtype::NS);
@@ -45,6 +49,7 @@ fn apex_ns_comes_with_the_addresses_that_the_zone_has() {
     );
 }
 
+/// RFC 2308, section 2.2; RFC 4592, section 2.2.2; RFC 8020, section 2.
 #[test]
 fn missing_type_and_empty_non_terminal_are_nodata_with_soa() {
     for (name, qtype) in
@@ -56,6 +61,7 @@ fn missing_type_and_empty_non_terminal_are_nodata_with_soa() {
     }
 }
 
+/// RFC 2308, sections 2.1 and 3.
 #[test]
 fn missing_name_is_nxdomain_with_soa() {
     for name in ["nothing.gslb.test", "a.very.deep.name.that.is.not.there.gslb.test", "x.mail.gslb.test"] {
@@ -65,6 +71,7 @@ fn missing_name_is_nxdomain_with_soa() {
     }
 }
 
+/// RFC 8906, section 3.1.1: refused, with no referral upwards.
 #[test]
 fn names_outside_every_zone_are_refused() {
     for name in ["example.com", "test", ".", "xgslb.test"] {
@@ -74,6 +81,7 @@ fn names_outside_every_zone_are_refused() {
     }
 }
 
+/// RFC 4592, sections 2.2.1 and 3.3.
 #[test]
 fn wildcard_answers_for_names_that_do_not_exist() {
     for name in ["x.wild.gslb.test", "x.y.wild.gslb.test"] {
@@ -83,6 +91,7 @@ fn wildcard_answers_for_names_that_do_not_exist() {
     }
 }
 
+/// RFC 4592, sections 2.2.2 and 3.3.1.
 #[test]
 fn wildcard_is_blocked_by_what_exists_below_it() {
     assert!(is_negative(&reply("b.wild.gslb.test", Rtype::A)));
@@ -90,18 +99,21 @@ fn wildcard_is_blocked_by_what_exists_below_it() {
     assert_eq!(reply("wild.gslb.test", Rtype::A).rcode(), "NOERROR");
 }
 
+/// RFC 4592, sections 2.3 and 4.
 #[test]
 fn asterisk_asked_literally_is_an_ordinary_name() {
     assert_eq!(reply("*.wild.gslb.test", Rtype::A).answers(), ["*.wild.gslb.test. 3600 IN A 192.0.2.80"]);
     assert_eq!(reply("x.*.wild.gslb.test", Rtype::A).rcode(), "NXDOMAIN");
 }
 
+/// RFC 1034, sections 3.6.2 and 4.3.2, step 3a.
 #[test]
 fn cname_chain_is_followed_within_the_zone() {
     let reply = reply("text.gslb.test", Rtype::TXT);
     assert_eq!(reply.answers(), ["text.gslb.test. 3600 IN CNAME notes.gslb.test.", "notes.gslb.test. 3600 IN TXT ab"]);
 }
 
+/// RFC 1034, section 3.6.2; RFC 8482, section 4.1.
 #[test]
 fn cname_is_the_answer_to_cname_and_any() {
     for qtype in [Rtype::CNAME, Rtype::ANY] {
@@ -109,6 +121,7 @@ fn cname_is_the_answer_to_cname_and_any() {
     }
 }
 
+/// RFC 2308, section 2.1; RFC 6604, section 3.
 #[test]
 fn cname_chain_ends_with_the_code_of_its_last_name() {
     let (nodata, nxdomain, outside) =
@@ -147,6 +160,7 @@ fn endless_cname_chain_is_cut() {
     assert_eq!(reply.answers().len(), 17);
 }
 
+/// RFC 1034, section 4.3.2, step 3b.
 #[test]
 fn cname_into_a_delegation_gives_the_referral() {
     let reply = reply("gone.gslb.test", Rtype::A);
@@ -155,6 +169,7 @@ fn cname_into_a_delegation_gives_the_referral() {
     assert!(reply.message.metadata.authoritative);
 }
 
+/// RFC 1034, sections 4.2.1 and 4.3.2, step 3b; RFC 2181, section 6.1.
 #[test]
 fn delegation_is_a_referral_with_glue_and_without_authority() {
     for name in ["kid.gslb.test", "ns.kid.gslb.test", "a.b.kid.gslb.test"] {
@@ -170,6 +185,7 @@ fn delegation_is_a_referral_with_glue_and_without_authority() {
     }
 }
 
+/// RFC 4035, section 3.1.4.1.
 #[test]
 fn ds_is_answered_by_the_parent_side() {
     assert_eq!(reply("kid.gslb.test", Rtype::DS).answers().len(), 1);
@@ -183,6 +199,7 @@ fn with_child() -> World {
     sample().zone("kid.gslb.test", child)
 }
 
+/// RFC 1034, section 4.3.2, step 2; RFC 4035, section 3.1.4.1.
 #[test]
 fn deepest_zone_answers() {
     let snapshot = with_child().snapshot();
@@ -202,6 +219,7 @@ fn cname_chain_stops_at_another_zone() {
     assert_eq!(reply("x.kid.gslb.test").answers(), ["x.kid.gslb.test. 60 IN CNAME mail.gslb.test."]);
 }
 
+/// RFC 3597, sections 3 and 5; RFC 8906, section 3.1.2.
 #[test]
 fn unknown_types_are_data_like_any_other() {
     let reply = reply("odd.gslb.test", Rtype(65280));
@@ -209,6 +227,7 @@ fn unknown_types_are_data_like_any_other() {
     assert!(is_negative(&self::reply("odd.gslb.test", Rtype(65281))));
 }
 
+/// RFC 8482, section 4.1.
 #[test]
 fn any_gets_one_rrset() {
     let reply = reply("gslb.test", Rtype::ANY);
@@ -217,6 +236,7 @@ fn any_gets_one_rrset() {
     assert!(matches!(reply.outcome, Outcome::Sent { qtype: Rtype::ANY, .. }));
 }
 
+/// RFC 6672, sections 2.2, 2.3 and 3.2.
 #[test]
 fn names_below_a_dname_are_redirected() {
     let reply = reply("a.b.old.gslb.test", Rtype::TXT);
@@ -226,6 +246,7 @@ fn names_below_a_dname_are_redirected() {
     assert_eq!(self::reply("old.gslb.test", Rtype::DNAME).answers().len(), 1);
 }
 
+/// RFC 6672, sections 2.4 and 3.2.
 #[test]
 fn redirected_names_are_followed_in_the_zone() {
     let lines =
@@ -254,6 +275,7 @@ fn redirected_names_may_be_steered() {
     }
 }
 
+/// RFC 6672, section 2.2.
 #[test]
 fn dname_that_leads_to_a_name_too_long_is_yxdomain() {
     let far = format!("{}.{}.{}", "x".repeat(63), "y".repeat(63), "z".repeat(63));

@@ -41,6 +41,7 @@ fn without_subnet_the_resolver_decides() {
     assert!(first("2001:db8:b::1").ends_with("2001:db8::30"));
 }
 
+/// RFC 7871, section 7.1.2.
 #[test]
 fn source_0_is_answered_by_the_resolver_with_scope_0() {
     let snapshot = sample().snapshot();
@@ -60,6 +61,7 @@ fn source_0_is_answered_by_the_resolver_with_scope_0() {
     assert!(out[..len].ends_with(&[0, 8, 0, 4, 0, 0, 0, 0]) && out[7] == 2);
 }
 
+/// RFC 7871, section 7.2.2.
 #[test]
 fn subnet_is_repeated_if_and_only_if_asked() {
     let reply = www(KOREAN);
@@ -68,6 +70,7 @@ fn subnet_is_repeated_if_and_only_if_asked() {
     assert_eq!(ask("www.gslb.test", Rtype::A).edns(1232).of(&snapshot).scope(), None);
 }
 
+/// RFC 7871, section 7.2.1.
 #[test]
 fn scope_is_the_leaf_whatever_the_source() {
     for subnet in [KOREAN, "198.51.100.77/32"] {
@@ -121,6 +124,7 @@ fn types_that_a_service_does_not_offer_are_nodata() {
     }
 }
 
+/// RFC 9460, sections 2.2 and 7.
 #[test]
 fn https_record_has_protocols_port_and_hints() {
     let reply = ask("www.gslb.test", Rtype::HTTPS).ecs(KOREAN).of(&sample().snapshot());
@@ -264,6 +268,7 @@ fn last_resort_answers_and_the_outcome_says_so() {
     assert_eq!(reply.answers().len(), 2);
 }
 
+/// RFC 2308, sections 2.2 and 5.
 #[test]
 fn empty_answer_is_short_lived_nodata_with_the_scope_of_the_decision() {
     let world = sample().down("none.gslb.test", &["seoul", "frankfurt", "virginia"]);

@@ -152,8 +152,8 @@ impl Connection {
     fn answer_whole(&mut self, octets: &[u8], room: &mut [u8]) -> io::Result<(usize, Flow)> {
         let lane = Arc::clone(&self.lane);
         let live = lane.live.load();
-        let (turn, peer) =
-            (Turn::unlimited(self.seat.unix_secs()), Peer { address: self.peer, transport: Transport::Tcp });
+        let turn = Turn::unlimited(self.seat.unix_secs()).on_connection(self.seat.idle());
+        let peer = Peer { address: self.peer, transport: Transport::Tcp };
         let round = Round { counters: &lane.counters, live: &live, turn, peer };
         let (mut used, mut len) = (0, 0);
         while let Some(query) = first_message(&octets[used..]) {

@@ -119,6 +119,21 @@ fn stuff(stream: &mut StdStream) {
     panic!("everything was taken");
 }
 
+/// RFC 7828, section 3.3.2.
+#[test]
+fn who_asks_is_told_how_long_an_idle_connection_is_kept() {
+    let front = Front::start(&TcpSettings { idle: Duration::from_millis(12_300), ..wide() });
+    let mut stream = front.connect();
+    let mut query = query(7, "ns1.example.com", RecordType::A);
+    query[11] = 1;
+    query.extend(b"\0\0\x29\x04\xD0\0\0\0\0\0\x04\0\x0B\0\0");
+    stream.write_all(&[&(query.len() as u16).to_be_bytes()[..], &query].concat()).expect("sent");
+    assert!(read_answer(&mut stream).expect("answered").ends_with(&[0, 11, 0, 2, 0, 123]));
+    ask(&mut stream);
+    drop(stream);
+    front.stop();
+}
+
 #[test]
 fn silent_clients_are_closed_in_time() {
     let front = Front::start(&TcpSettings { message: Duration::from_millis(200), ..wide() });
