@@ -5,6 +5,7 @@
 mod limits;
 mod lines;
 mod tcp;
+mod tls;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ pub use limits::CookieSettings;
 pub use lines::KeyLines;
 pub(crate) use lines::service_key;
 pub use tcp::TcpSettings;
+pub use tls::TlsSettings;
 
 /// Everything in the settings file, checked. Paths are as written: relative ones start at the folder of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +40,7 @@ pub struct Settings {
     pub topology: Arc<Topology>,
 }
 
-/// The table `[server]`. All but the token and the cookies takes a restart to change.
+/// The table `[server]`. All but the token, the cookies and the certificate takes a restart to change.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServerSettings {
     /// Where DNS queries are answered, by UDP and TCP; never empty.
@@ -57,8 +59,10 @@ pub struct ServerSettings {
     pub cookies: CookieSettings,
     /// How much is answered over UDP; `None`: everything.
     pub rate_limit: Option<Limits>,
-    /// What TCP connections may use.
+    /// What TCP connections may use, and those over TLS, HTTPS and QUIC with them.
     pub tcp: TcpSettings,
+    /// Encrypted transports; `None`: there are none.
+    pub tls: Option<TlsSettings>,
 }
 
 /// One `[[zones]]`.
@@ -108,6 +112,8 @@ pub struct NamedFiles {
     pub admin_token_file: Option<PathBuf>,
     /// The file with the secrets of cookies.
     pub cookie_secret_file: Option<PathBuf>,
+    /// The files with the certificate and its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 impl Settings {
@@ -144,8 +150,14 @@ impl ServerSettings {
             ("threads", self.threads != other.threads),
             ("rate_limit", self.rate_limit != other.rate_limit),
             ("tcp", self.tcp != other.tcp),
+            ("tls", self.tls_addresses() != other.tls_addresses()),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// Where encrypted transports are answered: over TLS, HTTPS, QUIC.
+    fn tls_addresses(&self) -> Option<[&[SocketAddr]; 3]> {
+        self.tls.as_ref().map(|tls| [&*tls.dot, &*tls.doh, &*tls.doq])
     }
 }
 
@@ -173,8 +185,10 @@ fn read_server(table: &Table<'_>, files: &mut NamedFiles) -> Option<ServerSettin
     files.cookie_secret_file.clone_from(&cookies.secret_file);
     let rate_limit = limits::read_rate_limit(table);
     let tcp = table.table("tcp").map(|table| TcpSettings::read(&table)).unwrap_or_default();
+    let tls = table.table("tls").and_then(|table| TlsSettings::read(&table, listen.as_deref().unwrap_or_default()));
+    files.certificate = tls.as_ref().map(|tls| (tls.certificate.clone(), tls.key.clone()));
     let listen = listen?;
-    Some(ServerSettings { listen, admin, admin_token_file, state_file, user, threads, cookies, rate_limit, tcp })
+    Some(ServerSettings { listen, admin, admin_token_file, state_file, user, threads, cookies, rate_limit, tcp, tls })
 }
 
 fn read_admin(value: &Value<'_>, has_token: bool) -> Option<SocketAddr> {

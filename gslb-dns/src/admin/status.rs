@@ -25,6 +25,12 @@ pub(super) fn page(look: &Look, clock: Clock, config: &Path) -> Value {
         .zones()
         .map(|(name, serial)| json!({ "name": name.to_string(), "serial": serial }))
         .collect();
+    let certificate = look.live.world.certificate.as_ref().map(|certificate| {
+        json!({
+            "file": certificate.file().display().to_string(),
+            "not_after": certificate.not_after().to_string(),
+        })
+    });
     let doubts_since = view.doubts_itself_since.map(|since| clock.wall(since).to_string());
     json!({
         // The first in order, as it is in what matters.
@@ -40,6 +46,7 @@ pub(super) fn page(look: &Look, clock: Clock, config: &Path) -> Value {
         "reload_failures": look.reloads.failures,
         "last_reload_failure": failure,
         "doubts_itself_since": doubts_since,
+        "certificate": certificate,
         "zones": zones,
         "regions": regions(look, clock),
         "services": services(look, clock),

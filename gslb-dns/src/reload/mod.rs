@@ -1,5 +1,6 @@
 //! Reading the settings and every file that they name, all or nothing; and noticing when one of them changes.
 
+mod certificate;
 mod cookies;
 mod warn;
 mod watch;
@@ -23,6 +24,7 @@ use crate::settings::{GeoSettings, NamedFiles, Outline, Settings, ZoneSettings};
 use crate::zone::{self, Zone, ZoneSet};
 use shared::token::Token;
 
+pub use certificate::Certificate;
 pub use watch::Watcher;
 
 /// All that the files say, checked and compiled: what a node serves, save health.
@@ -42,7 +44,9 @@ pub struct World {
     pub token: Option<Token>,
     /// What cookies are made with; `None`: there are none.
     pub cookies: Option<Secrets>,
-    /// A hash of the content of all files but the secret ones, the same on every node that serves the same.
+    /// What encrypted transports show; `None`: there are none.
+    pub certificate: Option<Certificate>,
+    /// A hash of the content of all files but the secret ones and the certificate, which is each node's own: the same on every node that serves the same.
     pub hash: u64,
     files: Files,
 }
@@ -128,6 +132,7 @@ impl Reader {
         let settings = settings.map_err(|problems| self.problems.extend(problems)).ok();
         let token = self.read_token(&named);
         let secrets = self.read_secrets(&named);
+        let certificate = self.read_certificate(&named);
         let zones: Vec<Zone> = named.zones.iter().map(|zone| self.read_zone(zone)).collect();
         let geo_data = self.read_geo(&named.geo, last);
         // Even where something could not be read, the rest must go together: all mistakes come at once.
@@ -137,6 +142,7 @@ impl Reader {
         let (settings, geo_data) = settings.zip(geo_data).filter(|_| self.problems.is_empty())?;
         let mut warnings = warn::of_settings(&settings, &lines, &geo_data);
         warnings.extend(warn::of_files(&settings.server, &self.folder, &lines));
+        warnings.extend(certificate::warning(certificate.as_ref()));
         warnings.extend(zone::warnings(&zones, &services, last.map(|last| &*last.zones)));
         let zones = ZoneSet::build(zones, &settings.topology);
         let located = |problem| lines.located(problem);
@@ -148,10 +154,11 @@ impl Reader {
             None => Arc::new(GeoTables::build(&geo_data, &settings.topology)),
         };
         let cookies = self.cookies_in_force(&settings.server.cookies, secrets, last);
+        let certificate = Self::certificate_in_force(certificate, last);
         self.hash.add(&self.files.geo_hash.to_be_bytes());
         let hash = self.hash.value();
         let (zones, files) = (Arc::new(zones), Files::default());
-        Some(World { settings, zones, geo_data, geo, warnings, token, cookies, hash, files })
+        Some(World { settings, zones, geo_data, geo, warnings, token, cookies, certificate, hash, files })
     }
 
     /// What could be read of it.

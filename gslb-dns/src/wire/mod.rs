@@ -5,16 +5,22 @@
 mod codes;
 mod cookie;
 mod ecs;
+mod freshness;
 mod name;
+mod padding;
 mod query;
+mod records;
 mod reply;
 
 pub use codes::{Rcode, Rtype};
 pub use cookie::{Cookie, ReplyCookie, ServerPart};
 pub use ecs::Ecs;
+pub use freshness::freshness_secs;
 pub(crate) use name::read_escape;
 pub use name::{Name, NameFault, is_at_or_below, label_count, parent};
+pub use padding::pad;
 pub use query::{DropReason, Edns, Query};
+pub use records::has_option;
 pub use reply::Reply;
 
 /// Octets of a message header.

@@ -209,21 +209,21 @@ impl Edns {
     }
 }
 
-struct Reader<'a> {
-    packet: &'a [u8],
-    at: usize,
+pub(super) struct Reader<'a> {
+    pub(super) packet: &'a [u8],
+    pub(super) at: usize,
 }
 
-struct Record<'a> {
-    is_owner_root: bool,
-    rtype: Rtype,
-    class: u16,
-    ttl: [u8; 4],
-    rdata: &'a [u8],
+pub(super) struct Record<'a> {
+    pub(super) is_owner_root: bool,
+    pub(super) rtype: Rtype,
+    pub(super) class: u16,
+    pub(super) ttl: [u8; 4],
+    pub(super) rdata: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    fn record(&mut self) -> Option<Record<'a>> {
+    pub(super) fn record(&mut self) -> Option<Record<'a>> {
         let is_owner_root = self.packet.get(self.at) == Some(&0);
         self.skip_name()?;
         let &[t0, t1, c0, c1, ttl0, ttl1, ttl2, ttl3, l0, l1] = self.take(10)?.first_chunk()?;
@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over a name, which may be compressed; where it points does not matter.
-    fn skip_name(&mut self) -> Option<()> {
+    pub(super) fn skip_name(&mut self) -> Option<()> {
         let start = self.at;
         loop {
             match usize::from(self.take(1)?[0]) {
@@ -249,7 +249,7 @@ impl<'a> Reader<'a> {
         (self.at - start <= NAME_LEN_MAX).then_some(())
     }
 
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let octets = self.packet.get(self.at..)?.get(..len)?;
         self.at += len;
         Some(octets)

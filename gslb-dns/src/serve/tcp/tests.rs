@@ -37,7 +37,8 @@ impl Front {
         let book = CounterBook::default();
         let live = Arc::new(ArcSwap::from_pointee(Live::new(&world, &state, &book)));
         let counters = Arc::new(TcpCounters::default());
-        let lane = || Lane { live: Arc::clone(&live), counters: book.counters(Transport::Tcp) };
+        let lane =
+            || Lane { transport: Transport::Tcp, live: Arc::clone(&live), counters: book.counters(Transport::Tcp) };
         let seats = Arc::new(Seats::new(settings, usize::MAX, Arc::clone(&counters)));
         let listener = StdListener::bind("127.0.0.1:0").expect("bound");
         listener.set_nonblocking(true).expect("set");
