@@ -120,7 +120,7 @@ impl Scrape {
 
     fn encode_tcp(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
         let Tcp { open, bytes_in_flight, accepted, evicted, refused, timed_out } = &self.tcp;
-        sheet.gauge("gslb_tcp_open_connections", "TCP connections open", *open)?;
+        sheet.gauge("gslb_tcp_open_connections", "Connections open, over TCP and all that is encrypted", *open)?;
         let held = "Octets of queries not yet whole and of answers not yet taken, over TCP";
         sheet.gauge("gslb_tcp_bytes_in_flight", held, *bytes_in_flight)?;
         sheet.counter("gslb_tcp_connections", "TCP connections accepted", *accepted)?;

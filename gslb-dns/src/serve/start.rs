@@ -242,7 +242,7 @@ impl Starter {
         let lanes = |transport| (0..threads).map(|_| self.lane(transport)).collect::<Vec<_>>();
         let mut connections =
             vec![TcpThreads::start(listeners, Arc::clone(&seats), lanes(Transport::Tcp)).map_err(system)?];
-        connections.extend(encrypted::start(encrypted, &self.live, &seats, threads, lanes).map_err(system)?);
+        connections.extend(encrypted::start(encrypted, &self.live, &seats, settings, threads, lanes).map_err(system)?);
         self.is_answering.store(true, Ordering::Release);
         Ok((workers, connections))
     }

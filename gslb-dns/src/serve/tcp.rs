@@ -27,12 +27,11 @@ use tracing::{debug, warn};
 
 use super::Live;
 use super::counters::Counters;
+use super::encrypted::https;
 use super::seats::{Awaited, Seat, Seats};
 use crate::answer::Transport;
 use connection::Connection;
-use stream::TlsStream;
-
-pub(super) use stream::Socket;
+use stream::{Socket, TlsStream};
 
 /// What the connections of one thread share that come by one transport.
 pub(super) struct Lane {
@@ -50,6 +49,8 @@ pub(super) enum Front {
     Tcp,
     /// DNS over TLS.
     Tls(TlsAcceptor),
+    /// DNS over HTTPS.
+    Https(TlsAcceptor),
 }
 
 /// Threads that answer over connections.
@@ -117,6 +118,22 @@ impl TcpThreads {
         Ok(())
     }
 
+    /// Runs what `task` makes on thread `at`, counted from the first over and over; what it is given says when to stop,
+    /// and keeps the node from ending before it is dropped.
+    pub(super) fn spawn<F>(
+        &self,
+        at: usize,
+        task: impl FnOnce(watch::Receiver<bool>) -> io::Result<F>,
+    ) -> io::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Some(runtime) = self.runtimes.iter().cycle().nth(at) else { return Ok(()) };
+        let _context = runtime.enter();
+        runtime.spawn(task(self.stop.subscribe())?);
+        Ok(())
+    }
+
     /// Asks all connections to end after what has come already.
     pub(super) fn begin_stop(&self) {
         self.stop.send_replace(true);
@@ -167,24 +184,39 @@ impl Acceptor {
     fn seat(&self, desk: &Desk, stream: TcpStream, peer: SocketAddr) {
         // Answers are sent whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
-        let (socket, writer) = stream.into_split();
-        let (socket, lane, peer_ip) = (Socket(socket), Arc::clone(&desk.lane), peer.ip());
-        let seat = self.seats.take(peer_ip, writer);
+        let (lane, peer_ip) = (Arc::clone(&desk.lane), peer.ip());
         // Open as long as the connection is.
         let is_stopping = self.is_stopping.clone();
         match &self.front {
-            Front::Tcp => desk.handle.spawn(async move {
-                report(peer, Connection::new(lane, seat, socket, peer_ip).run().await);
-                drop(is_stopping);
-            }),
+            Front::Tcp => {
+                let (seat, socket) = self.split(stream, peer_ip);
+                desk.handle.spawn(async move {
+                    report(peer, Connection::new(lane, seat, socket, peer_ip).run().await);
+                    drop(is_stopping);
+                })
+            }
+            Front::Https(acceptor) => {
+                let (acceptor, seat) = (acceptor.clone(), self.seats.take_watching(peer_ip));
+                desk.handle.spawn(async move {
+                    report(peer, https::serve(acceptor, lane, seat, stream, peer_ip).await);
+                    drop(is_stopping);
+                })
+            }
             Front::Tls(acceptor) => {
                 let acceptor = acceptor.clone();
+                let (seat, socket) = self.split(stream, peer_ip);
                 desk.handle.spawn(async move {
                     report(peer, serve_tls(acceptor, lane, seat, socket, peer_ip).await);
                     drop(is_stopping);
                 })
             }
         };
+    }
+
+    /// A seat for a connection that is read here.
+    fn split(&self, stream: TcpStream, peer: IpAddr) -> (Seat, Socket) {
+        let (socket, writer) = stream.into_split();
+        (self.seats.take(peer, writer), Socket(socket))
     }
 
     /// Files run out, or the client is gone already: others must not be kept waiting for long.

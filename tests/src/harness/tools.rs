@@ -1,4 +1,4 @@
-//! Tools that this machine may have: `dig`, `curl`, `unbound`.
+//! Tools that this machine may have: `dig`, `kdig`, `curl`, `openssl`, `unbound`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
 pub fn require(name: &str) -> Result<PathBuf, String> {
     let package = match name {
         "dig" => "bind9-dnsutils",
+        "kdig" => "knot-dnsutils",
         other => other,
     };
     find(name).ok_or_else(|| format!("{name} is missing: install the Debian package {package}, or run tests/run"))

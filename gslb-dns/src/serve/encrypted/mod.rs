@@ -1,6 +1,10 @@
 //! Encrypted transports: what they share. Over TLS the loop of TCP answers; HTTPS and QUIC are served by libraries, within
 //! the same limits.
 
+pub(super) mod https;
+mod quic;
+mod requests;
+mod respond;
 mod sockets;
 
 use std::sync::Arc;
@@ -19,6 +23,8 @@ use super::Live;
 use super::seats::Seats;
 use super::tcp::{Front, Lane, TcpThreads};
 use crate::answer::Transport;
+use crate::settings::TcpSettings;
+use quic::Endpoint;
 
 pub use sockets::EncryptedAddresses;
 pub(super) use sockets::EncryptedSockets;
@@ -28,11 +34,12 @@ pub(super) fn start(
     sockets: EncryptedSockets,
     live: &Arc<ArcSwap<Live>>,
     seats: &Arc<Seats>,
+    settings: &TcpSettings,
     threads: usize,
     lanes: impl Fn(Transport) -> Vec<Lane>,
 ) -> io::Result<Option<TcpThreads>> {
     let addresses = sockets.addresses()?;
-    let EncryptedAddresses { dot, .. } = &addresses;
+    let EncryptedAddresses { dot, doh, doq } = &addresses;
     if addresses == EncryptedAddresses::default() {
         return Ok(None);
     }
@@ -44,11 +51,29 @@ pub(super) fn start(
         let front = Front::Tls(TlsAcceptor::from(tls.for_dot().map_err(io::Error::other)?));
         started.serve(&front, sockets.dot, seats, lanes(Transport::Tls))?;
     }
+    if !sockets.doh.is_empty() {
+        info!(addresses = ?doh, "answers over HTTPS");
+        let front = Front::Https(TlsAcceptor::from(tls.for_doh().map_err(io::Error::other)?));
+        started.serve(&front, sockets.doh, seats, lanes(Transport::Https))?;
+    }
+    if !sockets.doq.is_empty() {
+        info!(addresses = ?doq, "answers over QUIC");
+        let config = quic::config(tls.for_doq().map_err(io::Error::other)?, settings)?;
+        let lanes: Vec<Arc<Lane>> = lanes(Transport::Quic).into_iter().map(Arc::new).collect();
+        for (at, (socket, lane)) in sockets.doq.into_iter().zip(lanes.iter().cycle()).enumerate() {
+            // What a lane counts is written by its own thread.
+            let at = at % lanes.len();
+            let (config, seats, lane) = (config.clone(), Arc::clone(seats), Arc::clone(lane));
+            let message = settings.message;
+            started
+                .spawn(at, |is_stopping| Ok(Endpoint::open(socket, config, seats, lane, message)?.run(is_stopping)))?;
+        }
+    }
     Ok(Some(started))
 }
 
 /// What is agreed with clients, whatever the transport.
-pub(super) struct Tls {
+struct Tls {
     shown: Arc<Shown>,
     /// One for all, so that a session may go on at another address.
     ticketer: Arc<dyn ProducesTickets>,
@@ -56,13 +81,23 @@ pub(super) struct Tls {
 
 impl Tls {
     /// Shows the certificate of what is in `live` when a handshake begins. Fails when the system gives no random numbers.
-    pub(super) fn new(live: Arc<ArcSwap<Live>>) -> Result<Self, Error> {
+    fn new(live: Arc<ArcSwap<Live>>) -> Result<Self, Error> {
         Ok(Self { shown: Arc::new(Shown { live }), ticketer: Ticketer::new()? })
     }
 
     /// For DNS over TLS (RFC 7858).
-    pub(super) fn for_dot(&self) -> Result<Arc<ServerConfig>, Error> {
+    fn for_dot(&self) -> Result<Arc<ServerConfig>, Error> {
         self.config(b"dot", &[&TLS13, &TLS12]).map(Arc::new)
+    }
+
+    /// For DNS over HTTPS (RFC 8484), by HTTP/2 alone.
+    fn for_doh(&self) -> Result<Arc<ServerConfig>, Error> {
+        self.config(b"h2", &[&TLS13, &TLS12]).map(Arc::new)
+    }
+
+    /// For DNS over QUIC (RFC 9250). Without early data, which could be sent again by who has recorded it.
+    fn for_doq(&self) -> Result<Arc<ServerConfig>, Error> {
+        self.config(b"doq", &[&TLS13]).map(Arc::new)
     }
 
     fn config(&self, alpn: &[u8], versions: &[&'static SupportedProtocolVersion]) -> Result<ServerConfig, Error> {

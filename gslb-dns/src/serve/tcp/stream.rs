@@ -32,7 +32,7 @@ pub(super) trait Stream: Send {
 
 /// The socket of a connection; its other half, which only shuts it down, is held by the seat.
 #[derive(Debug)]
-pub(in crate::serve) struct Socket(pub(in crate::serve) OwnedReadHalf);
+pub(super) struct Socket(pub(super) OwnedReadHalf);
 
 impl Stream for Socket {
     const IS_ENCRYPTED: bool = false;

@@ -1,6 +1,8 @@
 //! Encrypted transports from the client's side.
 
 mod dot;
+mod https;
+mod quic;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
