@@ -81,34 +81,20 @@ const QUESTIONS: [&[&str]; 9] = [
 ];
 
 #[test]
-fn kdig_gets_the_same_records_over_tls_and_https_as_over_udp() -> Held {
+fn kdig_gets_the_same_records_over_tls_https_and_quic_as_over_udp() -> Held {
     let world = start()?;
     let ca = format!("+tls-ca={}", world.path("cert.pem").display());
     for question in QUESTIONS {
         let plain = kdig(world.server(), &["+notcp"], question)?;
         let tls = kdig(at(&world, 8853), &["+tls", &*ca, "+tls-hostname=ns1.gslb.test", "+padding"], question)?;
         assert_eq!(tls, plain, "over TLS, {question:?}");
+        // With +tls-ca the kdig of Debian 12 crashes; the node's own tests check the certificate over QUIC.
+        let quic = kdig(at(&world, 8853), &["+quic"], question)?;
+        assert_eq!(quic, plain, "over QUIC, {question:?}");
         for method in ["+https", "+https-get"] {
             let https = kdig(at(&world, 8443), &["+https", method, &*ca, "+tls-hostname=ns1.gslb.test"], question)?;
             assert_eq!(https, plain, "{method}, {question:?}");
         }
-    }
-    Ok(())
-}
-
-/// kdig speaks QUIC from version 3.3 on, where it is built with it.
-#[test]
-fn kdig_gets_the_same_records_over_quic_as_over_udp_where_it_can() -> Held {
-    let world = start()?;
-    let ca = format!("+tls-ca={}", world.path("cert.pem").display());
-    let quic = ["+quic", &*ca, "+tls-hostname=ns1.gslb.test"];
-    if let Err(why) = kdig(at(&world, 8853), &quic, QUESTIONS[0]) {
-        assert!(why.contains("quic"), "{why}");
-        println!("this kdig speaks no QUIC: gslb-dns has tests of its own with another client");
-        return Ok(());
-    }
-    for question in QUESTIONS {
-        assert_eq!(kdig(at(&world, 8853), &quic, question)?, kdig(world.server(), &["+notcp"], question)?);
     }
     Ok(())
 }
@@ -155,6 +141,7 @@ fn two_hundred_silent_clients_of_each_transport_keep_nobody_out() -> Held {
     assert_eq!(plain.len(), 1);
     assert_eq!(kdig(world.server(), &["+tcp"], QUESTIONS[0])?, plain);
     assert_eq!(kdig(at(&world, 8853), &["+tls"], QUESTIONS[0])?, plain);
+    assert_eq!(kdig(at(&world, 8853), &["+quic"], QUESTIONS[0])?, plain);
     assert_eq!(kdig(at(&world, 8443), &["+https"], QUESTIONS[0])?, plain);
     drop(silent);
     Ok(())
