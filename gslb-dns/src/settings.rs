@@ -7,6 +7,7 @@ mod identity;
 mod limits;
 mod lines;
 mod tcp;
+mod tls;
 mod transfers;
 mod updates;
 
@@ -31,6 +32,7 @@ pub use limits::CookieSettings;
 pub use lines::KeyLines;
 pub(crate) use lines::service_key;
 pub use tcp::TcpSettings;
+pub use tls::TlsSettings;
 pub use transfers::{SecondarySettings, TsigKeySettings};
 
 /// Everything in the settings file, checked. Paths are as written: relative ones start at the folder of the file.
@@ -48,7 +50,8 @@ pub struct Settings {
     pub topology: Arc<Topology>,
 }
 
-/// The table `[server]`. All but the token, the cookies and what it says of itself takes a restart to change.
+/// The table `[server]`. All but the token, the cookies, the certificate and what it says of itself takes a restart to
+/// change.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServerSettings {
     /// Where DNS queries are answered, by UDP and TCP; never empty.
@@ -69,8 +72,10 @@ pub struct ServerSettings {
     pub cookies: CookieSettings,
     /// How much is answered over UDP; `None`: everything.
     pub rate_limit: Option<Limits>,
-    /// What TCP connections may use.
+    /// What TCP connections may use, and those over TLS, HTTPS and QUIC with them.
     pub tcp: TcpSettings,
+    /// Encrypted transports; `None`: there are none.
+    pub tls: Option<TlsSettings>,
 }
 
 /// One `[[zones]]`.
@@ -130,6 +135,8 @@ pub struct NamedFiles {
     pub cookie_secret_file: Option<PathBuf>,
     /// The keys, each with its file.
     pub tsig_keys: Vec<TsigKeySettings>,
+    /// The files with the certificate and its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 impl Settings {
@@ -166,8 +173,14 @@ impl ServerSettings {
             ("threads", self.threads != other.threads),
             ("rate_limit", self.rate_limit != other.rate_limit),
             ("tcp", self.tcp != other.tcp),
+            ("tls", self.tls_addresses() != other.tls_addresses()),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// Where encrypted transports are answered: over TLS, HTTPS, QUIC.
+    fn tls_addresses(&self) -> Option<[&[SocketAddr]; 3]> {
+        self.tls.as_ref().map(|tls| [&*tls.dot, &*tls.doh, &*tls.doq])
     }
 }
 
@@ -198,6 +211,8 @@ fn read_server(table: &Table<'_>, files: &mut NamedFiles) -> Option<ServerSettin
     files.cookie_secret_file.clone_from(&cookies.secret_file);
     let rate_limit = limits::read_rate_limit(table);
     let tcp = table.table("tcp").map(|table| TcpSettings::read(&table)).unwrap_or_default();
+    let tls = table.table("tls").and_then(|table| TlsSettings::read(&table, listen.as_deref().unwrap_or_default()));
+    files.certificate = tls.as_ref().map(|tls| (tls.certificate.clone(), tls.key.clone()));
     let listen = listen?;
     Some(ServerSettings {
         listen,
@@ -210,6 +225,7 @@ fn read_server(table: &Table<'_>, files: &mut NamedFiles) -> Option<ServerSettin
         cookies,
         rate_limit,
         tcp,
+        tls,
     })
 }
 

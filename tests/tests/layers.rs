@@ -50,8 +50,10 @@ const WORLD: &[&str] = &[
     "nix",
     "notify",
     "prometheus_client",
+    "quinn",
     "rand",
     "reqwest",
+    "rustls",
     "sd_notify",
     "socket2",
     "std::env",
@@ -69,6 +71,7 @@ const WORLD: &[&str] = &[
     "std::time::Instant",
     "std::time::SystemTime",
     "tokio",
+    "tokio_rustls",
     "tracing",
 ];
 

@@ -85,11 +85,14 @@ impl Scrape {
     fn encode_queries(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
         let totals = &self.totals;
         let by_transport =
-            TRANSPORTS.map(|(name, transport)| ([("transport", name)], totals.queries[transport as usize]));
+            Transport::ALL.map(|transport| ([("transport", transport.as_str())], totals.queries[transport as usize]));
         sheet.counters("gslb_queries", "Queries received", by_transport)?;
-        let answers = TRANSPORTS.into_iter().flat_map(|(name, transport)| {
+        let answers = Transport::ALL.into_iter().flat_map(|transport| {
             let of_rcode = move |code: usize| {
-                ([("transport", name), ("rcode", rcode_word(code))], totals.rcodes[transport as usize][code])
+                (
+                    [("transport", transport.as_str()), ("rcode", rcode_word(code))],
+                    totals.rcodes[transport as usize][code],
+                )
             };
             (0..RCODES).map(of_rcode).filter(|(_, count)| *count > 0)
         });
@@ -130,7 +133,7 @@ impl Scrape {
 
     fn encode_tcp(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
         let Tcp { open, bytes_in_flight, accepted, evicted, refused, timed_out } = &self.tcp;
-        sheet.gauge("gslb_tcp_open_connections", "TCP connections open", *open)?;
+        sheet.gauge("gslb_tcp_open_connections", "Connections open, over TCP and all that is encrypted", *open)?;
         let held = "Octets of queries not yet whole and of answers not yet taken, over TCP";
         sheet.gauge("gslb_tcp_bytes_in_flight", held, *bytes_in_flight)?;
         sheet.counter("gslb_tcp_connections", "TCP connections accepted", *accepted)?;
@@ -237,6 +240,15 @@ impl Scrape {
             "The hash of the content that serves, as a label",
             [([("hash", hash.as_str())], 1)],
         )?;
+        let certificates = self.look.live.world.certificate.iter().map(|certificate| {
+            let not_after = u64::try_from(certificate.not_after().as_second()).unwrap_or_default();
+            ([], not_after)
+        });
+        sheet.gauges(
+            "gslb_certificate_expiry_seconds",
+            "When the certificate expires, in seconds since 1970",
+            certificates,
+        )?;
         sheet.counter("gslb_reload_failures", "Reloads refused for mistakes in the files", reloads.failures)?;
         let is_failed = u64::from(reloads.failure.is_some());
         sheet.gauge("gslb_last_reload_failed", "Whether the last reload was refused", is_failed)?;
@@ -305,5 +317,3 @@ fn rcode_word(code: usize) -> &'static str {
     ];
     known.into_iter().find(|rcode| usize::from(rcode.as_u16()) == code).map_or("other", Rcode::as_str)
 }
-
-const TRANSPORTS: [(&str, Transport); 2] = [("udp", Transport::Udp), ("tcp", Transport::Tcp)];

@@ -32,6 +32,12 @@ pub(super) fn page(look: &Look, standings: &[NotifyEntry], clock: Clock, config:
             json!({ "name": name, "serial": serial, "dnssec": dnssec, "secondaries": secondaries })
         })
         .collect();
+    let certificate = look.live.world.certificate.as_ref().map(|certificate| {
+        json!({
+            "file": certificate.file().display().to_string(),
+            "not_after": certificate.not_after().to_string(),
+        })
+    });
     let doubts_since = view.doubts_itself_since.map(|since| clock.wall(since).to_string());
     json!({
         // The first in order, as it is in what matters.
@@ -47,6 +53,7 @@ pub(super) fn page(look: &Look, standings: &[NotifyEntry], clock: Clock, config:
         "reload_failures": look.reloads.failures,
         "last_reload_failure": failure,
         "doubts_itself_since": doubts_since,
+        "certificate": certificate,
         "zones": zones,
         "regions": regions(look, clock),
         "services": services(look, clock),

@@ -131,6 +131,28 @@ pub enum Transport {
     Udp,
     /// A stream: 65535 octets.
     Tcp,
+    /// A stream over TLS (RFC 7858), as long.
+    Tls,
+    /// HTTP over TLS (RFC 8484), as long.
+    Https,
+    /// A stream over QUIC (RFC 9250), as long.
+    Quic,
+}
+
+impl Transport {
+    /// All there are, each at its number.
+    pub const ALL: [Self; 5] = [Self::Udp, Self::Tcp, Self::Tls, Self::Https, Self::Quic];
+
+    /// The word in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Https => "https",
+            Self::Quic => "quic",
+        }
+    }
 }
 
 /// What became of a query.
@@ -190,7 +212,7 @@ struct Answered {
     account: Account,
 }
 
-/// Answers the message `query` from `peer` into `out`, which takes 65535 octets over TCP and 1232 over UDP.
+/// Answers the message `query` from `peer` into `out`, which takes 1232 octets over UDP and 65535 over all else.
 ///
 /// Everything but a response, less than a header, what is limited and what is left to the edge is answered. Costs no
 /// allocation.
@@ -252,9 +274,9 @@ impl Turn<'_> {
 /// The longest reply in octets.
 fn limit(query: &Query, transport: Transport) -> usize {
     let limit = match (transport, &query.edns) {
-        (Transport::Tcp, _) => u16::MAX,
         (Transport::Udp, None) => UDP_PAYLOAD_PLAIN,
         (Transport::Udp, Some(edns)) => edns.udp_payload.clamp(UDP_PAYLOAD_PLAIN, UDP_PAYLOAD_MAX),
+        _ => u16::MAX,
     };
     usize::from(limit)
 }

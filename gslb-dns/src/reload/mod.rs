@@ -1,5 +1,6 @@
 //! Reading the settings and every file that they name, all or nothing; and noticing when one of them changes.
 
+mod certificate;
 mod cookies;
 mod signing;
 mod transfers;
@@ -27,6 +28,7 @@ use crate::tsig::KeySet;
 use crate::zone::{self, Zone, ZoneSet};
 use shared::token::Token;
 
+pub use certificate::Certificate;
 pub use signing::{SignedZone, ZoneKeys};
 pub use transfers::{Secondary, TransferZone};
 pub use updates::JournaledZone;
@@ -60,7 +62,10 @@ pub struct World {
     pub transfers: Vec<TransferZone>,
     /// The zones that have journals.
     pub journals: Vec<JournaledZone>,
-    /// A hash of the content of all files but the secret ones, the same on every node that serves the same.
+    /// What encrypted transports show; `None`: there are none.
+    pub certificate: Option<Certificate>,
+    /// A hash of the content of all files but the secret ones and the certificate, which is each node's own: the same on
+    /// every node that serves the same.
     pub hash: u64,
     files: Files,
 }
@@ -148,6 +153,7 @@ impl Reader {
         let token = self.read_token(&named);
         let secrets = self.read_secrets(&named);
         let tsig_keys = self.read_keys(&named);
+        let certificate = self.read_certificate(&named);
         let zones: Vec<Zone> = named.zones.iter().map(|zone| self.read_zone(zone)).collect();
         let keys: Vec<Option<ZoneKeys>> = named.zones.iter().map(|zone| self.read_zone_keys(zone, path)).collect();
         let geo_data = self.read_geo(&named.geo, last);
@@ -158,6 +164,7 @@ impl Reader {
         let (settings, geo_data) = settings.zip(geo_data).filter(|_| self.problems.is_empty())?;
         let mut warnings = warn::of_settings(&settings, &lines, &geo_data);
         warnings.extend(warn::of_files(&settings.server, &self.folder, &lines));
+        warnings.extend(certificate::warning(certificate.as_ref()));
         let names = services.iter().map(|service| &service.name);
         warnings.extend(zone::warnings(&zones, names, last.map(|last| &*last.zones)));
         let short = signing::warnings(&zones, &keys, &settings.topology);
@@ -185,6 +192,7 @@ impl Reader {
             None => Arc::new(GeoTables::build(&geo_data, &settings.topology)),
         };
         let cookies = self.cookies_in_force(&settings.server.cookies, secrets, last);
+        let certificate = Self::certificate_in_force(certificate, last);
         self.hash.add(&self.files.geo_hash.to_be_bytes());
         let hash = self.hash.value();
         let (zones, files) = (Arc::new(zones), Files::default());
@@ -197,6 +205,7 @@ impl Reader {
             warnings,
             token,
             cookies,
+            certificate,
             tsig_keys,
             transfers,
             journals,

@@ -67,13 +67,7 @@ pub(super) fn bind(address: SocketAddr, threads: usize) -> io::Result<Bound> {
 
 fn bind_once(address: SocketAddr, threads: usize) -> io::Result<Bound> {
     // TCP first: it does not share its port, so that a second node at the same address is found out.
-    let tcp = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    // Connections of the process before may linger.
-    tcp.set_reuse_address(true)?;
-    only_v6(&tcp, address)?;
-    tcp.bind(&address.into())?;
-    tcp.listen(BACKLOG)?;
-    let tcp = TcpListener::from(tcp);
+    let tcp = bind_tcp(address)?;
     let address = tcp.local_addr()?;
     let udp = (0..threads).map(|_| bind_udp(address)).collect::<io::Result<_>>()?;
     Ok(Bound { address, udp, tcp })
@@ -101,13 +95,25 @@ fn only_v6(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     if address.is_ipv6() { socket.set_only_v6(true) } else { Ok(()) }
 }
 
-/// Binds the admin listener.
-pub(super) fn bind_admin(address: SocketAddr) -> io::Result<TcpListener> {
+/// Binds a listener for connections at `address`.
+pub(super) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    // Connections of the process before may linger.
     socket.set_reuse_address(true)?;
     only_v6(&socket, address)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Binds a socket for QUIC at `address`. One: a connection must come to who knows it, whatever address it has moved to.
+pub(super) fn bind_quic(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    only_v6(&socket, address)?;
+    // Best effort, as above.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    socket.bind(&address.into())?;
     Ok(socket.into())
 }
 

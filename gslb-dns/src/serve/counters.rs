@@ -12,6 +12,7 @@ use crate::wire::{DropReason, Rcode};
 
 /// Rcodes that are counted apart; the highest that the engine sends is BADCOOKIE (23).
 pub(crate) const RCODES: usize = 24;
+const TRANSPORTS: usize = Transport::ALL.len();
 /// Regions that are counted apart over the life of a process; those beyond share the last slot.
 const REGIONS_MAX: usize = 1024;
 
@@ -47,12 +48,12 @@ pub(crate) enum Drop {
 /// The sum over all threads.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
-    /// Queries by transport: UDP, TCP.
-    pub(crate) queries: [u64; 2],
+    /// Queries by transport.
+    pub(crate) queries: [u64; TRANSPORTS],
     /// Answers cut to fit a datagram.
     pub(crate) truncated: u64,
     /// Answers by transport and rcode.
-    pub(crate) rcodes: [[u64; RCODES]; 2],
+    pub(crate) rcodes: [[u64; RCODES]; TRANSPORTS],
     /// Queries without an answer, by reason.
     pub(crate) dropped: Vec<(&'static str, u64)>,
     /// What was answered with less than the records, or not at all, because a network had had its share.
@@ -84,7 +85,7 @@ pub(crate) struct Limited {
 #[derive(Debug, Default)]
 pub(crate) struct SlowCounters {
     answers: [[AtomicU64; RCODES]; SLOW_KINDS.len()],
-    by_transport: [[AtomicU64; RCODES]; 2],
+    by_transport: [[AtomicU64; RCODES]; TRANSPORTS],
 }
 
 /// What is answered beside the line of queries.
@@ -376,7 +377,7 @@ mod tests {
         let count =
             |name: &str| totals.regions.iter().find(|(region, _)| region.as_str() == name).map(|(_, count)| *count);
         assert_eq!((count("seoul"), count("virginia"), count("busan")), (Some(0), Some(2), Some(1)));
-        assert_eq!((totals.queries, totals.rcodes[0][0]), ([3, 0], 3));
+        assert_eq!((totals.queries, totals.rcodes[0][0]), ([3, 0, 0, 0, 0], 3));
     }
 
     #[test]
@@ -415,6 +416,6 @@ mod tests {
         counters.count_not_sent(2);
         let totals = book.totals();
         assert_eq!(totals.dropped.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 2, 0]);
-        assert_eq!(totals.queries, [0, 5]);
+        assert_eq!(totals.queries, [0, 5, 0, 0, 0]);
     }
 }

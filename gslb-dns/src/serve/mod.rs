@@ -9,6 +9,7 @@ mod bind;
 mod clock;
 mod cores;
 mod counters;
+mod encrypted;
 mod files;
 mod flood;
 mod mmsg;
@@ -49,6 +50,7 @@ use counters::RegionSlots;
 pub use bind::PrivilegeError;
 pub use clock::Clock;
 pub(crate) use counters::{CounterBook, RCODES, Totals};
+pub use encrypted::EncryptedAddresses;
 pub(crate) use notifier::{NotifyBook, NotifyEntry, NotifyStanding};
 pub(crate) use seats::TcpCounters;
 pub(crate) use systemd::tell_systemd;
@@ -99,6 +101,7 @@ pub struct BindError {
 pub struct Node {
     runtime: Runtime,
     addresses: Vec<SocketAddr>,
+    encrypted_addresses: EncryptedAddresses,
     admin_address: Option<SocketAddr>,
     live: Arc<ArcSwap<Live>>,
     commands: mpsc::Sender<Command>,
@@ -106,7 +109,7 @@ pub struct Node {
     workers: Vec<JoinHandle<()>>,
     writer: JoinHandle<()>,
     udp_stop: Arc<AtomicBool>,
-    tcp: TcpThreads,
+    connections: Vec<TcpThreads>,
 }
 
 impl Node {
@@ -119,6 +122,11 @@ impl Node {
     /// Where it answers, by UDP and TCP, in the order of the settings; ports that were left open are known here.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where it answers over TLS, HTTPS and QUIC.
+    pub fn encrypted_addresses(&self) -> &EncryptedAddresses {
+        &self.encrypted_addresses
     }
 
     /// Where the admin listener is.
@@ -139,14 +147,14 @@ impl Node {
 
     /// Answers what is queued, saves the state and ends.
     pub fn stop(self) {
-        let Self { runtime, commands, workers, writer, udp_stop, tcp, .. } = self;
+        let Self { runtime, commands, workers, writer, udp_stop, connections, .. } = self;
         udp_stop.store(true, Ordering::Release);
-        tcp.begin_stop();
+        connections.iter().for_each(TcpThreads::begin_stop);
         for worker in workers {
             // Its panics were caught and logged.
             let _ = worker.join();
         }
-        tcp.finish_stop(STOP_MAX);
+        connections.into_iter().for_each(|threads| threads.finish_stop(STOP_MAX));
         runtime.block_on(async {
             let (done, is_done) = oneshot::channel();
             // A writer that is gone has nothing to save.

@@ -105,6 +105,21 @@ regions = ["virginia", "seoul"]
         fs::rename(temporary, self.path(file)).expect("renamed");
     }
 
+    /// Writes a file that nobody else may read.
+    pub(crate) fn write_secret(&self, file: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let temporary = self.path("new-secret");
+        fs::write(&temporary, text).expect("written");
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600)).expect("set");
+        fs::rename(temporary, self.path(file)).expect("renamed");
+    }
+
+    /// Writes a certificate and its key.
+    pub(crate) fn write_tls(&self, (certificate, key): &(String, String)) {
+        self.write("cert.pem", certificate);
+        self.write_secret("key.pem", key);
+    }
+
     pub(crate) fn set_up(&self, region: &str, is_up: bool) {
         let at = usize::from(region == "virginia");
         self.proxies[at].is_up.store(is_up, Ordering::Relaxed);
@@ -139,6 +154,13 @@ impl Proxy {
 /// The name of the zone.
 pub(crate) fn apex() -> wire::Name {
     wire::Name::parse("example.com.", &wire::Name::root()).expect("a name")
+}
+
+/// A certificate of `ns1.example.com` that is its own root, and its key, in PEM.
+pub(crate) fn tls_pair() -> (String, String) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["ns1.example.com".to_owned()]).expect("a name");
+    (params.self_signed(&key).expect("signed").pem(), key.serialize_pem())
 }
 
 /// The octets of a query.

@@ -3,7 +3,8 @@
 //!
 //! Ending a connection from outside is shutting its socket down for reading: its task then finds what has come already,
 //! answers it, finds the end of the stream, and goes. So a connection needs no timer, no signal and no lock of its own;
-//! it notes only what it waits for, and time passes in ticks for all at once.
+//! it notes only what it waits for, and time passes in ticks for all at once. A connection that belongs to a library is
+//! told instead, and ends itself.
 
 mod book;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::clock::unix_secs;
@@ -64,8 +66,19 @@ struct Call {
     wait: AtomicU64,
     is_ending: AtomicBool,
     is_lost: AtomicBool,
-    /// Held to shut it down; `Some` until it is dropped.
+    /// Held to shut it down until it is dropped; `None`: who has the seat ends by itself.
     socket: Option<OwnedWriteHalf>,
+    /// Rung when it is to end.
+    bell: Notify,
+}
+
+/// How a connection is to end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Ending {
+    /// Its seat is lost.
+    Lost,
+    /// Once what has come is answered: the node stops.
+    AfterAnswers,
 }
 
 /// The right to one open connection, until it is dropped or taken away.
@@ -103,12 +116,22 @@ impl Seats {
 
     /// A seat for the connection of `peer` behind `socket`, which waits for its first query.
     pub(super) fn take(self: &Arc<Self>, peer: IpAddr, socket: OwnedWriteHalf) -> Seat {
+        self.seat(peer, Some(socket))
+    }
+
+    /// A seat for a connection of `peer` that watches [`Seat::ended`].
+    pub(super) fn take_watching(self: &Arc<Self>, peer: IpAddr) -> Seat {
+        self.seat(peer, None)
+    }
+
+    fn seat(self: &Arc<Self>, peer: IpAddr, socket: Option<OwnedWriteHalf>) -> Seat {
         let now = self.now();
         let call = Arc::new(Call {
             wait: AtomicU64::new(packed(Awaited::RestOfQuery, now)),
             is_ending: AtomicBool::new(false),
             is_lost: AtomicBool::new(false),
-            socket: Some(socket),
+            socket,
+            bell: Notify::new(),
         });
         let mut book = self.lock();
         let (id, victim) = book.join(peer, now, Arc::clone(&call));
@@ -201,6 +224,15 @@ impl Seat {
         self.seats.unix_secs.load(Ordering::Relaxed)
     }
 
+    /// Ends when the connection is to end; tells how.
+    pub(super) fn ended(&self) -> impl Future<Output = Ending> + Send + use<> {
+        let call = Arc::clone(&self.call);
+        async move {
+            call.bell.notified().await;
+            if call.is_lost.load(Ordering::SeqCst) { Ending::Lost } else { Ending::AfterAnswers }
+        }
+    }
+
     /// Whether the connection is to end after what has come already.
     pub(super) fn is_ending(&self) -> bool {
         self.call.is_ending.load(Ordering::Relaxed)
@@ -264,6 +296,7 @@ impl Call {
             // Fails where the client has gone already, which ends it too.
             let _ = SockRef::from(socket.as_ref()).shutdown(std::net::Shutdown::Read);
         }
+        self.bell.notify_one();
     }
 
     /// Ends it at once; what the client has not taken is lost, and the kernel keeps none of it.
@@ -276,6 +309,7 @@ impl Call {
             let _ = socket.set_linger(Some(Duration::ZERO));
             let _ = socket.shutdown(std::net::Shutdown::Both);
         }
+        self.bell.notify_one();
     }
 }
 

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use super::bind::{self, Bound};
 use super::cores;
 use super::counters::CounterBook;
+use super::encrypted::{self, EncryptedSockets};
 use super::files::FileTask;
 use super::flood;
 use super::notifier::{Notifier, NotifyBook};
@@ -81,20 +82,23 @@ fn warn_of_unreadable(files: &Files, user: &str) {
 struct Sockets {
     dns: Vec<Bound>,
     admin: Option<StdListener>,
+    encrypted: EncryptedSockets,
 }
 
 impl Sockets {
     /// Fails with every address that cannot be had.
     fn bind(server: &ServerSettings) -> Result<Self, StartError> {
         let threads = server.threads.or_else(|| thread::available_parallelism().ok()).map_or(1, usize::from);
-        let (mut sockets, mut errors) = (Self { dns: Vec::new(), admin: None }, Vec::new());
+        let mut errors = Vec::new();
+        let mut sockets = Self { dns: Vec::new(), admin: None, encrypted: EncryptedSockets::default() };
         for &address in &server.listen {
             match bind::bind(address, threads) {
                 Ok(bound) => sockets.dns.push(bound),
                 Err(error) => errors.push(BindError { key: "server.listen", address, error }),
             }
         }
-        match server.admin.map(|address| (address, bind::bind_admin(address))) {
+        sockets.encrypted = EncryptedSockets::bind(server.tls.as_ref(), &mut errors);
+        match server.admin.map(|address| (address, bind::bind_tcp(address))) {
             Some((_, Ok(listener))) => sockets.admin = Some(listener),
             Some((address, Err(error))) => errors.push(BindError { key: "server.admin", address, error }),
             None => {}
@@ -184,10 +188,23 @@ impl Starter {
         tokio::spawn(FileTask { config, files, requests, commands, live, is_answering, journals }.run());
         self.wait_until_ready(&runtime);
         let addresses = sockets.dns.iter().map(|bound| bound.address).collect();
-        let (workers, tcp) = self.answer(sockets.dns)?;
+        let encrypted_addresses = sockets.encrypted.addresses().map_err(system)?;
+        let (workers, connections) = self.answer(sockets.dns, sockets.encrypted)?;
         drop(context);
         let Self { live, commands, writer, udp_stop, .. } = self;
-        Ok(Node { runtime, addresses, admin_address, live, commands, reload, workers, writer, udp_stop, tcp })
+        Ok(Node {
+            runtime,
+            addresses,
+            encrypted_addresses,
+            admin_address,
+            live,
+            commands,
+            reload,
+            workers,
+            writer,
+            udp_stop,
+            connections,
+        })
     }
 
     fn start_admin(&self, listener: StdListener) -> Result<SocketAddr, StartError> {
@@ -220,8 +237,12 @@ impl Starter {
         }
     }
 
-    /// Starts to answer; gives the UDP threads, and those for TCP.
-    fn answer(&self, sockets: Vec<Bound>) -> Result<(Vec<JoinHandle<()>>, TcpThreads), StartError> {
+    /// Starts to answer; gives the UDP threads, and those for connections.
+    fn answer(
+        &self,
+        sockets: Vec<Bound>,
+        encrypted: EncryptedSockets,
+    ) -> Result<(Vec<JoinHandle<()>>, Vec<TcpThreads>), StartError> {
         let turns = Turns::new(self.clock, self.world.settings.server.rate_limit.as_ref()).map_err(system)?;
         if let Some(limiter) = turns.limiter() {
             tokio::spawn(flood::watch(Arc::clone(&self.counters), Arc::clone(limiter)));
@@ -241,28 +262,21 @@ impl Starter {
             }
             listeners.push(tcp);
         }
-        let tcp = self.start_tcp(listeners, threads, &slow)?;
-        self.is_answering.store(true, Ordering::Release);
         let listen = self.world.settings.server.listen.clone();
         tokio::spawn(Notifier::new(self.served.clone(), listen, Arc::clone(&self.notify_book)).run());
-        Ok((workers, tcp))
-    }
-
-    fn start_tcp(
-        &self,
-        listeners: Vec<StdListener>,
-        threads: usize,
-        slow: &Arc<SlowPath>,
-    ) -> Result<TcpThreads, StartError> {
-        let lane = || Lane {
-            live: Arc::clone(&self.live),
-            counters: self.counters.counters(Transport::Tcp),
-            slow: Arc::clone(slow),
-        };
         let settings = &self.world.settings.server.tcp;
         let seats = Arc::new(Seats::new(settings, self.connections, Arc::clone(&self.tcp_counters)));
-        let lanes = (0..threads).map(|_| lane()).collect();
-        TcpThreads::start(listeners, seats, lanes).map_err(system)
+        let lanes = |transport| (0..threads).map(|_| self.lane(transport, &slow)).collect::<Vec<_>>();
+        let mut connections =
+            vec![TcpThreads::start(listeners, Arc::clone(&seats), lanes(Transport::Tcp)).map_err(system)?];
+        connections.extend(encrypted::start(encrypted, &self.live, &seats, settings, threads, lanes).map_err(system)?);
+        self.is_answering.store(true, Ordering::Release);
+        Ok((workers, connections))
+    }
+
+    fn lane(&self, transport: Transport, slow: &Arc<SlowPath>) -> Lane {
+        let (live, slow) = (Arc::clone(&self.live), Arc::clone(slow));
+        Lane { transport, live, counters: self.counters.counters(transport), slow }
     }
 
     fn spawn_udp(

@@ -1,15 +1,17 @@
-//! Answering over TCP (RFC 7766, RFC 9210): pipelined queries, answers in their order, and limits so that nobody keeps
-//! others out. What takes long on one connection holds up no other.
+//! Answering over TCP (RFC 7766, RFC 9210) and TLS (RFC 7858): pipelined queries, answers in their order, and limits so
+//! that nobody keeps others out. HTTPS begins here too. What takes long on one connection holds up no
+//! other.
 //!
 //! Threads of its own, so that neither a flood of connections delays a probe nor the other way round. Each has a runtime
 //! of its own: a connection stays where it is, and shares nothing on the way of a query. (A multi-thread runtime of one
 //! thread: measured beside a current-thread one it finds more queries at once and takes a quarter less CPU for each.)
 
 mod connection;
+mod stream;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant as StdInstant};
@@ -21,16 +23,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::Live;
 use super::counters::Counters;
-use super::seats::Seats;
+use super::encrypted::https;
+use super::seats::{Awaited, Seat, Seats};
 use super::slow::SlowPath;
+use crate::answer::Transport;
 use connection::Connection;
+use stream::{Socket, TlsStream};
 
-/// What the connections of one thread share.
+/// What the connections of one thread share that come by one transport.
 pub(super) struct Lane {
+    pub(super) transport: Transport,
     /// What answers are made from.
     pub(super) live: Arc<ArcSwap<Live>>,
     /// Written by the one thread.
@@ -39,7 +46,18 @@ pub(super) struct Lane {
     pub(super) slow: Arc<SlowPath>,
 }
 
-/// The threads that answer over TCP.
+/// What is spoken on the connections of a listener.
+#[derive(Clone)]
+pub(super) enum Front {
+    /// DNS as it is.
+    Tcp,
+    /// DNS over TLS.
+    Tls(TlsAcceptor),
+    /// DNS over HTTPS.
+    Https(TlsAcceptor),
+}
+
+/// Threads that answer over connections.
 pub(super) struct TcpThreads {
     /// Says when to stop; open while a connection is.
     stop: watch::Sender<bool>,
@@ -55,6 +73,7 @@ struct Desk {
 
 /// What takes the connections of one listener.
 struct Acceptor {
+    front: Front,
     listener: TcpListener,
     seats: Arc<Seats>,
     desks: Arc<[Desk]>,
@@ -63,30 +82,60 @@ struct Acceptor {
 }
 
 impl TcpThreads {
-    /// Starts a thread for each of `lanes`, which must not be empty, and takes connections from `listeners`.
+    /// Starts a thread for each of `lanes`, which must not be empty, and takes connections from `listeners`. Time passes
+    /// for all `seats` from then on.
     pub(super) fn start(listeners: Vec<StdListener>, seats: Arc<Seats>, lanes: Vec<Lane>) -> io::Result<Self> {
-        let mut started = Self { stop: watch::Sender::new(false), runtimes: Vec::new() };
-        let desks = lanes.into_iter().map(|lane| started.open_desk(lane)).collect::<io::Result<Arc<[Desk]>>>()?;
-        let Some(first) = desks.first() else { return Ok(started) };
-        first.handle.spawn(Arc::clone(&seats).keep_time());
-        let next = Arc::new(AtomicUsize::new(0));
-        for (listener, desk) in listeners.into_iter().zip(desks.iter().cycle()) {
-            limit_kernel(&listener, seats.answer_wait());
-            let _context = desk.handle.enter();
-            let (seats, desks, next) = (Arc::clone(&seats), Arc::clone(&desks), Arc::clone(&next));
-            let listener = TcpListener::from_std(listener)?;
-            let is_stopping = started.stop.subscribe();
-            desk.handle.spawn(Acceptor { listener, seats, desks, next, is_stopping }.run());
+        let started = Self::open("gslb-tcp", lanes.len())?;
+        started.serve(&Front::Tcp, listeners, &seats, lanes)?;
+        if let Some(first) = started.runtimes.first() {
+            first.spawn(seats.keep_time());
         }
         Ok(started)
     }
 
-    fn open_desk(&mut self, lane: Lane) -> io::Result<Desk> {
-        let mut builder = runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads(1).thread_name("gslb-tcp").enable_all().build()?;
-        let desk = Desk { lane: Arc::new(lane), handle: runtime.handle().clone() };
-        self.runtimes.push(runtime);
-        Ok(desk)
+    /// Starts `count` threads of that name, which have nothing to do yet.
+    pub(super) fn open(name: &str, count: usize) -> io::Result<Self> {
+        let open = |_| runtime::Builder::new_multi_thread().worker_threads(1).thread_name(name).enable_all().build();
+        Ok(Self { stop: watch::Sender::new(false), runtimes: (0..count).map(open).collect::<io::Result<_>>()? })
+    }
+
+    /// Speaks `front` with who connects to `listeners`. There is one of `lanes` for each thread.
+    pub(super) fn serve(
+        &self,
+        front: &Front,
+        listeners: Vec<StdListener>,
+        seats: &Arc<Seats>,
+        lanes: Vec<Lane>,
+    ) -> io::Result<()> {
+        let desk = |(lane, runtime): (Lane, &Runtime)| Desk { lane: Arc::new(lane), handle: runtime.handle().clone() };
+        let desks: Arc<[Desk]> = lanes.into_iter().zip(&self.runtimes).map(desk).collect();
+        let next = Arc::new(AtomicUsize::new(0));
+        for (listener, desk) in listeners.into_iter().zip(desks.iter().cycle()) {
+            limit_kernel(&listener, seats.answer_wait());
+            let _context = desk.handle.enter();
+            let (front, seats) = (front.clone(), Arc::clone(seats));
+            let (desks, next) = (Arc::clone(&desks), Arc::clone(&next));
+            let listener = TcpListener::from_std(listener)?;
+            let is_stopping = self.stop.subscribe();
+            desk.handle.spawn(Acceptor { front, listener, seats, desks, next, is_stopping }.run());
+        }
+        Ok(())
+    }
+
+    /// Runs what `task` makes on thread `at`, counted from the first over and over; what it is given says when to stop,
+    /// and keeps the node from ending before it is dropped.
+    pub(super) fn spawn<F>(
+        &self,
+        at: usize,
+        task: impl FnOnce(watch::Receiver<bool>) -> io::Result<F>,
+    ) -> io::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Some(runtime) = self.runtimes.iter().cycle().nth(at) else { return Ok(()) };
+        let _context = runtime.enter();
+        runtime.spawn(task(self.stop.subscribe())?);
+        Ok(())
     }
 
     /// Asks all connections to end after what has come already.
@@ -139,17 +188,39 @@ impl Acceptor {
     fn seat(&self, desk: &Desk, stream: TcpStream, peer: SocketAddr) {
         // Answers are sent whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
-        let (socket, writer) = stream.into_split();
-        let seat = self.seats.take(peer.ip(), writer);
-        let connection = Connection::new(Arc::clone(&desk.lane), seat, socket, peer.ip());
+        let (lane, peer_ip) = (Arc::clone(&desk.lane), peer.ip());
         // Open as long as the connection is.
         let is_stopping = self.is_stopping.clone();
-        desk.handle.spawn(async move {
-            if let Err(error) = connection.run().await {
-                debug!(%peer, %error, "TCP connection broke");
+        match &self.front {
+            Front::Tcp => {
+                let (seat, socket) = self.split(stream, peer_ip);
+                desk.handle.spawn(async move {
+                    report(peer, Connection::new(lane, seat, socket, peer_ip).run().await);
+                    drop(is_stopping);
+                })
             }
-            drop(is_stopping);
-        });
+            Front::Https(acceptor) => {
+                let (acceptor, seat) = (acceptor.clone(), self.seats.take_watching(peer_ip));
+                desk.handle.spawn(async move {
+                    report(peer, https::serve(acceptor, lane, seat, stream, peer_ip).await);
+                    drop(is_stopping);
+                })
+            }
+            Front::Tls(acceptor) => {
+                let acceptor = acceptor.clone();
+                let (seat, socket) = self.split(stream, peer_ip);
+                desk.handle.spawn(async move {
+                    report(peer, serve_tls(acceptor, lane, seat, socket, peer_ip).await);
+                    drop(is_stopping);
+                })
+            }
+        };
+    }
+
+    /// A seat for a connection that is read here.
+    fn split(&self, stream: TcpStream, peer: IpAddr) -> (Seat, Socket) {
+        let (socket, writer) = stream.into_split();
+        (self.seats.take(peer, writer), Socket(socket))
     }
 
     /// Files run out, or the client is gone already: others must not be kept waiting for long.
@@ -163,6 +234,19 @@ impl Acceptor {
             warn!(%error, "cannot accept a TCP connection");
         }
         sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// Shakes hands and answers. The time for both together is that for a first query; the seat ends who takes longer.
+async fn serve_tls(acceptor: TlsAcceptor, lane: Arc<Lane>, seat: Seat, socket: Socket, peer: IpAddr) -> io::Result<()> {
+    let (socket, session) = acceptor.accept(socket).await?.into_inner();
+    seat.wait_for(Awaited::RestOfQuery);
+    Connection::new(lane, seat, TlsStream::new(socket, session), peer).run().await
+}
+
+fn report(peer: SocketAddr, end: io::Result<()>) {
+    if let Err(error) = end {
+        debug!(%peer, %error, "connection broke");
     }
 }
 

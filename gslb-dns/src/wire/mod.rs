@@ -5,20 +5,26 @@
 mod codes;
 mod cookie;
 mod ecs;
+mod freshness;
 mod last;
 mod name;
+mod padding;
 mod query;
+mod records;
 mod reply;
 mod sections;
 
 pub use codes::{Rcode, Rtype};
 pub use cookie::{Cookie, ReplyCookie, ServerPart};
 pub use ecs::Ecs;
+pub use freshness::freshness_secs;
 pub use last::LastTsig;
 pub(crate) use name::read_escape;
 pub use name::{Name, NameFault, is_at_or_below, label_count, parent};
+pub use padding::pad;
 pub use query::{DropReason, Edns, Extras, Query};
 pub(crate) use query::{OPTION_ERROR, OPTION_KEEPALIVE, OPTION_NSID, OPTION_ZONEVERSION};
+pub use records::has_option;
 pub use reply::Reply;
 pub use sections::{PlacedRecord, Sections};
 

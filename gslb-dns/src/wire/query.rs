@@ -284,7 +284,7 @@ pub(super) struct Reader<'a> {
 
 /// One record in place.
 pub(super) struct Record<'a> {
-    is_owner_root: bool,
+    pub(super) is_owner_root: bool,
     pub(super) rtype: Rtype,
     pub(super) class: u16,
     pub(super) ttl: [u8; 4],

@@ -1,4 +1,4 @@
-//! Tools that this machine may have: `dig`, `nsupdate`, `kdig`, `curl`, `unbound`, `knotd`, `nsd`.
+//! Tools that this machine may have: `dig`, `nsupdate`, `kdig`, `curl`, `openssl`, `unbound`, `knotd`, `nsd`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

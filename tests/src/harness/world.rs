@@ -322,6 +322,15 @@ impl World {
         written.map_err(|error| format!("{file}: {error}"))
     }
 
+    /// Writes `file` so that nobody else may read it.
+    pub fn write_secret(&self, file: &str, text: impl AsRef<[u8]>) -> Result<(), String> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (path, new) = (self.path(file), self.path(&format!(".{file}.new")));
+        let only_owner = || fs::set_permissions(&new, fs::Permissions::from_mode(0o600));
+        let written = fs::write(&new, text).and_then(|()| only_owner()).and_then(|()| fs::rename(&new, &path));
+        written.map_err(|error| format!("{file}: {error}"))
+    }
+
     /// The path of `file` in the folder of this world.
     pub fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)

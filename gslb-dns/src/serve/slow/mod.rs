@@ -120,13 +120,14 @@ impl Asked<'_> {
         (Answers::one(answer), rcode)
     }
 
+    /// The longest answer in octets.
+    fn limit(&self) -> usize {
+        if self.peer.transport == Transport::Udp { self.query.udp_limit() } else { usize::from(u16::MAX) }
+    }
+
     /// What the engine answers; room for a signature is left.
     fn answer_as_query(&self) -> Option<(Vec<u8>, Rcode)> {
-        let limit = match self.peer.transport {
-            Transport::Tcp => usize::from(u16::MAX),
-            Transport::Udp => self.query.udp_limit(),
-        };
-        let len = limit.saturating_sub(self.session.as_ref().map_or(0, Session::record_len));
+        let len = self.limit().saturating_sub(self.session.as_ref().map_or(0, Session::record_len));
         let mut room = vec![0; len];
         // Who shows by a key who he is needs no cookie, and no limit.
         let turn = Turn::unlimited(unix_secs() as u32);

@@ -16,7 +16,7 @@ impl Asked<'_> {
     /// ```text
     /// not one of our zones              NOTAUTH (RFC 5936, section 2.2.1)
     /// nobody who may have it            REFUSED (RFC 5936, section 5)
-    /// AXFR over UDP                     REFUSED: it goes over TCP alone (RFC 5936, section 4.2)
+    /// AXFR over UDP, HTTPS, QUIC        REFUSED: it goes over TCP (RFC 5936, section 4.2) and TLS (RFC 9103) alone
     /// IXFR without an SOA record        FORMERR (RFC 1995, section 3)
     /// ```
     pub(super) fn answer_transfer(self, now: u64) -> (Answers, Rcode) {
@@ -27,20 +27,21 @@ impl Asked<'_> {
             Rtype::IXFR => serial_of(self.message).map(Wanted::Since),
             _ => Some(Wanted::Whole),
         };
-        let is_udp = self.peer.transport == Transport::Udp;
+        let is_one_message = !matches!(self.peer.transport, Transport::Tcp | Transport::Tls);
         let (zone, wanted) = match (zone, wanted) {
             (None, _) if !is_ours() => return self.refused(Rcode::NOTAUTH, now),
             (Some(zone), wanted) if zone.admits(self.peer.address, key) => match wanted {
                 None => return self.refused(Rcode::FORMERR, now),
-                Some(Wanted::Whole) if is_udp => return self.refused(Rcode::REFUSED, now),
+                Some(Wanted::Whole) if is_one_message => return self.refused(Rcode::REFUSED, now),
                 Some(wanted) => (zone, wanted),
             },
             _ => return self.refused(Rcode::REFUSED, now),
         };
         let (id, question) = (self.query.id, question(self.message).unwrap_or_default());
+        let limit = self.limit();
         let transfer = Transfer::new(&zone.zone, wanted, id, question, self.query.edns.is_some(), self.session);
-        if is_udp {
-            let datagram = transfer.into_datagram(self.query.udp_limit(), now);
+        if is_one_message {
+            let datagram = transfer.into_datagram(limit, now);
             return (datagram.map_or_else(Answers::none, Answers::one), Rcode::NOERROR);
         }
         (Answers::many(transfer), Rcode::NOERROR)

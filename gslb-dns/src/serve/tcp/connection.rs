@@ -5,26 +5,26 @@ use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::io::ReadBuf;
 use tokio::task::yield_now;
 use tracing::error;
 
 use super::Lane;
-use crate::answer::{Outcome, Peer, Transport, Turn, answer};
+use super::stream::Stream;
+use crate::answer::{Outcome, Peer, Turn, answer};
 use crate::serve::Live;
 use crate::serve::counters::Counters;
 use crate::serve::seats::{Awaited, Seat};
+use crate::wire::pad;
 
 /// A connection that is served.
-pub(super) struct Connection {
+pub(super) struct Connection<S> {
     lane: Arc<Lane>,
     seat: Seat,
-    socket: OwnedReadHalf,
+    stream: S,
     peer: IpAddr,
     awaited: Awaited,
     /// Octets received and not yet answered: less than one message, save while the client does not take answers.
@@ -68,11 +68,12 @@ enum Flow {
     Over,
 }
 
-impl Connection {
-    pub(super) fn new(lane: Arc<Lane>, seat: Seat, socket: OwnedReadHalf, peer: IpAddr) -> Self {
+impl<S: Stream> Connection<S> {
+    /// One that has come so far as to bring its first query.
+    pub(super) fn new(lane: Arc<Lane>, seat: Seat, stream: S, peer: IpAddr) -> Self {
         let (unread, unsent) = (Vec::new(), Vec::new());
         let awaited = Awaited::RestOfQuery;
-        Self { lane, seat, socket, peer, awaited, unread, unsent, slow: None, work: 0, unanswered: 0 }
+        Self { lane, seat, stream, peer, awaited, unread, unsent, slow: None, work: 0, unanswered: 0 }
     }
 
     /// Answers until the client or somebody else ends it.
@@ -81,14 +82,16 @@ impl Connection {
         loop {
             let flow = poll_fn(|context| self.poll_answer(context)).await?;
             if self.answer_rest(flow).await? == Flow::Over {
-                return Ok(());
+                break;
             }
             // What has come is answered still; a client that never stops to send is not waited for.
             last_reads += u32::from(self.seat.is_ending());
             if last_reads > LAST_READS_MAX {
-                return Ok(());
+                break;
             }
         }
+        self.stream.end();
+        Ok(())
     }
 
     /// Answers all that was read, where `flow` says that there may be more of it.
@@ -115,7 +118,7 @@ impl Connection {
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Flow>> {
         ROOMS.with_borrow_mut(|rooms| {
             let mut received = ReadBuf::new(&mut rooms.received);
-            ready!(Pin::new(&mut self.socket).poll_read(context, &mut received))?;
+            ready!(self.stream.poll_read(context, &mut received))?;
             match received.filled() {
                 [] => Poll::Ready(Ok(Flow::Over)),
                 octets => Poll::Ready(self.take_in(octets, &mut rooms.answers)),
@@ -153,7 +156,7 @@ impl Connection {
         let lane = Arc::clone(&self.lane);
         let live = lane.live.load();
         let turn = Turn::unlimited(self.seat.unix_secs()).on_connection(self.seat.idle());
-        let peer = Peer { address: self.peer, transport: Transport::Tcp };
+        let peer = Peer { address: self.peer, transport: lane.transport };
         let round = Round { counters: &lane.counters, live: &live, turn, peer };
         let (mut used, mut len) = (0, 0);
         while let Some(query) = first_message(&octets[used..]) {
@@ -161,7 +164,7 @@ impl Connection {
                 return Ok((used, self.send(&room[..len])?.or(Flow::Busy)));
             }
             used += LENGTH + query.len();
-            let answer_len = match round.answer(query, &mut room[len..]) {
+            let answer_len = match round.answer::<S>(query, &mut room[len..]) {
                 Answered::Written(octets) => octets,
                 Answered::Later => {
                     self.slow = Some(query.into());
@@ -187,10 +190,10 @@ impl Connection {
         Ok((used, self.send(&room[..len])?))
     }
 
-    /// Sends `octets`; what the kernel does not take is kept.
+    /// Sends `octets`; what the stream does not take is kept.
     fn send(&mut self, octets: &[u8]) -> io::Result<Flow> {
-        let sent = write(&self.socket, octets)?;
-        if sent == octets.len() {
+        let sent = self.stream.send(octets)?;
+        if sent == octets.len() && self.stream.waiting() == 0 {
             return Ok(Flow::Open);
         }
         self.unsent.extend_from_slice(&octets[sent..]);
@@ -200,12 +203,12 @@ impl Connection {
     /// Waits until the client has taken everything.
     async fn send_unsent(&mut self) -> io::Result<()> {
         let mut sent = 0;
-        while sent < self.unsent.len() {
+        while sent < self.unsent.len() || self.stream.waiting() > 0 {
             if self.seat.is_lost() {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
-            self.socket.as_ref().writable().await?;
-            sent += write(&self.socket, &self.unsent[sent..])?;
+            poll_fn(|context| self.stream.poll_room(context)).await?;
+            sent += self.stream.send(&self.unsent[sent..])?;
         }
         self.unsent.clear();
         Ok(())
@@ -215,7 +218,7 @@ impl Connection {
     /// is made before the one before it is taken.
     async fn answer_slow(&mut self, message: &[u8]) -> io::Result<()> {
         let slow = Arc::clone(&self.lane.slow);
-        let mut answers = slow.answer(message, Peer { address: self.peer, transport: Transport::Tcp }).await;
+        let mut answers = slow.answer(message, Peer { address: self.peer, transport: self.lane.transport }).await;
         while let Some(answer) = answers.next() {
             let Ok(len) = u16::try_from(answer.len()) else { break };
             // In one piece, so that it leaves in one.
@@ -232,7 +235,8 @@ impl Connection {
     /// Notes what is waited for from here on and what is held meanwhile; `has_answered` says whether the wait is
     /// another one than before. Messages that get no answer are no reason to wait longer.
     fn note(&mut self, has_answered: bool) {
-        let awaited = match (self.unsent.is_empty(), self.unread.is_empty()) {
+        let waiting = self.stream.waiting();
+        let awaited = match (self.unsent.is_empty() && waiting == 0, self.unread.is_empty()) {
             (false, _) => Awaited::Room,
             (true, false) => Awaited::RestOfQuery,
             (true, true) => Awaited::Query,
@@ -247,7 +251,7 @@ impl Connection {
                 *kept = Vec::new();
             }
         }
-        self.seat.hold(self.unread.capacity() + self.unsent.capacity());
+        self.seat.hold(self.unread.capacity() + self.unsent.capacity() + waiting);
     }
 }
 
@@ -258,20 +262,6 @@ impl Flow {
     }
 }
 
-/// Writes as much of `octets` as the kernel takes now; gives their number.
-fn write(socket: &OwnedReadHalf, octets: &[u8]) -> io::Result<usize> {
-    let mut sent = 0;
-    while sent < octets.len() {
-        match socket.as_ref().try_write(&octets[sent..]) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => sent += count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(sent)
-}
-
 /// The message at the start of `octets`, without its length, once it is whole (RFC 1035, section 4.2.2).
 fn first_message(octets: &[u8]) -> Option<&[u8]> {
     let (length, rest) = octets.split_first_chunk::<LENGTH>()?;
@@ -280,7 +270,7 @@ fn first_message(octets: &[u8]) -> Option<&[u8]> {
 
 impl Round<'_> {
     /// Writes the answer to `query` at the start of `room`, with its length in front.
-    fn answer(&self, query: &[u8], room: &mut [u8]) -> Answered {
+    fn answer<S: Stream>(&self, query: &[u8], room: &mut [u8]) -> Answered {
         let Self { counters, live, turn, peer } = self;
         let Some((length, room)) = room.split_first_chunk_mut::<LENGTH>() else { return Answered::Written(0) };
         let outcome = catch_unwind(AssertUnwindSafe(|| answer(&live.snapshot, turn, peer, query, room)));
@@ -289,7 +279,9 @@ impl Round<'_> {
             error!(address = %peer.address, "a query broke the engine: a bug, please report it");
             return Answered::Written(0);
         };
-        match counters.count(&outcome, &live.region_slots).map(u16::try_from) {
+        let len = counters.count(&outcome, &live.region_slots);
+        let len = if S::IS_ENCRYPTED { len.map(|len| pad(query, room, len)) } else { len };
+        match len.map(u16::try_from) {
             Some(Ok(len)) => {
                 *length = len.to_be_bytes();
                 Answered::Written(LENGTH + usize::from(len))

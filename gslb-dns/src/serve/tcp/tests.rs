@@ -40,7 +40,7 @@ fn lanes(book: &CounterBook) -> impl Iterator<Item = Lane> {
     let slow = Arc::new(SlowPath::new(Arc::clone(&live), book.slow(), updates));
     iter::repeat_with(move || {
         let (live, counters) = (Arc::clone(&live), book.counters(Transport::Tcp));
-        Lane { live, counters, slow: Arc::clone(&slow) }
+        Lane { transport: Transport::Tcp, live, counters, slow: Arc::clone(&slow) }
     })
 }
 
@@ -288,7 +288,7 @@ fn busy_client_leaves_others_on_its_thread_their_turn() {
     let longest = runtime.block_on(async {
         let (socket, writer) = TcpStream::from_std(stream).expect("a socket").into_split();
         let seat = seats.take(peer.ip(), writer);
-        let mut running = tokio::spawn(Connection::new(lane, seat, socket, peer.ip()).run());
+        let mut running = tokio::spawn(Connection::new(lane, seat, Socket(socket), peer.ip()).run());
         let (mut before, mut longest) = (0, 0);
         while !running.is_finished() {
             tokio::task::yield_now().await;

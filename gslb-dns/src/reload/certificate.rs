@@ -1,0 +1,262 @@
+//! The certificate of encrypted transports and its private key, from their files.
+
+mod validity;
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
+use shared::problem::Problem;
+
+use super::{Reader, Stamp, World};
+use crate::settings::NamedFiles;
+use validity::Validity;
+
+/// What a node shows to who connects over an encrypted transport, and the key that proves it. Its `Debug` tells no key.
+#[derive(Clone)]
+pub struct Certificate {
+    key: Arc<CertifiedKey>,
+    validity: Validity,
+    file: PathBuf,
+}
+
+impl Certificate {
+    /// The chain and its key.
+    pub(crate) fn key(&self) -> &Arc<CertifiedKey> {
+        &self.key
+    }
+
+    /// The file of the chain.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// When it ends.
+    pub(crate) fn not_after(&self) -> Timestamp {
+        self.validity.not_after
+    }
+
+    /// What an operator should know of it at `now`.
+    fn warning(&self, now: Timestamp) -> Option<Problem> {
+        let Validity { not_before, not_after } = self.validity;
+        let what = if now > not_after {
+            format!("expired at {not_after}: clients refuse it; expected one that is valid now")
+        } else if now < not_before {
+            format!("not valid before {not_before}: clients refuse it until then; expected one that is valid now")
+        } else {
+            return None;
+        };
+        Some(Problem { file: self.file.display().to_string(), line: None, key: String::new(), what })
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate")
+            .field("file", &self.file)
+            .field("validity", &self.validity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    /// The certificate and the key that the settings name.
+    pub(super) fn read_certificate(&mut self, named: &NamedFiles) -> Option<Certificate> {
+        let (file, key_file) = named.certificate.as_ref()?;
+        let (file, key_file) = (self.folder.join(file), self.folder.join(key_file));
+        for path in [&file, &key_file] {
+            self.files.stamps.push((path.clone(), Stamp::of(path)));
+        }
+        let (chain, key) = (self.read_chain(&file), self.read_private_key(&key_file));
+        let (chain, key) = chain.zip(key)?;
+        let Some(validity) = chain.first().and_then(|first| Validity::of_certificate(first)) else {
+            self.problem(&file, "the first certificate is not X.509: expected the one of this node".to_owned());
+            return None;
+        };
+        let key = match any_supported_type(&key) {
+            Ok(key) => CertifiedKey::new(chain, key),
+            Err(_) => {
+                self.problem(&key_file, format!("the key is of no kind that is known here: expected {KEY_EXPECTED}"));
+                return None;
+            }
+        };
+        match key.keys_match() {
+            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(Error::InconsistentKeys(_)) => {
+                let file = file.display();
+                let what =
+                    format!("does not belong to the first certificate in {file}: expected the key it was made for");
+                self.problem(&key_file, what);
+                return None;
+            }
+            Err(error) => {
+                self.problem(
+                    &file,
+                    format!("the first certificate cannot be used ({error}): expected one of a server"),
+                );
+                return None;
+            }
+        }
+        Some(Certificate { key: Arc::new(key), validity, file })
+    }
+
+    /// What is served by `read`; settings without a certificate leave the one of before, since what is bound stays bound.
+    pub(super) fn certificate_in_force(read: Option<Certificate>, last: Option<&World>) -> Option<Certificate> {
+        read.or_else(|| last?.certificate.clone())
+    }
+
+    fn read_chain(&mut self, path: &Path) -> Option<Vec<CertificateDer<'static>>> {
+        let text = fs::read(path).map_err(|error| self.unreadable(path, &error)).ok()?;
+        match CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>() {
+            Ok(chain) if !chain.is_empty() => Some(chain),
+            Ok(_) => {
+                self.problem(path, format!("no certificate in it: expected {CHAIN_EXPECTED}"));
+                None
+            }
+            Err(error) => {
+                self.problem(path, format!("not PEM ({error}): expected {CHAIN_EXPECTED}"));
+                None
+            }
+        }
+    }
+
+    fn read_private_key(&mut self, path: &Path) -> Option<PrivateKeyDer<'static>> {
+        let mode = fs::metadata(path).map_or(0, |metadata| metadata.mode() & 0o777);
+        if mode & OTHERS != 0 {
+            let path_shown = path.display();
+            self.problem(
+                path,
+                format!("has mode {mode:04o}, so that others can get at the key: run chmod 600 {path_shown}"),
+            );
+        }
+        let text = fs::read(path).map_err(|error| self.unreadable(path, &error)).ok()?;
+        match PrivateKeyDer::from_pem_slice(&text) {
+            Ok(key) => Some(key),
+            Err(pem::Error::NoItemsFound) => {
+                self.problem(path, format!("no private key in it: expected {KEY_EXPECTED}"));
+                None
+            }
+            Err(_) => {
+                // Its words could hold a piece of the key.
+                self.problem(path, format!("not PEM: expected {KEY_EXPECTED}"));
+                None
+            }
+        }
+    }
+}
+
+/// What an operator should know of `certificate` now.
+pub(super) fn warning(certificate: Option<&Certificate>) -> Option<Problem> {
+    certificate?.warning(Timestamp::now())
+}
+
+/// Who is neither the owner nor, as root, above all that.
+const OTHERS: u32 = 0o077;
+const CHAIN_EXPECTED: &str =
+    "the certificate of this node and then those that lead to its root, each from -----BEGIN CERTIFICATE-----";
+const KEY_EXPECTED: &str = "one in PKCS#8, SEC1 or PKCS#1 (ECDSA, Ed25519 or RSA, without a password)";
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+    use crate::reload::load;
+    use crate::serve::sample::{Site, tls_pair};
+
+    fn site() -> Site {
+        let site = Site::new();
+        let tls = "threads = 1\ntls = { certificate = \"cert.pem\", key = \"key.pem\", dot = [\"127.0.0.1:0\"] }\n";
+        site.write("topology.toml", &site.settings().replace("threads = 1\n", tls));
+        site.write_tls(&tls_pair());
+        site
+    }
+
+    fn mistakes(site: &Site) -> Vec<String> {
+        load(&site.config(), None).world.expect_err("mistakes").iter().map(ToString::to_string).collect()
+    }
+
+    fn of_certificate(world: &World) -> Vec<String> {
+        world.warnings.iter().map(ToString::to_string).filter(|warning| warning.contains(".pem")).collect()
+    }
+
+    #[test]
+    fn certificate_that_is_right_gives_neither_mistake_nor_warning() {
+        let world = load(&site().config(), None).world.expect("no mistakes");
+        assert_eq!(of_certificate(&world), Vec::<String>::new());
+        let certificate = world.certificate.expect("read");
+        assert!(certificate.not_after() > Timestamp::now());
+        assert!(!format!("{certificate:?}").contains("key"), "{certificate:?}");
+    }
+
+    #[test]
+    fn every_mistake_names_its_file_and_what_would_be_right() {
+        let site = site();
+        let (certificate, key) = tls_pair();
+        for (file, text, expected) in [
+            ("cert.pem", "", "cert.pem: no certificate in it: expected the certificate of this node"),
+            (
+                "cert.pem",
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+                "cert.pem: the first certificate",
+            ),
+            ("cert.pem", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "cert.pem: not PEM"),
+            ("cert.pem", &*certificate, "key.pem: does not belong to the first certificate in "),
+            ("key.pem", "nothing", "key.pem: no private key in it: expected one in PKCS#8"),
+            (
+                "key.pem",
+                "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+                "key.pem: the key is of no kind",
+            ),
+            ("key.pem", &*key, "key.pem: does not belong"),
+        ] {
+            site.write_tls(&tls_pair());
+            site.write_secret(file, text);
+            let found = mistakes(&site);
+            assert!(found.len() == 1 && found[0].contains(expected), "{expected} is not {found:#?}");
+        }
+        fs::remove_file(site.path("cert.pem")).expect("removed");
+        assert!(mistakes(&site)[0].contains("cert.pem: cannot be read"));
+    }
+
+    #[test]
+    fn key_that_others_can_read_is_refused_with_the_command_to_run() {
+        let site = site();
+        fs::set_permissions(site.path("key.pem"), fs::Permissions::from_mode(0o640)).expect("set");
+        let found = mistakes(&site);
+        assert!(found[0].contains("has mode 0640") && found[0].contains(": run chmod 600 /"), "{found:?}");
+    }
+
+    #[test]
+    fn certificate_that_has_expired_is_warned_of_and_serves() {
+        let site = site();
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec!["ns1.example.com".to_owned()]).expect("a name");
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 2, 1));
+        let certificate = params.self_signed(&key).expect("signed");
+        site.write_tls(&(certificate.pem(), key.serialize_pem()));
+        let world = load(&site.config(), None).world.expect("no mistakes");
+        let found = of_certificate(&world);
+        assert!(found.len() == 1 && found[0].contains("cert.pem: expired at 2020-02-01T00:00:00Z"), "{found:?}");
+    }
+
+    #[test]
+    fn settings_without_a_certificate_leave_the_one_of_before() {
+        let site = site();
+        let first = load(&site.config(), None).world.expect("no mistakes");
+        site.write("topology.toml", &site.settings());
+        let second = load(&site.config(), Some(&first)).world.expect("no mistakes");
+        let key = |world: &World| Arc::as_ptr(world.certificate.as_ref().expect("there").key());
+        assert_eq!(key(&second), key(&first));
+    }
+}
