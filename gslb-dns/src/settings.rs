@@ -2,6 +2,7 @@
 //!
 //! Pure: a text comes in, settings or every mistake in it come out. [`crate::reload`] reads the files that it names.
 
+mod dnssec;
 mod limits;
 mod lines;
 mod tcp;
@@ -20,6 +21,7 @@ use shared::topology::Topology;
 
 use crate::limit::Limits;
 
+pub use dnssec::DnssecSettings;
 pub use limits::CookieSettings;
 pub use lines::KeyLines;
 pub(crate) use lines::service_key;
@@ -68,6 +70,8 @@ pub struct ZoneSettings {
     pub name: OwnerName,
     /// The master file.
     pub file: PathBuf,
+    /// How it is signed; `None`: it is not.
+    pub dnssec: Option<DnssecSettings>,
 }
 
 /// The table `[geo]`: files that tell where clients are.
@@ -216,13 +220,14 @@ fn read_zones(root: &Table<'_>) -> (Vec<ZoneSettings>, bool) {
     for table in tables {
         let name = table.required("name", "the name of the zone, such as \"example.com\"");
         let file = table.required("file", "the path of its master file").and_then(|value| read_path(&value));
+        let dnssec = table.table("dnssec").and_then(|table| DnssecSettings::read(&table));
         let parsed = name.as_ref().and_then(|value| value.parsed(OwnerName::parse));
         if let (Some(value), Some(parsed)) = (&name, &parsed)
             && !seen.insert(parsed.clone())
         {
             value.problem(format_args!("zone {parsed} stands twice: expected each zone once"));
         }
-        zones.extend(parsed.zip(file).map(|(name, file)| ZoneSettings { name, file }));
+        zones.extend(parsed.zip(file).map(|(name, file)| ZoneSettings { name, file, dnssec }));
     }
     let are_all = count > 0 && zones.len() == count;
     (zones, are_all)

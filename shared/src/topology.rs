@@ -355,6 +355,16 @@ impl MemberSet {
         self.0.count_ones() as usize
     }
 
+    /// A bit for each member, that of the lowest id lowest.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The set that has these bits.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// Its members, lowest id first.
     pub fn iter(self) -> impl Iterator<Item = MemberId> {
         let mut left = self.0;

@@ -16,7 +16,7 @@ const GSLB_DNS: Layers = &[
     &["decide", "sign"],
     &["answer"],
     &["explain", "simulate"],
-    &["serve", "probe", "reload", "admin", "store", "settings", "cli", "main"],
+    &["serve", "probe", "reload", "admin", "store", "settings", "keys", "cli", "main"],
 ];
 
 /// The same of `region-proxy`.

@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use shared::topology::ServiceId;
 
 use crate::answer::Transport;
+use crate::reload::{SignedZone, unix_secs};
 use crate::serve::{Clock, Look, RCODES, TcpCounters, Totals};
 use crate::wire::Rcode;
 
@@ -67,6 +68,7 @@ impl Collector for Scrape {
         self.encode_protection(&mut sheet)?;
         self.encode_tcp(&mut sheet)?;
         self.encode_health(&mut sheet)?;
+        self.encode_dnssec(&mut sheet)?;
         self.encode_reloads(&mut sheet)
     }
 }
@@ -159,6 +161,30 @@ impl Scrape {
             "Whether this node doubts itself",
             u64::from(view.doubts_itself_since.is_some()),
         )
+    }
+
+    fn encode_dnssec(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let zones = &self.look.live.world.signed_zones;
+        let names: Vec<String> = zones.iter().map(|zone| zone.apex.to_string()).collect();
+        let of_zones = |value: fn(&SignedZone) -> Option<u64>| {
+            let rows =
+                names.iter().zip(zones).filter_map(move |(name, zone)| Some(([("zone", name.as_str())], value(zone)?)));
+            rows.collect::<Vec<_>>()
+        };
+        let signatures = of_zones(|zone| Some(zone.signatures.len() as u64));
+        sheet.gauges("gslb_signatures", "Signatures of a zone that were made ahead", signatures)?;
+        let expirations = of_zones(|zone| zone.earliest_expiration);
+        let help = "When the first signature of a zone expires, in seconds since 1970";
+        sheet.gauges("gslb_signature_expiration_seconds", help, expirations)?;
+        let now = unix_secs();
+        let keys = names.iter().zip(zones).flat_map(|(name, zone)| zone.keys.keys.iter().map(move |key| (name, key)));
+        let keys: Vec<_> =
+            keys.map(|(name, key)| (name, key.tag().to_string(), key, key.standing(now).state)).collect();
+        let rows = keys.iter().map(|(name, tag, key, state)| {
+            let labels = [("tag", tag.as_str()), ("role", key.role.as_str()), ("state", state.as_str())];
+            ([("zone", name.as_str()), labels[0], labels[1], labels[2]], 1)
+        });
+        sheet.gauges("gslb_key", "The state of a key of a zone, as a label", rows)
     }
 
     fn encode_reloads(&self, sheet: &mut Sheet<'_>) -> fmt::Result {

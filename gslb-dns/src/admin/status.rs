@@ -8,7 +8,10 @@ use shared::state::ProxyFacts;
 use shared::topology::{Region, ServiceId};
 
 use crate::explain::ALARM;
+use crate::keys::{next_text, show_time};
+use crate::reload::unix_secs;
 use crate::serve::{Clock, Look};
+use crate::wire::Name;
 
 /// The page. Keys are stable; readers ignore those they do not know.
 pub(super) fn page(look: &Look, clock: Clock, config: &Path) -> Value {
@@ -23,7 +26,7 @@ pub(super) fn page(look: &Look, clock: Clock, config: &Path) -> Value {
         .world
         .zones
         .zones()
-        .map(|(name, serial)| json!({ "name": name.to_string(), "serial": serial }))
+        .map(|(name, serial)| json!({ "name": name.to_string(), "serial": serial, "dnssec": dnssec(look, name) }))
         .collect();
     let doubts_since = view.doubts_itself_since.map(|since| clock.wall(since).to_string());
     json!({
@@ -45,6 +48,31 @@ pub(super) fn page(look: &Look, clock: Clock, config: &Path) -> Value {
         "services": services(look, clock),
         "overrides": overrides(look, clock),
     })
+}
+
+/// How the zone `name` is signed; null: it is not.
+fn dnssec(look: &Look, name: &Name) -> Option<Value> {
+    let zone = look.live.world.signed_zones.iter().find(|zone| zone.apex == *name)?;
+    let (keys, now) = (&zone.keys.keys, unix_secs());
+    let shown = keys.iter().map(|key| {
+        let standing = key.standing(now);
+        json!({
+            "tag": key.tag(),
+            "algorithm": key.key.public().algorithm().number(),
+            "role": key.role.as_str(),
+            "state": standing.state.as_str(),
+            "is_published": standing.is_published,
+            "is_signing": standing.duty.is_some(),
+            "is_ds_asked_for": standing.is_synced,
+        })
+    });
+    Some(json!({
+        "signatures": zone.signatures.len(),
+        "earliest_expiration": zone.earliest_expiration.map(show_time),
+        "signed_again_at": zone.due().map(show_time),
+        "keys": shown.collect::<Vec<_>>(),
+        "next": next_text(keys, name.to_string().trim_end_matches('.'), now),
+    }))
 }
 
 fn regions(look: &Look, clock: Clock) -> Value {

@@ -25,7 +25,7 @@ pub(super) fn answer<'a>(
         if matches!(query.qtype, Rtype::CNAME | Rtype::ANY) {
             break;
         }
-        match snapshot.zones.find(walk.name(), query.qtype) {
+        match super::find(snapshot, query, walk.name()) {
             // One that comes a second time leads round in a circle, or to ever longer names.
             Found::Redirected(next) if used.iter().flatten().any(|used| used.is(next)) => break,
             Found::Redirected(next) => dname = next,
@@ -33,11 +33,18 @@ pub(super) fn answer<'a>(
                 let counts = tail.write(walk.place, reply);
                 return walk.join(Answered::untailored(tail, counts));
             }
-            Found::Steered { steered, offer, chain, empty } if reply.position() + empty.len() <= POINTED_MAX => {
-                let asked = steered::Asked { snapshot, peer, query, name: walk.place, steered, offer };
+            Found::Steered { steered, offer, chain, empty, signed }
+                if reply.position() + chain.map_or(empty, |chain| chain.tail).len() <= POINTED_MAX =>
+            {
+                let (qname, name) = (walk.name(), walk.place);
+                let asked = steered::Asked { snapshot, peer, query, qname, name, steered, offer, signed };
                 return walk.join(asked.answer(chain, empty, reply));
             }
-            Found::Outside | Found::Static(_) | Found::Steered { .. } => break,
+            Found::Signed(signed) if reply.position() + signed.tail().len() <= POINTED_MAX => {
+                let counts = signed.write(walk.name(), walk.place, reply);
+                return walk.join(Answered::signed(signed, counts));
+            }
+            Found::Outside | Found::Static(_) | Found::Steered { .. } | Found::Signed(_) => break,
         }
     }
     walk.end(dname, Rcode::NOERROR)

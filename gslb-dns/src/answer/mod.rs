@@ -18,7 +18,7 @@ use crate::cookie::{Checked, Secrets, Standing};
 use crate::geo::GeoTables;
 use crate::limit::{Account, Gate, Verdict};
 use crate::wire::{CLASS_IN, DropReason, Query, Rcode, Reply, Rtype, UDP_PAYLOAD_MAX, UDP_PAYLOAD_PLAIN};
-use crate::zone::{Found, NamePlace, Tail, ZoneSet};
+use crate::zone::{Found, NamePlace, Signed, Tail, ZoneSet};
 
 /// Everything that answers need, which all belongs together: immutable, swapped whole.
 #[derive(Clone, Debug)]
@@ -223,13 +223,25 @@ fn refusal(query: &Query, cookie: Option<Standing>) -> Option<Rcode> {
 
 fn records(snapshot: &Snapshot, peer: &Peer, query: &Query, reply: &mut Reply<'_>) -> Answered {
     let name = NamePlace::question(query.qname().len());
-    match snapshot.zones.find(query.qname(), query.qtype) {
+    match find(snapshot, query, query.qname()) {
         Found::Outside => Answered::without_records(Rcode::REFUSED),
         Found::Static(tail) => Answered::untailored(tail, tail.write(name, reply)),
         Found::Redirected(dname) => dname::answer(dname, snapshot, peer, query, reply),
-        Found::Steered { steered, offer, chain, empty } => {
-            steered::Asked { snapshot, peer, query, name, steered, offer }.answer(chain, empty, reply)
+        Found::Steered { steered, offer, chain, empty, signed } => {
+            let qname = query.qname();
+            steered::Asked { snapshot, peer, query, qname, name, steered, offer, signed }.answer(chain, empty, reply)
         }
+        Found::Signed(signed) => Answered::signed(signed, signed.write(query.qname(), name, reply)),
+    }
+}
+
+/// Finds the answer for `name`, in lower case; with signatures where these are asked for.
+fn find<'a>(snapshot: &'a Snapshot, query: &Query, name: &[u8]) -> Found<'a> {
+    let wants_signatures = query.edns.as_ref().is_some_and(|edns| edns.is_dnssec_ok);
+    if wants_signatures {
+        snapshot.zones.find_signed(name, query.qtype)
+    } else {
+        snapshot.zones.find(name, query.qtype)
     }
 }
 
@@ -242,6 +254,11 @@ impl Answered {
     fn untailored(tail: Tail<'_>, counts: [u16; 3]) -> Self {
         let (rcode, is_authoritative) = (tail.rcode(), tail.is_authoritative());
         Self { rcode, is_authoritative, counts, scope_len: 0, steered: None, account: Account::of(tail.start()) }
+    }
+
+    fn signed(signed: Signed<'_>, counts: [u16; 3]) -> Self {
+        let (rcode, is_authoritative) = (signed.rcode(), signed.is_authoritative());
+        Self { rcode, is_authoritative, counts, scope_len: 0, steered: None, account: Account::of(signed.start()) }
     }
 
     /// The answer without its records: a client that can show its cookie next time is asked to (RFC 7873, sections 5.2.3

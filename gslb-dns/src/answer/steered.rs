@@ -5,23 +5,26 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use shared::failover::{Decision, decide};
 use shared::place::ClientBlock;
-use shared::topology::{MemberId, MemberSet, ServiceId};
+use shared::topology::{MemberSet, ServiceId};
 
 use super::{Answered, Decided, Peer, Snapshot};
 use crate::geo::{Depth, Leaf};
 use crate::limit::Account;
 use crate::wire::{Query, Rcode, Reply, Rtype};
-use crate::zone::{Chain, NamePlace, Offer, SteeredName, Tail};
+use crate::zone::{Chain, KEY_IPV4HINT, KEY_IPV6HINT, NamePlace, Offer, SignedSteered, SteeredName, Tail};
 
 /// A query for a steered name.
 pub(super) struct Asked<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) peer: &'a Peer,
     pub(super) query: &'a Query,
-    /// The name asked for, or the one that it was redirected to.
+    /// The name asked for, or the one that it was redirected to, in lower case.
+    pub(super) qname: &'a [u8],
+    /// Where it stands.
     pub(super) name: NamePlace,
     pub(super) steered: &'a SteeredName,
     pub(super) offer: Offer,
+    pub(super) signed: Option<SignedSteered<'a>>,
 }
 
 /// Who is taken for the client.
@@ -42,7 +45,9 @@ impl Asked<'_> {
         let service = self.steered.service;
         let region = decision.first.map(|first| topology.steering(topology.service(service)).member(first).region);
         let decided = Decided { service, region, is_last_resort: decision.is_last_resort };
-        let counts = if self.is_empty(decision.members) {
+        let counts = if let Some(signed) = self.signed {
+            self.write_signed(signed, chain, decision.members, reply)
+        } else if self.is_empty(decision.members) {
             empty.write_capped(self.name, reply, self.steered.empty_ttl_max)
         } else {
             let owner = chain.map_or(self.name.pointer(), |chain| chain.target(self.name, reply.position()));
@@ -52,6 +57,25 @@ impl Asked<'_> {
         // Nobody serves this client, but another may be served: the scope says for whom the answer holds even then.
         let (steered, account) = (Some(decided), Account::of(self.steered));
         Answered { rcode: Rcode::NOERROR, is_authoritative: true, counts, scope_len, steered, account }
+    }
+
+    /// The same answer with its signatures and proofs.
+    #[inline(never)]
+    fn write_signed(
+        &self,
+        signed: SignedSteered<'_>,
+        chain: Option<Chain<'_>>,
+        members: MemberSet,
+        reply: &mut Reply<'_>,
+    ) -> [u16; 3] {
+        if self.is_empty(members) {
+            return signed.write_empty(self.qname, self.name, self.offer, reply);
+        }
+        let owner = chain.map_or(self.name.pointer(), |chain| chain.target(self.name, reply.position()));
+        let mut answers = signed.write_chain(self.qname, self.name, reply);
+        answers += self.write_records(owner, members, reply);
+        answers += signed.write_signatures(self.steered, (self.offer, members, self.ttl()), owner, reply);
+        [answers, signed.write_proofs(self.qname, self.name, reply), 0]
     }
 
     /// The client's network where the resolver tells it, else the resolver.
@@ -103,12 +127,12 @@ impl Asked<'_> {
         let head = Head { owner, rtype: self.offer.rtype(), ttl: self.ttl() };
         let mut count = 0;
         match self.offer {
-            Offer::A => self.each_v4(members, |octets| {
+            Offer::A => self.steered.each_v4(members, |octets| {
                 count += 1;
                 head.write(4, reply);
                 reply.push(octets);
             }),
-            Offer::Aaaa => self.each_v6(members, |octets| {
+            Offer::Aaaa => self.steered.each_v6(members, |octets| {
                 count += 1;
                 head.write(16, reply);
                 reply.push(octets);
@@ -123,39 +147,19 @@ impl Asked<'_> {
 
     fn write_https(&self, head: Head, members: MemberSet, reply: &mut Reply<'_>) {
         let (mut v4_len, mut v6_len) = (0, 0);
-        self.each_v4(members, |octets| v4_len += octets.len());
-        self.each_v6(members, |octets| v6_len += octets.len());
+        self.steered.each_v4(members, |octets| v4_len += octets.len());
+        self.steered.each_v6(members, |octets| v6_len += octets.len());
         let hint_len = |len: usize| if len > 0 { 4 + len } else { 0 };
         let start = self.steered.https_head();
         head.write((start.len() + hint_len(v4_len) + hint_len(v6_len)) as u16, reply);
         reply.push(start);
         if v4_len > 0 {
             write_parameter(KEY_IPV4HINT, v4_len, reply);
-            self.each_v4(members, |octets| _ = reply.push(octets));
+            self.steered.each_v4(members, |octets| _ = reply.push(octets));
         }
         if v6_len > 0 {
             write_parameter(KEY_IPV6HINT, v6_len, reply);
-            self.each_v6(members, |octets| _ = reply.push(octets));
-        }
-    }
-
-    /// Gives the IPv4 VIPs of `members`, those that regions share once.
-    fn each_v4(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
-        let is_alone = members.len() == 1;
-        for member in members.iter() {
-            let is_new =
-                |vip: &_| is_alone || !before(members, member).any(|earlier| self.steered.v4(earlier).contains(vip));
-            self.steered.v4(member).iter().filter(|vip| is_new(vip)).for_each(|vip| each(&vip.octets()));
-        }
-    }
-
-    /// The same for IPv6.
-    fn each_v6(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
-        let is_alone = members.len() == 1;
-        for member in members.iter() {
-            let is_new =
-                |vip: &_| is_alone || !before(members, member).any(|earlier| self.steered.v6(earlier).contains(vip));
-            self.steered.v6(member).iter().filter(|vip| is_new(vip)).for_each(|vip| each(&vip.octets()));
+            self.steered.each_v6(members, |octets| _ = reply.push(octets));
         }
     }
 
@@ -190,10 +194,6 @@ fn write_parameter(key: u16, value_len: usize, reply: &mut Reply<'_>) {
     reply.push(&(value_len as u16).to_be_bytes());
 }
 
-fn before(members: MemberSet, member: MemberId) -> impl Iterator<Item = MemberId> {
-    members.iter().take_while(move |&earlier| earlier != member)
-}
-
 /// The first address of the block that `address` is in: what finer bits say would not be in the scope.
 fn block_of(address: IpAddr) -> IpAddr {
     IpNet::new(address, block_len(address)).map_or(address, |block| block.network())
@@ -205,6 +205,3 @@ fn block_len(address: IpAddr) -> u8 {
         IpAddr::V6(_) => ClientBlock::V6_LEN,
     }
 }
-
-const KEY_IPV4HINT: u16 = 4;
-const KEY_IPV6HINT: u16 = 6;

@@ -22,6 +22,7 @@ use crate::answer::Snapshot;
 use crate::explain::{Explained, Question, explain as explain_question};
 use crate::reload::{World, load};
 use crate::serve::{Node, PrivilegeError, StartError, tell_systemd};
+use crate::wire::Name;
 
 /// Serves until a signal ends it.
 pub(super) fn serve(args: &ServeArgs) -> Result<(), Failure> {
@@ -127,7 +128,11 @@ fn summary(config: &Path, world: &World) -> String {
     let listed = |items: Vec<String>| items.join(", ");
     let listen = listed(server.listen.iter().map(ToString::to_string).collect());
     let admin = server.admin.map_or_else(|| "none".to_owned(), |address| address.to_string());
-    let zones = listed(world.zones.zones().map(|(name, serial)| format!("{name} (serial {serial})")).collect());
+    let zone = |(name, serial): (&Name, u32)| match world.signed_zones.iter().any(|zone| zone.apex == *name) {
+        true => format!("{name} (serial {serial}, signed)"),
+        false => format!("{name} (serial {serial})"),
+    };
+    let zones = listed(world.zones.zones().map(zone).collect());
     let region = |region: &Region| format!("{} ({} proxies)", region.name, region.proxies.len());
     let regions = listed(topology.regions.iter().map(region).collect());
     let service = |service: &shared::topology::Service| {

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod keys;
 mod local;
 mod output;
 mod remote;
@@ -34,6 +35,9 @@ enum Command {
     Override(OverrideArgs),
     /// Prints the state of a running node as JSON.
     Status(NodeArg),
+    /// Makes the keys that zones are signed with (DNSSEC), shows them and rolls them over.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
 }
 
 #[derive(Args, Debug)]
@@ -150,6 +154,7 @@ impl Cli {
             },
             Command::Override(args) => remote::change(&args),
             Command::Status(args) => remote::status(&args.node),
+            Command::Keys(command) => keys::run(&command),
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,
@@ -211,6 +216,14 @@ mod tests {
             "gslb-dns override drain seoul --why maintenance --who kim --for 30m --token-file token",
             "gslb-dns override clear seoul --service www.gslb.test",
             "gslb-dns status",
+            "gslb-dns keys new gslb.test --config zones/topology.toml",
+            "gslb-dns keys new gslb.test --dir keys --algorithm 15 --role zsk",
+            "gslb-dns keys import gslb.test key.pem --role csk",
+            "gslb-dns keys ds gslb.test",
+            "gslb-dns keys list gslb.test",
+            "gslb-dns keys roll gslb.test --role ksk",
+            "gslb-dns keys roll gslb.test --algorithm 15",
+            "gslb-dns keys confirm gslb.test",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }

@@ -1,6 +1,7 @@
 //! Reading the settings and every file that they name, all or nothing; and noticing when one of them changes.
 
 mod cookies;
+mod signing;
 mod warn;
 mod watch;
 
@@ -23,15 +24,20 @@ use crate::settings::{GeoSettings, NamedFiles, Outline, Settings, ZoneSettings};
 use crate::zone::{self, Zone, ZoneSet};
 use shared::token::Token;
 
+pub use signing::{SignedZone, ZoneKeys};
 pub use watch::Watcher;
 
 /// All that the files say, checked and compiled: what a node serves, save health.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct World {
     /// The settings.
     pub settings: Settings,
     /// The zones, with the steered names.
     pub zones: Arc<ZoneSet>,
+    /// Those of them that are signed.
+    pub signed_zones: Vec<SignedZone>,
+    /// What the zones were made from, without steered names, keys and signatures; empty when none is signed.
+    pub sources: Vec<Arc<Zone>>,
     /// Where addresses are.
     pub geo_data: Arc<GeoData>,
     /// In which order regions come for them.
@@ -129,6 +135,7 @@ impl Reader {
         let token = self.read_token(&named);
         let secrets = self.read_secrets(&named);
         let zones: Vec<Zone> = named.zones.iter().map(|zone| self.read_zone(zone)).collect();
+        let keys: Vec<Option<ZoneKeys>> = named.zones.iter().map(|zone| self.read_keys(zone, path)).collect();
         let geo_data = self.read_geo(&named.geo, last);
         // Even where something could not be read, the rest must go together: all mistakes come at once.
         let is_missing = |problem: &Problem| problem.file.is_empty() && !named.are_zones_whole;
@@ -138,9 +145,17 @@ impl Reader {
         let mut warnings = warn::of_settings(&settings, &lines, &geo_data);
         warnings.extend(warn::of_files(&settings.server, &self.folder, &lines));
         warnings.extend(zone::warnings(&zones, &services, last.map(|last| &*last.zones)));
-        let zones = ZoneSet::build(zones, &settings.topology);
+        let (zones, sources) = match keys.iter().any(Option::is_some) {
+            true => {
+                let sources: Vec<_> = zones.into_iter().map(Arc::new).collect();
+                let known = last.map_or(&[][..], |last| &last.signed_zones);
+                (signing::build(&sources, &keys, &settings.topology, known, unix_secs()), sources)
+            }
+            false => (ZoneSet::build(zones, &settings.topology).map(|zones| (zones, Vec::new())), Vec::new()),
+        };
         let located = |problem| lines.located(problem);
-        let zones = zones.map_err(|problems| self.problems.extend(problems.into_iter().map(located))).ok()?;
+        let zones = zones.map_err(|problems| self.problems.extend(problems.into_iter().map(located)));
+        let (zones, signed_zones) = zones.ok()?;
         let is_geo_known =
             |last: &&World| Arc::ptr_eq(&last.geo_data, &geo_data) && last.settings.topology == settings.topology;
         let geo = match last.filter(is_geo_known) {
@@ -151,7 +166,7 @@ impl Reader {
         self.hash.add(&self.files.geo_hash.to_be_bytes());
         let hash = self.hash.value();
         let (zones, files) = (Arc::new(zones), Files::default());
-        Some(World { settings, zones, geo_data, geo, warnings, token, cookies, hash, files })
+        Some(World { settings, zones, signed_zones, sources, geo_data, geo, warnings, token, cookies, hash, files })
     }
 
     /// What could be read of it.
@@ -217,6 +232,11 @@ impl Reader {
         let file = path.display().to_string();
         self.problems.push(Problem { file, line: None, key: String::new(), what });
     }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_secs() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// The content of a file, in a buffer that leaves no memory behind.

@@ -1,5 +1,8 @@
 use super::*;
-use crate::serve::sample::Site;
+use crate::serve::sample::{Site, apex};
+use crate::sign::{KeyTimes, Role, ZoneKey};
+use crate::wire::Rtype;
+use crate::zone::Found;
 
 fn loaded(site: &Site, last: Option<&World>) -> World {
     load(&site.config(), last).world.expect("no mistakes")
@@ -240,3 +243,115 @@ fn sample_of_the_project_gives_no_warning() {
     assert_eq!(warning.key, "geo.countries");
     assert!(warning.line.is_some() && warning.what.contains("set geo.countries = \"…/countries.csv\""), "{warning}");
 }
+
+/// A site whose zone is signed by a CSK, and the key.
+fn signed_site() -> (Site, ZoneKey) {
+    let site = Site::new();
+    let key = site.add_key(Role::Csk, KeyTimes::default());
+    site.write("topology.toml", &site.signed_settings());
+    (site, key)
+}
+
+/// Octets of the records that are answered for `rtype` at the apex.
+fn len(world: &World, rtype: Rtype) -> usize {
+    let Found::Static(tail) = world.zones.find(apex().as_wire(), rtype) else { return 0 };
+    tail.len()
+}
+
+fn has(world: &World, rtype: Rtype) -> bool {
+    len(world, rtype) != len(world, Rtype::SRV)
+}
+
+#[test]
+fn zone_that_is_to_be_signed_without_a_key_names_the_command_to_run() {
+    let site = Site::new();
+    site.write("topology.toml", &site.signed_settings());
+    let found = mistakes(&site);
+    assert_eq!(found.len(), 1);
+    let command = format!("gslb-dns keys new example.com --config {}", site.config().display());
+    assert!(found[0].contains("/keys: ") && found[0].contains(&command), "{found:?}");
+    site.add_key(Role::Ksk, KeyTimes::default());
+    let found = mistakes(&site);
+    assert!(found[0].contains("zone example.com: no CSK or ZSK is published and active"), "{found:?}");
+}
+
+#[test]
+fn records_of_keys_are_in_the_zone_and_nowhere_else() {
+    let (site, _) = signed_site();
+    let world = loaded(&site, None);
+    assert!([Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY].into_iter().all(|rtype| has(&world, rtype)));
+    assert!(world.signing_due().is_some());
+    let zone = fs::read_to_string(site.path("example.com.zone")).expect("there");
+    site.write("example.com.zone", &format!("{zone}@ CDS 0 0 0 00\n"));
+    let found = mistakes(&site);
+    assert!(found[0].contains("example.com.zone:5: example.com.: CDS records are made here"), "{found:?}");
+    site.write("topology.toml", &site.settings());
+    let world = loaded(&site, None);
+    assert!(!has(&world, Rtype::DNSKEY) && world.signing_due().is_none() && world.sources.is_empty());
+}
+
+#[test]
+fn signatures_are_used_again_over_a_reload() {
+    let (site, _) = signed_site();
+    let first = loaded(&site, None);
+    let zone = fs::read_to_string(site.path("example.com.zone")).expect("there");
+    site.write("example.com.zone", &format!("{zone}new TXT x\n"));
+    let second = loaded(&site, Some(&first));
+    let [first, second] = [&first, &second].map(|world| &world.signed_zones[0].signatures);
+    // What changes beside the new record is who comes before it, and the apex where no names were added.
+    assert!(first.same(second) + 2 >= first.len(), "{} of {}", first.same(second), first.len());
+    assert!(second.len() > first.len());
+    assert_eq!(warnings(&site, None).iter().filter(|warning| warning.contains("serial")).count(), 0);
+}
+
+#[test]
+fn change_of_a_key_is_seen_and_its_secret_stays_out_of_the_hash() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (site, _) = signed_site();
+    let Loaded { world, files } = load(&site.config(), None);
+    let hash = world.expect("no mistakes").hash;
+    assert!(!files.have_changed());
+    site.add_key(Role::Zsk, KeyTimes::default());
+    assert!(files.have_changed());
+    let Loaded { world, files } = load(&site.config(), None);
+    assert_ne!(world.expect("no mistakes").hash, hash);
+    let private = files.paths().find(|path| path.extension().is_some_and(|ending| ending == "private"));
+    fs::set_permissions(private.expect("read"), fs::Permissions::from_mode(0o640)).expect("changed");
+    let found = mistakes(&site);
+    assert!(found[0].contains("chmod 600"), "{found:?}");
+}
+
+#[test]
+fn signatures_are_renewed_whatever_became_of_the_files() {
+    let (site, _) = signed_site();
+    let world = loaded(&site, None);
+    site.write("example.com.zone", "nonsense");
+    let due = world.signing_due().expect("it is signed");
+    let again = world.signed_again(due).expect("signed");
+    let [before, after] = [&world, &again].map(|world| world.signed_zones[0].earliest_expiration.expect("signed"));
+    assert!(after > before && again.signing_due().expect("signed") > due);
+    let soon = world.signed_again(due - 86_400 * 5).expect("signed");
+    let [before, after] = [&world, &soon].map(|world| &world.signed_zones[0].signatures);
+    assert_eq!((before.same(after), before.len()), (after.len(), after.len()), "nothing was due");
+}
+
+#[test]
+fn keys_change_at_their_time_without_a_file_that_does() {
+    let site = Site::new();
+    let now = unix_secs();
+    let later = now + 100;
+    site.add_key(
+        Role::Csk,
+        KeyTimes { delete: Some(later), inactive: Some(later), ..KeyTimes::first(Role::Csk, &TIMING, 0) },
+    );
+    site.add_key(Role::Csk, KeyTimes::first(Role::Csk, &TIMING, now));
+    site.write("topology.toml", &site.signed_settings());
+    let world = loaded(&site, None);
+    assert_eq!(world.signing_due(), Some(later));
+    // A pointer, ten octets, and a DNSKEY of Ed25519.
+    let keys = |world: &World| len(world, Rtype::DNSKEY) / (2 + 10 + 4 + 32);
+    assert_eq!((keys(&world), keys(&world.signed_again(later).expect("signed"))), (2, 1));
+}
+
+const TIMING: crate::sign::Timing =
+    crate::sign::Timing { dnskey_ttl: 3600, max_ttl: 300, propagation: 3600, parent_ds_ttl: 86_400 };

@@ -1,18 +1,22 @@
-//! Reading the files again when they change.
+//! Reading the files again when they change, and signing zones again in time.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
-use tokio::sync::mpsc;
+use shared::problem::Problem;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::error;
 
 use super::systemd::{tell_reloading, tell_systemd};
 use super::{Command, Live};
-use crate::reload::{Files, Watcher, load};
+use crate::reload::{Files, Watcher, World, load, unix_secs};
 
 /// The files in use, and who wants to know of them.
 pub(super) struct FileTask {
@@ -31,11 +35,19 @@ impl FileTask {
     /// Reads the files again whenever one changes or somebody asks, until nobody can ask any more.
     pub(super) async fn run(mut self) {
         let mut watcher = Watcher::new();
+        let mut signing_from = Instant::now();
         loop {
             watcher.follow(&self.files);
             tokio::select! {
                 () = watcher.changed(&self.files) => {}
                 request = self.requests.recv() => if request.is_none() { return },
+                () = signing_due(&self.live, signing_from) => {
+                    if self.sign_again().await.is_break() {
+                        return;
+                    }
+                    signing_from = Instant::now() + SIGNING_PAUSE;
+                    continue;
+                }
             }
             // Before the first answer, Ready would be a lie.
             let is_answering = self.is_answering.load(Ordering::Acquire);
@@ -57,4 +69,45 @@ impl FileTask {
             }
         }
     }
+
+    /// Signs again what is due, from what is in memory; ends when nobody takes it any more.
+    async fn sign_again(&self) -> ControlFlow<()> {
+        let base = Arc::clone(&self.live.load().world);
+        let world = spawn_blocking(move || (base.signed_again(unix_secs()), base)).await;
+        let Ok((world, base)) = world.inspect_err(|error| error!(%error, "signing broke off: a bug, please report it"))
+        else {
+            return ControlFlow::Continue(());
+        };
+        let (done, is_done) = oneshot::channel();
+        if self.commands.send(Command::SignedAgain(Box::new(SignedAgain { base, world, done }))).await.is_err() {
+            return ControlFlow::Break(());
+        }
+        // Else the next look would find the world of before. Where the writer has gone, the next round finds out.
+        let _ = is_done.await;
+        ControlFlow::Continue(())
+    }
 }
+
+/// Waits until something in use must be signed again, but not before `from`.
+async fn signing_due(live: &ArcSwap<Live>, from: Instant) {
+    sleep_until(from).await;
+    // The clock of the wall may jump, as after a sleep of the whole machine, so it is looked at again and again.
+    while live.load().world.signing_due().is_none_or(|due| due > unix_secs()) {
+        sleep(LOOK_PAUSE).await;
+    }
+}
+
+/// What was signed again.
+pub(crate) struct SignedAgain {
+    /// What it was made from.
+    pub(super) base: Arc<World>,
+    /// The same with new signatures, or why there are none.
+    pub(super) world: Result<World, Vec<Problem>>,
+    /// Told once it serves.
+    pub(super) done: oneshot::Sender<()>,
+}
+
+/// A change of keys comes at most so much late. It is far less than the time that nodes may differ by.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+/// What fails is not tried in vain all the time.
+const SIGNING_PAUSE: Duration = Duration::from_secs(10);

@@ -9,6 +9,8 @@ use shared::state::{Change, Changes, Doubt, Event, ProbeFailure};
 use tracing::{error, info, warn};
 
 use super::clock::Clock;
+use crate::keys::show_time;
+use crate::reload::World;
 
 /// Changes of one region that are alike.
 struct Line<'a> {
@@ -44,6 +46,14 @@ pub(super) fn log(changes: &Changes, clock: &Clock) {
             }
             Verdict::Recovering => info!(%region, %from, %to, why, %since, services, "the region recovers"),
         }
+    }
+}
+
+/// Logs that zones were signed again.
+pub(super) fn log_signed(world: &World) {
+    for zone in &world.signed_zones {
+        let expires = zone.earliest_expiration.map(show_time).unwrap_or_default();
+        info!(zone = %zone.apex, signatures = zone.signatures.len(), expires, "signed again");
     }
 }
 

@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RecordType};
 
+use crate::keys::KeyFolder;
+use crate::sign::{Algorithm, KeyTimes, Role, SigningKey, ZoneKey};
+use crate::wire;
+
 /// Two regions of one proxy each, the services `www` and `api` of `example.com`.
 pub(crate) struct Site {
     folder: tempfile::TempDir,
@@ -74,6 +78,19 @@ regions = ["virginia", "seoul"]
         )
     }
 
+    /// The settings of the same site with its zone signed; the keys are in `keys`.
+    pub(crate) fn signed_settings(&self) -> String {
+        self.settings().replacen("[geo]", "dnssec = { keys = \"keys\" }\n[geo]", 1)
+    }
+
+    /// Makes a key in `keys`.
+    pub(crate) fn add_key(&self, role: Role, times: KeyTimes) -> ZoneKey {
+        let key = Arc::new(SigningKey::generate(Algorithm::Ed25519, role).expect("a key"));
+        let key = ZoneKey { key, role, times };
+        KeyFolder::new(self.path("keys")).create(&apex(), &key, 60).expect("created");
+        key
+    }
+
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }
@@ -119,6 +136,11 @@ impl Proxy {
     }
 }
 
+/// The name of the zone.
+pub(crate) fn apex() -> wire::Name {
+    wire::Name::parse("example.com.", &wire::Name::root()).expect("a name")
+}
+
 /// The octets of a query.
 pub(crate) fn query(id: u16, name: &str, rtype: RecordType) -> Vec<u8> {
     let mut message = Message::query();
@@ -127,11 +149,16 @@ pub(crate) fn query(id: u16, name: &str, rtype: RecordType) -> Vec<u8> {
     message.to_vec().expect("encoded")
 }
 
-/// Asks over UDP; gives the data of the answer section.
+/// Asks for addresses over UDP; gives the data of the answer section.
 pub(crate) fn ask(server: SocketAddr, name: &str) -> Vec<String> {
+    ask_for(server, name, RecordType::A)
+}
+
+/// Asks over UDP; gives the data of the answer section.
+pub(crate) fn ask_for(server: SocketAddr, name: &str, rtype: RecordType) -> Vec<String> {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
     socket.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
-    socket.send_to(&query(1, name, RecordType::A), server).expect("sent");
+    socket.send_to(&query(1, name, rtype), server).expect("sent");
     let mut buffer = [0; 1500];
     let len = socket.recv(&mut buffer).expect("answered");
     data(&buffer[..len])

@@ -6,7 +6,8 @@ use std::time::Duration;
 use hickory_proto::rr::RecordType;
 
 use super::*;
-use crate::serve::sample::{Site, ask, data, query, until};
+use crate::serve::sample::{Site, ask, ask_for, data, query, until};
+use crate::sign::{KeyTimes, Role};
 
 const SEOUL: &str = "198.51.100.1";
 const VIRGINIA: &str = "198.51.100.2";
@@ -97,6 +98,46 @@ fn changed_file_is_taken_over_and_a_broken_one_is_not() {
     let problems = problems();
     assert!(problems.contains("no address") && problems.contains("example.com.zone"), "{problems}");
     assert_eq!((ask(server, "www.example.com"), node.live().world.hash), (vec!["198.51.100.7".to_owned()], hash));
+    node.stop();
+}
+
+#[test]
+fn keys_and_signatures_show_and_new_keys_are_served_without_a_restart() {
+    let site = Site::new();
+    let key = site.add_key(Role::Csk, KeyTimes::default());
+    site.write("topology.toml", &site.signed_settings());
+    let node = start(&site);
+    let (server, admin) = (node.addresses()[0], node.admin_address().expect("there is one"));
+    assert_eq!(ask_for(server, "example.com", RecordType::DNSKEY).len(), 1);
+    site.add_key(Role::Ksk, KeyTimes::default());
+    until("a second key", || ask_for(server, "example.com", RecordType::DNSKEY).len() == 2);
+    let (_, status) = crate::serve::sample::http(admin, "GET", "/status", "", "");
+    let page: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    let dnssec = &page["zones"][0]["dnssec"];
+    assert_eq!(dnssec["keys"].as_array().map(Vec::len), Some(2), "{dnssec}");
+    assert!(dnssec["signatures"].as_u64() > Some(3) && dnssec["earliest_expiration"].is_string(), "{dnssec}");
+    let (_, metrics) = crate::serve::sample::http(admin, "GET", "/metrics", "", "");
+    let line = format!("gslb_key{{zone=\"example.com.\",tag=\"{}\",role=\"csk\",state=\"active\"}} 1", key.tag());
+    assert!(metrics.contains(&line), "{metrics}");
+    assert!(metrics.contains("gslb_signature_expiration_seconds{zone=\"example.com.\"}"), "{metrics}");
+    node.stop();
+}
+
+#[test]
+fn key_that_goes_at_its_time_goes_without_a_reload() {
+    let site = Site::new();
+    let soon = Some(crate::reload::unix_secs() + 3);
+    site.add_key(
+        Role::Csk,
+        KeyTimes { publish: Some(0), activate: Some(0), delete: soon, inactive: soon, ..Default::default() },
+    );
+    site.add_key(Role::Csk, KeyTimes::default());
+    site.write("topology.toml", &site.signed_settings());
+    let node = start(&site);
+    let server = node.addresses()[0];
+    site.write("example.com.zone", "nonsense");
+    until("one key", || ask_for(server, "example.com", RecordType::DNSKEY).len() == 1);
+    assert_eq!(node.live().world.signed_zones[0].keys.keys.len(), 2, "its files are still there");
     node.stop();
 }
 

@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 
 use super::clock::Clock;
 use super::counters::CounterBook;
+use super::files::SignedAgain;
 use super::start::log_warnings;
 use super::{Live, report};
 use crate::answer::Snapshot;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Apply(Event, oneshot::Sender<Result<(), Refused>>),
     /// The files were read again.
     Reloaded(Box<Result<World, Vec<Problem>>>),
+    /// Zones were signed again.
+    SignedAgain(Box<SignedAgain>),
     /// Somebody wants to see everything.
     Look(oneshot::Sender<Look>),
     /// Nothing comes after this; answered when the state is saved.
@@ -184,6 +187,7 @@ impl Writer {
                 Ok(world) => self.take_world(world),
                 Err(problems) => self.refuse_world(problems),
             },
+            Command::SignedAgain(signed) => self.take_signatures(*signed),
             Command::Look(answer) => {
                 let look =
                     Look { state: self.state.clone(), live: self.live.load_full(), reloads: self.reloads.clone() };
@@ -215,6 +219,27 @@ impl Writer {
         self.apply_quietly(Event::Reload(topology));
         // The zones may have changed where the health has not.
         self.pending.is_view_changed = true;
+    }
+
+    /// What was made from a world that serves no more is let go: it comes again from the one that does.
+    fn take_signatures(&mut self, signed: SignedAgain) {
+        let SignedAgain { base, world, done } = signed;
+        match world {
+            Ok(world) if Arc::ptr_eq(&base, &self.world) => {
+                self.world = Arc::new(world);
+                self.pending.is_view_changed = true;
+                self.publish();
+                report::log_signed(&self.world);
+            }
+            Ok(_) => {}
+            Err(problems) => {
+                for problem in &problems {
+                    error!(%problem, "a zone cannot be signed again: what was signed before serves on until it expires");
+                }
+            }
+        }
+        // Who waits for it may be gone.
+        let _ = done.send(());
     }
 
     fn refuse_world(&mut self, problems: Vec<Problem>) {

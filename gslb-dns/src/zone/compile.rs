@@ -1,6 +1,6 @@
 //! Zones compiled to nodes whose answers are ready-made.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::compose::{Composed, ComposedChain, Composer, Owner, Section};
 use super::overlay::SteeredNames;
@@ -79,7 +79,7 @@ pub(super) struct Compiler<'a> {
 }
 
 /// What is at a name.
-enum Located<'a> {
+pub(super) enum Located<'a> {
     /// Another zone's matter, or a DNAME's: chains stop.
     Elsewhere,
     /// A delegation.
@@ -89,7 +89,7 @@ enum Located<'a> {
     Nothing,
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
     /// Drafts a node for every name of the zone that no other zone has, in any order.
     pub(super) fn drafts(&self) -> impl Iterator<Item = (&[u8], Drafted<'_>)> {
         let wildcards = self.zone.nodes.keys().filter(|owner| is_wildcard(owner));
@@ -127,11 +127,11 @@ impl Compiler<'_> {
         }
     }
 
-    fn apex(&self) -> &[u8] {
+    pub(super) fn apex(&self) -> &'a [u8] {
         self.zone.apex.as_wire()
     }
 
-    fn is_child(&self, name: &[u8]) -> bool {
+    pub(super) fn is_child(&self, name: &[u8]) -> bool {
         self.children.iter().any(|child| is_at_or_below(name, child))
     }
 
@@ -167,8 +167,7 @@ impl Compiler<'_> {
     /// The type to answer ANY by: CNAME where there is one, else a steered one, else the shortest.
     fn any_type(&self, node: &Draft) -> Option<Rtype> {
         let has_cname = node.answers.iter().any(|&(rtype, _)| rtype == Rtype::CNAME);
-        let steered = node.steered.as_ref().map(|node| &self.steered[node.steered as usize]);
-        let offer = steered.and_then(|steered| Offer::ALL.into_iter().find(|&offer| steered.offers(offer)));
+        let offer = node.steered.as_ref().and_then(|node| self.first_offer(node.steered));
         let shortest = node.answers.iter().min_by_key(|(rtype, tail)| (tail.required.0, *rtype));
         let cname = has_cname.then_some(Rtype::CNAME);
         cname.or(offer.map(Offer::rtype)).or(shortest.map(|&(rtype, _)| rtype))
@@ -232,16 +231,34 @@ impl Compiler<'_> {
     }
 
     /// Adds the addresses in this zone of those name servers in `ns` that are `wanted`.
-    fn addresses(&self, composer: &mut Composer<'_>, ns: &Rrset, is_wanted: impl Fn(&[u8]) -> bool) {
-        for target in ns.rdatas().filter_map(|rdata| target_of(Rtype::NS, rdata)) {
-            let target = target.folded();
-            let target = target.as_wire();
-            for rtype in [Rtype::A, Rtype::AAAA] {
-                if let Some(addresses) = self.zone.rrset(target, rtype).filter(|_| is_wanted(target)) {
-                    composer.rrset(Section::Additional, Owner::Name(target), addresses);
-                }
-            }
+    pub(super) fn addresses(&self, composer: &mut Composer<'_>, ns: &Rrset, is_wanted: impl Fn(&[u8]) -> bool) {
+        for (target, addresses) in self.addresses_of(ns, is_wanted) {
+            composer.rrset(Section::Additional, Owner::Name(target.as_wire()), addresses);
         }
+    }
+
+    /// The same with their names, in lower case.
+    pub(super) fn addresses_of(&self, ns: &Rrset, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<(Name, &'a Rrset)> {
+        let targets = ns.rdatas().filter_map(|rdata| target_of(Rtype::NS, rdata)).map(|target| target.folded());
+        let of_target = |target: Name| {
+            let addresses =
+                [Rtype::A, Rtype::AAAA].into_iter().filter_map(|rtype| self.zone.rrset(target.as_wire(), rtype));
+            addresses.map(|addresses| (target.clone(), addresses)).collect::<Vec<_>>()
+        };
+        targets.filter(|target| is_wanted(target.as_wire())).flat_map(of_target).collect()
+    }
+
+    /// The types at `name`, those of steered ones included whatever serves.
+    pub(super) fn types_at(&self, name: &[u8]) -> BTreeSet<Rtype> {
+        let steered = self.names.get(name).map(|&steered| &self.steered[steered as usize]);
+        let offers = Offer::ALL.into_iter().filter(|&offer| steered.is_some_and(|name| name.offers(offer)));
+        let rrsets = self.zone.nodes.get(name).into_iter().flatten();
+        rrsets.map(|rrset| rrset.rtype).chain(offers.map(Offer::rtype)).collect()
+    }
+
+    /// The first type that the steered name at `steered` offers.
+    pub(super) fn first_offer(&self, steered: u32) -> Option<Offer> {
+        Offer::ALL.into_iter().find(|&offer| self.steered[steered as usize].offers(offer))
     }
 
     /// Follows the CNAME at `owner` to `target` and on, within the zone, and adds to `node` what comes of it
@@ -317,7 +334,7 @@ impl Compiler<'_> {
         node.answers.push((Rtype::DS, composer.finish(Rcode::NOERROR, true)));
     }
 
-    fn locate<'n>(&self, name: &'n [u8]) -> Located<'n> {
+    pub(super) fn locate<'n>(&self, name: &'n [u8]) -> Located<'n> {
         if !is_at_or_below(name, self.apex()) || self.is_child(name) {
             return Located::Elsewhere;
         }

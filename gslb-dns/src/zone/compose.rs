@@ -77,6 +77,24 @@ impl<'a> Composer<'a> {
         }
     }
 
+    /// Adds a record by its octets behind the owner name, `owner`, as they are.
+    pub(super) fn raw(&mut self, section: Section, owner: &[u8], record: &[u8]) {
+        self.name(owner);
+        self.octets.extend_from_slice(record);
+        let count = &mut self.counts[section as usize];
+        *count = count.saturating_add(1);
+    }
+
+    /// Octets of what was added so far.
+    pub(super) fn len(&self) -> usize {
+        self.octets.len()
+    }
+
+    /// Octets of the base.
+    pub(super) fn base_len(&self) -> u8 {
+        self.base.len() as u8
+    }
+
     /// Adds the SOA record of a negative answer (RFC 2308, section 3).
     pub(super) fn soa(&mut self, apex: &[u8], soa: &Rrset) {
         let Some(rdata) = soa.first() else { return };

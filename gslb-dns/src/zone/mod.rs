@@ -5,6 +5,7 @@
 //!         entry      master     check           ├─► ZoneSet ─► find(qname, qtype) ─► Found
 //! Topology (steered names) ─────────────────────┘   compile, compose, node, tail, table
 //! ```
+//! Zones that are signed are compiled once more, for those who ask for signatures: see `signed`.
 
 mod check;
 mod compile;
@@ -18,6 +19,7 @@ mod oracle;
 mod overlay;
 mod rdata;
 mod set;
+mod signed;
 mod steered;
 mod table;
 mod tail;
@@ -34,13 +36,15 @@ use crate::wire::{Name, Rtype, parent};
 
 pub use node::Dname;
 pub use set::{Found, ZoneSet};
+pub use signed::{Denial, Sign, Signed, SignedSteered, Signing};
+pub(crate) use steered::{KEY_IPV4HINT, KEY_IPV6HINT};
 pub use steered::{Offer, SteeredName};
 pub(crate) use tail::POINTED_MAX;
 pub use tail::{Chain, NamePlace, Tail};
 pub use warn::warnings;
 
 /// One zone as its file gives it, checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Zone {
     /// In lower case.
     apex: Name,
@@ -175,12 +179,38 @@ impl Zone {
         numbers.map_or(0, |&[a, b, c, d, ..]| u32::from_be_bytes([a, b, c, d]))
     }
 
-    /// A hash of all records, whatever their order in the file.
+    /// Adds records of type `rtype` at the apex, which keys have there. Fails when the file has some.
+    pub fn add_key_records(&mut self, rtype: Rtype, ttl: u32, rdatas: &[Box<[u8]>]) -> Result<(), Problem> {
+        if let Some(rrset) = self.rrset(self.apex.as_wire(), rtype) {
+            let what = format!("{rtype} records are made here, for the zone is signed: remove them");
+            let (line, key) = (Some(rrset.line()), self.apex.to_string());
+            return Err(Problem { file: self.file.clone(), line, key, what });
+        }
+        let place = FilePlace { line: 0, offset: 0 };
+        let records: Vec<_> = rdatas.iter().map(|rdata| Record { rdata: Rdata::new(rdata), place }).collect();
+        if let Some(node) = self.nodes.get_mut(self.apex.as_wire()).filter(|_| !records.is_empty()) {
+            node.push(Rrset { rtype, ttl, records });
+        }
+        Ok(())
+    }
+
+    /// How many RRsets it has.
+    pub fn rrset_count(&self) -> usize {
+        self.nodes.values().map(Vec::len).sum()
+    }
+
+    /// The longest TTL of its records; of an empty zone 0.
+    pub fn max_ttl(&self) -> u32 {
+        self.nodes.values().flatten().map(|rrset| rrset.ttl).max().unwrap_or(0)
+    }
+
+    /// A hash of all records, whatever their order in the file; those that keys add do not count.
     fn content_hash(&self) -> u64 {
         let hasher = foldhash::fast::FixedState::default();
         let mut sum = 0_u64;
         for (owner, node) in &self.nodes {
-            for rrset in node {
+            let added = [Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY, Rtype::NSEC3PARAM];
+            for rrset in node.iter().filter(|rrset| !added.contains(&rrset.rtype)) {
                 let hash = |rdata| hasher.hash_one((owner, rrset.rtype, rrset.ttl, rdata));
                 sum = rrset.rdatas().map(hash).fold(sum, u64::wrapping_add);
             }

@@ -69,7 +69,6 @@ pub struct Dname<'a> {
     pub target: &'a [u8],
     /// Its TTL, in seconds, which the CNAME made from it has too.
     pub ttl: u32,
-    at: usize,
 }
 
 /// The steered answers of a node.
@@ -84,7 +83,7 @@ pub(super) struct SteeredPart<'a> {
 impl Dname<'_> {
     /// Whether it is the same record of the same zones.
     pub fn is(self, other: Self) -> bool {
-        self.at == other.at
+        std::ptr::eq(self.target, other.target)
     }
 }
 
@@ -150,7 +149,6 @@ impl<'a> Node<'a> {
             owner_len: self.name().len(),
             target: &self.octets[target_at..target_at + usize::from(self.octets[at + 8])],
             ttl: u32_at(self.octets, at),
-            at,
         })
     }
 

@@ -60,7 +60,7 @@ fn found(set: &ZoneSet, qname: &[u8], qtype: Rtype) -> Expected {
     match set.find(qname, qtype) {
         Found::Static(tail) => Expected::Static(tail.rcode(), tail.is_authoritative(), Some(tail.len())),
         Found::Redirected(dname) => Expected::Redirected(dname.owner_len),
-        Found::Outside | Found::Steered { .. } => Expected::Outside,
+        Found::Outside | Found::Steered { .. } | Found::Signed(_) => Expected::Outside,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Steered names laid over the zones.
 
+use std::borrow::Borrow;
+
 use shared::name::OwnerName;
 use shared::problem::Problem;
 use shared::topology::{Service, ServiceId, Topology};
@@ -28,15 +30,15 @@ pub(super) fn lay_over(zones: &mut [Zone], topology: &Topology) -> Overlay {
             zones[home].add_node(name);
             overlay.names[home].insert(name.into(), overlay.steered.len() as u32);
         }
-        overlay.steered.push(SteeredName::new(ServiceId(at as u32), service));
+        overlay.steered.push(SteeredName::new(ServiceId(at as u32), service, topology.steering(service).policy));
     }
     overlay
 }
 
 /// The zone that holds `name`: the one with the longest name.
-pub(super) fn deepest(zones: &[Zone], name: &[u8]) -> Option<usize> {
-    let holds = |&at: &usize| is_at_or_below(name, zones[at].apex.as_wire());
-    (0..zones.len()).filter(holds).max_by_key(|&at| zones[at].apex.as_wire().len())
+pub(super) fn deepest<Z: Borrow<Zone>>(zones: &[Z], name: &[u8]) -> Option<usize> {
+    let apex = |at: usize| zones[at].borrow().apex.as_wire();
+    (0..zones.len()).filter(|&at| is_at_or_below(name, apex(at))).max_by_key(|&at| apex(at).len())
 }
 
 /// What does not go together between the steered name `service` and `zones`.

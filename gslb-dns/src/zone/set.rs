@@ -1,5 +1,7 @@
 //! All zones in one table.
 
+use std::borrow::Borrow;
+
 use shared::name::OwnerName;
 use shared::problem::Problem;
 use shared::topology::Topology;
@@ -8,6 +10,7 @@ use super::Zone;
 use super::compile::{Compiler, Drafted, Kind};
 use super::node::{ArenaBuilder, Dname, Node};
 use super::overlay::{Overlay, deepest, lay_over, problem_of_alpn, problems_of};
+use super::signed::{self, Signed, SignedSet, SignedSteered, Signing};
 use super::steered::{Offer, SteeredName};
 use super::table::Table;
 use super::tail::{Chain, Tail};
@@ -22,6 +25,8 @@ pub struct ZoneSet {
     arena: Box<[u8]>,
     zones: Vec<ServedZone>,
     steered: Vec<SteeredName>,
+    /// The same zones once more, when one of them is signed.
+    signed: Option<Box<SignedSet>>,
 }
 
 #[derive(Debug)]
@@ -51,11 +56,15 @@ pub enum Found<'a> {
         offer: Offer,
         /// The CNAMEs that lead to it from the name asked.
         chain: Option<Chain<'a>>,
-        /// The answer when nobody serves it.
+        /// The answer when nobody serves it; a signed one gives it itself.
         empty: Tail<'a>,
+        /// Its signatures, when they were asked for.
+        signed: Option<SignedSteered<'a>>,
     },
     /// The name lies below a DNAME.
     Redirected(Dname<'a>),
+    /// The answer is the same for everybody, and signed.
+    Signed(Signed<'a>),
 }
 
 impl ZoneSet {
@@ -65,14 +74,24 @@ impl ZoneSet {
     /// records of its own. A zone must not hold what lies in another one, but for the delegation to it. Fails with every
     /// mistake; where no zone file is to blame, [`Problem::file`] is empty and its key is in the settings.
     pub fn build(zones: Vec<Zone>, topology: &Topology) -> Result<Self, Vec<Problem>> {
-        let mut zones = zones;
+        Self::build_signed(zones.into_iter().map(|zone| (zone, None)).collect(), topology)
+    }
+
+    /// The same with some of the zones signed: their DNSKEY records, and whatever else the keys need, must be in them.
+    ///
+    /// A zone that is signed must have no RRSIG, NSEC, NSEC3 and NSEC3PARAM records of its own.
+    pub fn build_signed(zones: Vec<(Zone, Option<Signing>)>, topology: &Topology) -> Result<Self, Vec<Problem>> {
+        let (mut zones, signings): (Vec<_>, Vec<_>) = zones.into_iter().unzip();
         let mut found = Self::check(&zones, topology.services.iter().map(|service| &service.name));
         found.extend(topology.services.iter().filter_map(problem_of_alpn));
+        let signed_zones = zones.iter().zip(&signings).filter(|(_, signing)| signing.is_some());
+        found.extend(signed_zones.flat_map(|(zone, _)| signed::problems_of(zone)));
         if !found.is_empty() {
             return Err(found);
         }
         let overlay = lay_over(&mut zones, topology);
-        Self::compile(&zones, overlay).map_err(|problem| vec![problem])
+        signed::prepare(&mut zones, &signings);
+        Self::compile(&zones, &signings, overlay, topology).map_err(|problem| vec![problem])
     }
 
     /// What does not go together between `zones`, of which some may not be whole, and the steered names `services`.
@@ -118,6 +137,12 @@ impl ZoneSet {
         }
     }
 
+    /// Finds the answer with signatures, as far as the zone is signed.
+    pub fn find_signed(&self, qname: &[u8], qtype: Rtype) -> Found<'_> {
+        let signed = self.signed.as_ref().and_then(|signed| signed.find(&self.steered, qname, qtype));
+        signed.unwrap_or_else(|| self.find(qname, qtype))
+    }
+
     fn tail(&self, at: u32) -> Tail<'_> {
         Tail::at(&self.arena[at as usize..])
     }
@@ -155,36 +180,74 @@ impl ZoneSet {
             Some((chain, empty)) => (Some(chain), empty),
             None => (None, self.tail(self.zone(node).nodata)),
         };
-        Some(Found::Steered { steered, offer, chain, empty })
+        Some(Found::Steered { steered, offer, chain, empty, signed: None })
     }
 
-    fn compile(zones: &[Zone], overlay: Overlay) -> Result<Self, Problem> {
+    fn compile(
+        zones: &[Zone],
+        signings: &[Option<Signing>],
+        overlay: Overlay,
+        topology: &Topology,
+    ) -> Result<Self, Problem> {
         let Overlay { steered, names } = overlay;
-        let compiler = |at: usize| Compiler {
-            zone: &zones[at],
-            children: children_of(zones, at),
-            names: &names[at],
-            steered: &steered,
-        };
+        let compilers: Vec<Compiler<'_>> = (0..zones.len())
+            .map(|at| Compiler {
+                zone: &zones[at],
+                children: children_of(zones, at),
+                names: &names[at],
+                steered: &steered,
+            })
+            .collect();
         let mut table = Table::new(zones.iter().map(|zone| zone.nodes.len()).sum());
         let mut arena = ArenaBuilder::new();
         let mut served = Vec::with_capacity(zones.len());
-        for (at, zone) in zones.iter().enumerate() {
-            let own = compiler(at);
-            add_zone(&own, at as u32, &mut table, &mut arena).map_err(|TooLarge| too_large(zone))?;
-            let apex = zone.apex.as_wire();
-            let above = parent(apex).and_then(|above| deepest(zones, above));
+        for (at, own) in compilers.iter().enumerate() {
+            add_zone(own, at as u32, &mut table, &mut arena).map_err(|TooLarge| too_large(own.zone))?;
+            let apex = own.zone.apex.as_wire();
+            let above = above(zones, at).map(|above| compilers[above].parent_side(apex));
             served.push(ServedZone {
-                apex: zone.apex.clone(),
-                serial: zone.serial(),
-                content_hash: zone.content_hash(),
+                apex: own.zone.apex.clone(),
+                serial: own.zone.serial(),
+                content_hash: own.zone.content_hash(),
                 nodata: arena.tail(&own.nodata()),
                 nxdomain: arena.tail(&own.nxdomain()),
-                parent_side: above.map(|above| arena.tail(&compiler(above).parent_side(apex))),
+                parent_side: above.map(|answer| arena.tail(&answer)),
             });
         }
-        Ok(Self { table, arena: arena.finish(), zones: served, steered })
+        let is_signed = signings.iter().any(Option::is_some);
+        let signed = is_signed.then(|| compile_signed(&compilers, signings, topology)).transpose()?;
+        Ok(Self { table, arena: arena.finish(), zones: served, signed: signed.map(Box::new), steered })
     }
+}
+
+/// Compiles all zones once more, those that are signed with their signatures.
+fn compile_signed(
+    compilers: &[Compiler<'_>],
+    signings: &[Option<Signing>],
+    topology: &Topology,
+) -> Result<SignedSet, Problem> {
+    let zones: Vec<&Zone> = compilers.iter().map(|compiler| compiler.zone).collect();
+    let above: Vec<Option<usize>> = (0..zones.len()).map(|at| above(&zones, at)).collect();
+    let steered_count = compilers.first().map_or(0, |compiler| compiler.steered.len());
+    let names_max = zones.iter().map(|zone| zone.nodes.len()).sum();
+    let mut builder = signed::Builder::new(names_max, steered_count);
+    let ttls = |steered: &SteeredName| {
+        let service = topology.service(steered.service);
+        [service.ttl, service.ttl_degraded]
+    };
+    for (at, (compiler, signing)) in compilers.iter().zip(signings).enumerate() {
+        let Some(signing) = signing else {
+            builder.add_unsigned(compiler.zone.apex.as_wire());
+            continue;
+        };
+        let below = (0..zones.len()).filter(|&below| above[below] == Some(at));
+        let children: Vec<&[u8]> = below.map(|below| zones[below].apex.as_wire()).collect();
+        builder.add(compiler, &children, signing, ttls);
+        if builder.is_overfull() {
+            return Err(too_large(compiler.zone));
+        }
+    }
+    Ok(builder.finish(|at| above[at].is_some_and(|above| signings[above].is_none())))
 }
 
 /// The arena has no more room.
@@ -227,6 +290,11 @@ fn position(table: &Table, arena: &ArenaBuilder, name: &[u8]) -> Option<u32> {
 fn too_large(zone: &Zone) -> Problem {
     let what = "all answers up to this zone take more than 4 GiB: expected fewer records on one node";
     Problem { file: zone.file.clone(), line: None, key: zone.apex.to_string(), what: what.to_owned() }
+}
+
+/// The zone in which the name of `zones[at]` lies.
+fn above<Z: Borrow<Zone>>(zones: &[Z], at: usize) -> Option<usize> {
+    deepest(zones, parent(zones[at].borrow().apex.as_wire())?)
 }
 
 /// Names of the other zones below `zones[at]`.

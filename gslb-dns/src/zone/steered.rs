@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use shared::topology::{MemberId, Service, ServiceId, SteeringId};
+use shared::topology::{MemberId, MemberSet, Policy, Service, ServiceId, SteeringId};
 
 use crate::wire::Rtype;
 
@@ -19,6 +19,8 @@ pub struct SteeredName {
     /// The data of its HTTPS record up to the address hints.
     https: Option<Box<[u8]>>,
     offers: [bool; 3],
+    /// Whether several members may answer together.
+    pub(super) answers_with_several: bool,
 }
 
 /// The VIPs of one member by family, in the order of the settings.
@@ -59,14 +61,67 @@ impl Offer {
 }
 
 impl SteeredName {
-    /// What `service`, whose id is `id`, answers with.
-    pub(super) fn new(id: ServiceId, service: &Service) -> Self {
+    /// What `service`, whose id is `id` and whose regions are chosen by `policy`, answers with.
+    pub(super) fn new(id: ServiceId, service: &Service, policy: Policy) -> Self {
         let members: Box<[Vips]> = service.vips.iter().map(|vips| Vips::new(vips)).collect();
         let has_v4 = members.iter().any(|vips| !vips.v4.is_empty());
         let has_v6 = members.iter().any(|vips| !vips.v6.is_empty());
         let https = service.https.as_ref().map(|https| https_head(&https.alpn, https.port));
         let offers = [has_v4, has_v6, https.is_some()];
-        Self { service: id, steering: service.steering, empty_ttl_max: service.ttl_degraded, members, https, offers }
+        Self {
+            service: id,
+            steering: service.steering,
+            empty_ttl_max: service.ttl_degraded,
+            members,
+            https,
+            offers,
+            answers_with_several: policy == Policy::All,
+        }
+    }
+
+    /// How many members there are.
+    pub(super) fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Gives the IPv4 VIPs of `members`, those that regions share once.
+    pub fn each_v4(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
+        let is_alone = members.len() == 1;
+        for member in members.iter() {
+            let is_new = |vip: &_| is_alone || !before(members, member).any(|earlier| self.v4(earlier).contains(vip));
+            self.v4(member).iter().filter(|vip| is_new(vip)).for_each(|vip| each(&vip.octets()));
+        }
+    }
+
+    /// The same for IPv6.
+    pub fn each_v6(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
+        let is_alone = members.len() == 1;
+        for member in members.iter() {
+            let is_new = |vip: &_| is_alone || !before(members, member).any(|earlier| self.v6(earlier).contains(vip));
+            self.v6(member).iter().filter(|vip| is_new(vip)).for_each(|vip| each(&vip.octets()));
+        }
+    }
+
+    /// The data of the records that `members` answer with, as answers have them.
+    pub(super) fn rdatas(&self, offer: Offer, members: MemberSet) -> Vec<Vec<u8>> {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        self.each_v4(members, |vip| v4.push(vip.to_vec()));
+        self.each_v6(members, |vip| v6.push(vip.to_vec()));
+        match offer {
+            Offer::A => v4,
+            Offer::Aaaa => v6,
+            Offer::Https => {
+                let mut rdata = self.https_head().to_vec();
+                for (key, hints) in [(KEY_IPV4HINT, v4.concat()), (KEY_IPV6HINT, v6.concat())] {
+                    if !hints.is_empty() {
+                        rdata.extend(key.to_be_bytes());
+                        rdata.extend((hints.len() as u16).to_be_bytes());
+                        rdata.extend(hints);
+                    }
+                }
+                vec![rdata]
+            }
+        }
     }
 
     /// Whether queries for the type of `offer` are answered by region; otherwise there is no such data, whoever asks.
@@ -104,6 +159,10 @@ impl Vips {
     }
 }
 
+fn before(members: MemberSet, member: MemberId) -> impl Iterator<Item = MemberId> {
+    members.iter().take_while(move |&earlier| earlier != member)
+}
+
 /// Parameters stand in the order of their keys (RFC 9460, section 2.2): alpn 1, port 3; the hints 4 and 6 follow.
 fn https_head(alpn: &[String], port: Option<u16>) -> Box<[u8]> {
     let mut head = vec![0, 1, 0];
@@ -119,3 +178,7 @@ fn https_head(alpn: &[String], port: Option<u16>) -> Box<[u8]> {
     }
     head.into()
 }
+
+/// The parameters that hold addresses (RFC 9460, section 14.3.2).
+pub(crate) const KEY_IPV4HINT: u16 = 4;
+pub(crate) const KEY_IPV6HINT: u16 = 6;

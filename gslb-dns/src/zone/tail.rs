@@ -2,7 +2,7 @@
 
 use super::compose::Composed;
 use super::octets::{push_u16, u16_at, u16s};
-use crate::wire::{HEADER_LEN, Rcode, Reply};
+use crate::wire::{HEADER_LEN, Rcode, Reply, Rtype};
 
 /// The records of one answer, ready to be copied behind the question of a query.
 ///
@@ -179,7 +179,23 @@ impl<'a> Tail<'a> {
         [answers, authorities, if is_whole { additionals } else { parts.required_additionals }]
     }
 
-    fn is_plain(self) -> bool {
+    /// Adds those records that are signatures to `reply`, of a tail that [`Tail::is_plain`]; gives how many.
+    pub(super) fn write_signatures(self, name: NamePlace, reply: &mut Reply<'_>) -> u16 {
+        let records = self.plain_records();
+        let mut count = 0;
+        for at in record_starts(records).map(usize::from) {
+            let end = record_starts(&records[at..]).nth(1).map_or(records.len(), |len| at + usize::from(len));
+            if records[at + 2..].starts_with(&Rtype::RRSIG.0.to_be_bytes()) {
+                reply.push(&name.pointer().to_be_bytes());
+                reply.push(&records[at + 2..end]);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Whether it holds nothing but records of the name in the question.
+    pub(super) fn is_plain(self) -> bool {
         self.octets[0] & PLAIN != 0
     }
 

@@ -6,6 +6,8 @@ mod overlay;
 mod packet;
 mod protocol;
 mod robust;
+mod signed;
 mod stat;
 mod steer;
+mod validate;
 mod world;

@@ -16,11 +16,11 @@ use super::world::{World, add_service, region};
 use crate::answer::{Outcome, Snapshot, Transport};
 use crate::geo::{GeoData, GeoSources, GeoTables};
 use crate::wire::Rtype;
-use crate::zone::{Zone, ZoneSet};
+use crate::zone::{Signing, Zone, ZoneSet};
 
 /// One zone of the reference: its name and a list of records.
 #[derive(Clone, Debug)]
-struct NaiveZone {
+pub(super) struct NaiveZone {
     apex: Name,
     records: Vec<Record>,
 }
@@ -204,7 +204,7 @@ fn wire_to_name(wire: &[u8]) -> Name {
 
 /// One line of a zone file, and the same as a hickory record.
 #[derive(Clone, Debug)]
-struct Line {
+pub(super) struct Line {
     text: String,
     record: Record,
 }
@@ -262,7 +262,7 @@ fn target() -> impl Strategy<Value = String> {
     prop_oneof![6 => owner(), 1 => Just("out.example.".to_owned())]
 }
 
-fn lines() -> impl Strategy<Value = Vec<Line>> {
+pub(super) fn lines() -> impl Strategy<Value = Vec<Line>> {
     let line = (owner(), 0_u8..13, target(), 0_u8..4);
     prop::collection::vec(line, 0..24).prop_map(|lines| {
         lines.iter().map(|(owner, kind, target, number)| make_line(owner, *kind, target, *number)).collect()
@@ -321,6 +321,16 @@ impl File {
 /// A snapshot of random zones and the reference for it. A steered name has one region with one VIP, so that its
 /// answer is the same for everybody and the reference can hold it as a record.
 fn build(lines: &[Line], has_child: bool, steered: Option<&str>) -> (Snapshot, Vec<NaiveZone>) {
+    build_signed(lines, has_child, steered, &[None, None])
+}
+
+/// The same, the zones signed as `signings` say.
+pub(super) fn build_signed(
+    lines: &[Line],
+    has_child: bool,
+    steered: Option<&str>,
+    signings: &[Option<Signing>],
+) -> (Snapshot, Vec<NaiveZone>) {
     let apexes = if has_child { &["z.test.", "a.z.test."][..] } else { &["z.test."] };
     let mut files: Vec<File> = apexes.iter().map(|apex| File::new(apex, lines)).collect();
     let mut topology = Topology { regions: vec![region("only", 0.0, 0.0, &["192.0.2.99"])], ..Topology::default() };
@@ -329,7 +339,8 @@ fn build(lines: &[Line], has_child: bool, steered: Option<&str>) -> (Snapshot, V
         topology.services[0].https = None;
     }
     let set = loop {
-        match ZoneSet::build(files.iter_mut().map(File::load).collect(), &topology) {
+        let zones = files.iter_mut().map(File::load).zip(signings.iter().cloned()).collect();
+        match ZoneSet::build_signed(zones, &topology) {
             Ok(set) => break set,
             Err(problems) => files.iter_mut().for_each(|file| file.mend(&problems)),
         }
@@ -346,25 +357,27 @@ fn build(lines: &[Line], has_child: bool, steered: Option<&str>) -> (Snapshot, V
     (Snapshot::new(Arc::new(set), Arc::new(geo), world.view()), reference)
 }
 
+/// Records as a set, in lower case.
+pub(super) fn set(records: &[Record]) -> BTreeSet<String> {
+    let text = |record: &Record| {
+        let data = match &record.data {
+            RData::Unknown { rdata, .. } => format!("{:?}", rdata.anything),
+            data => data.to_string(),
+        };
+        format!("{} {} {} {data}", record.name, record.ttl, record.record_type()).to_lowercase()
+    };
+    records.iter().map(text).collect()
+}
+
 /// A message as sets of records, in lower case.
 type Sets = (ResponseCode, bool, [BTreeSet<String>; 3]);
 
 fn sets(message: &Message) -> Sets {
-    let set = |records: &[Record]| -> BTreeSet<String> {
-        let text = |record: &Record| {
-            let data = match &record.data {
-                RData::Unknown { rdata, .. } => format!("{:?}", rdata.anything),
-                data => data.to_string(),
-            };
-            format!("{} {} {} {data}", record.name, record.ttl, record.record_type()).to_lowercase()
-        };
-        records.iter().map(text).collect()
-    };
     let sections = [&message.answers, &message.authorities, &message.additionals].map(|records| set(records));
     (message.metadata.response_code, message.metadata.authoritative, sections)
 }
 
-fn qname() -> impl Strategy<Value = String> {
+pub(super) fn qname() -> impl Strategy<Value = String> {
     let label = prop::sample::select(vec!["a", "A", "b", "c", "d", "*", "m"]);
     let apex = prop::sample::select(vec!["z.test.", "z.test.", "Z.tEst.", "z.test.", "test."]);
     (prop::collection::vec(label, 0..5), apex).prop_map(|(labels, apex)| [&labels[..], &[apex]].concat().join("."))

@@ -1,0 +1,313 @@
+//! The folder of key files: read, and written so that a crash leaves whole files behind.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use shared::problem::Problem;
+
+use crate::sign::bind::{self, BadText, KeyTexts, PublicText};
+use crate::sign::{self, Next, Role, ZoneKey};
+use crate::wire::Name;
+
+/// A folder with the keys of one or several zones.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyFolder {
+    path: PathBuf,
+}
+
+/// A key and where it was found.
+#[derive(Clone, Debug)]
+pub struct FoundKey {
+    /// The names of its files without what follows the last dot.
+    pub stem: String,
+    /// The key.
+    pub key: ZoneKey,
+}
+
+impl KeyFolder {
+    /// At `path`; nothing is touched yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The files of the keys of `apex`, sorted by name. A folder that does not exist has none.
+    pub fn files(&self, apex: &Name) -> io::Result<Vec<PathBuf>> {
+        let stems = self.stems(apex)?;
+        Ok(stems.iter().flat_map(|stem| [KEY, PRIVATE].map(|ending| self.file(stem, ending))).collect())
+    }
+
+    /// Every key of `apex`, sorted by file name. Fails with every mistake in all files.
+    ///
+    /// A private key that others may read is refused.
+    pub fn read(&self, apex: &Name) -> Result<Vec<FoundKey>, Vec<Problem>> {
+        let stems = self.stems(apex).map_err(|error| vec![problem(&self.path, None, unreadable(&error))])?;
+        let read: Vec<_> = stems.into_iter().map(|stem| self.read_key(apex, stem)).collect();
+        if read.iter().any(Result::is_err) {
+            return Err(read.into_iter().filter_map(Result::err).collect());
+        }
+        let mut found: Vec<_> = read.into_iter().filter_map(Result::ok).collect();
+        // Files of BIND tell a CSK from a KSK by whether there is a ZSK.
+        let has_zsk = found.iter().any(|(found, _)| found.key.role == Role::Zsk);
+        for (found, is_role_known) in &mut found {
+            if !*is_role_known && found.key.role.is_entry_point() {
+                found.key.role = if has_zsk { Role::Ksk } else { Role::Csk };
+            }
+        }
+        Ok(found.into_iter().map(|(found, _)| found).collect())
+    }
+
+    /// Makes the files of `key`, and the folder where there is none. Fails when they are there already.
+    pub fn create(&self, apex: &Name, key: &ZoneKey, dnskey_ttl: u32) -> io::Result<String> {
+        let stem = bind::file_stem(apex, key.key.public());
+        let KeyTexts { public, private } = texts(apex, key, dnskey_ttl)?;
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&self.path)?;
+        // A key is there once its private file is; that must come whole, and last.
+        self.put(&stem, KEY, &public, Put::New)?;
+        if let Err(error) = self.put(&stem, PRIVATE, &private, Put::New) {
+            let _ = fs::remove_file(self.file(&stem, KEY));
+            return Err(error);
+        }
+        Ok(stem)
+    }
+
+    /// Replaces the files of a key by those with its present times.
+    pub fn rewrite(&self, apex: &Name, found: &FoundKey, dnskey_ttl: u32) -> io::Result<()> {
+        let KeyTexts { public, private } = texts(apex, &found.key, dnskey_ttl)?;
+        self.put(&found.stem, PRIVATE, &private, Put::Over)?;
+        self.put(&found.stem, KEY, &public, Put::Over)
+    }
+
+    fn stems(&self, apex: &Name) -> io::Result<Vec<String>> {
+        let start = bind::stem_start(apex);
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut stems = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let stem = name.to_str().and_then(|name| name.strip_suffix(&format!(".{PRIVATE}")));
+            stems.extend(stem.filter(|stem| stem.starts_with(&start)).map(str::to_owned));
+        }
+        stems.sort_unstable();
+        Ok(stems)
+    }
+
+    /// The key, and whether its file says what it is for.
+    fn read_key(&self, apex: &Name, stem: String) -> Result<(FoundKey, bool), Problem> {
+        let file = self.file(&stem, KEY);
+        let text = fs::read_to_string(&file).map_err(|error| problem(&file, None, unreadable(&error)))?;
+        let bad = |file: &Path, BadText { line, what }| problem(file, line, what);
+        let PublicText { key, role } = bind::read_public(apex, &text).map_err(|text| bad(&file, text))?;
+        let file = self.file(&stem, PRIVATE);
+        let text = read_secret(&file)?;
+        let (key, times) = bind::read_private(&key, &text).map_err(|text| bad(&file, text))?;
+        if bind::file_stem(apex, key.public()) != stem {
+            let expected = bind::file_stem(apex, key.public());
+            return Err(problem(
+                &file,
+                None,
+                format!("does not have the name of its key: expected {expected}.{PRIVATE}"),
+            ));
+        }
+        let fallback = if key.public().is_entry_point() { Role::Csk } else { Role::Zsk };
+        let key = ZoneKey { key: Arc::new(key), role: role.unwrap_or(fallback), times };
+        Ok((FoundKey { stem, key }, role.is_some()))
+    }
+
+    /// Writes a file as a whole: who reads it, even after a crash, finds all of the old text or all of the new one.
+    fn put(&self, stem: &str, ending: &str, text: &str, put: Put) -> io::Result<()> {
+        let temporary = self.path.join(format!(".{stem}.{ending}.{}.tmp", std::process::id()));
+        let target = self.file(stem, ending);
+        let written = write_synced(&temporary, text).and_then(|()| match put {
+            Put::New => fs::hard_link(&temporary, &target),
+            Put::Over => fs::rename(&temporary, &target),
+        });
+        // After a rename it is gone, and what is left of a failed attempt is of no use.
+        let _ = fs::remove_file(&temporary);
+        written?;
+        File::open(&self.path)?.sync_all()
+    }
+
+    fn file(&self, stem: &str, ending: &str) -> PathBuf {
+        self.path.join(format!("{stem}.{ending}"))
+    }
+}
+
+/// How a file comes to its name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Put {
+    /// There must be none yet.
+    New,
+    /// In place of the one there.
+    Over,
+}
+
+/// The text of a private key, which only its owner may read.
+pub fn read_secret(file: &Path) -> Result<String, Problem> {
+    let refused = |error: &io::Error| problem(file, None, unreadable(error));
+    let mut opened = File::open(file).map_err(|error| refused(&error))?;
+    let mode = opened.metadata().map_err(|error| refused(&error))?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let what = format!(
+            "others may read this private key (mode {mode:03o}): expected 600, as by `chmod 600 {}`",
+            file.display()
+        );
+        return Err(problem(file, None, what));
+    }
+    let mut text = String::new();
+    io::Read::read_to_string(&mut opened, &mut text).map_err(|error| refused(&error))?;
+    Ok(text)
+}
+
+/// What comes next for the keys of `zone`, and what an operator has to do for it.
+pub fn next_text(keys: &[ZoneKey], zone: &str, now: u64) -> String {
+    match sign::next(keys, now) {
+        Next::Nothing => format!("nothing before `gslb-dns keys roll {zone}`"),
+        Next::Change { at, tag, change } => format!("{}, key {tag}: {}", show_time(at), change.as_str()),
+        Next::AwaitDs { tag } => format!(
+            "the DS of key {tag}, as `gslb-dns keys ds {zone}` prints it, must come to the parent, and no other; when all \
+             its servers give it: `gslb-dns keys confirm {zone}`"
+        ),
+    }
+}
+
+/// A time in seconds since 1970, as people read it.
+pub fn show_time(secs: u64) -> String {
+    let time = i64::try_from(secs).ok().and_then(|secs| Timestamp::from_second(secs).ok());
+    time.unwrap_or(Timestamp::MAX).to_string()
+}
+
+fn texts(apex: &Name, key: &ZoneKey, dnskey_ttl: u32) -> io::Result<KeyTexts> {
+    bind::write(apex, key, dnskey_ttl).ok_or_else(|| io::Error::other("the library does not give the key"))
+}
+
+fn write_synced(path: &Path, text: &str) -> io::Result<()> {
+    // What is there was left by a process of the same number that broke off.
+    let _ = fs::remove_file(path);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn unreadable(error: &io::Error) -> String {
+    format!("cannot be read: {error}")
+}
+
+fn problem(file: &Path, line: Option<usize>, what: String) -> Problem {
+    Problem { file: file.display().to_string(), line, key: String::new(), what }
+}
+
+const KEY: &str = "key";
+const PRIVATE: &str = "private";
+const FILE_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use crate::sign::{Algorithm, KeyTimes, SigningKey};
+
+    use super::*;
+
+    fn apex() -> Name {
+        Name::parse("example.com.", &Name::root()).expect("a name")
+    }
+
+    fn key(role: Role) -> ZoneKey {
+        let key = Arc::new(SigningKey::generate(Algorithm::EcdsaP256Sha256, role).expect("a key"));
+        ZoneKey { key, role, times: KeyTimes { created: Some(5), ..KeyTimes::default() } }
+    }
+
+    fn in_folder() -> (tempfile::TempDir, KeyFolder) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keys = KeyFolder::new(folder.path().join("keys"));
+        (folder, keys)
+    }
+
+    fn tags(found: &[FoundKey]) -> Vec<u16> {
+        found.iter().map(|found| found.key.tag()).collect()
+    }
+
+    #[test]
+    fn key_that_is_created_is_found_and_only_its_owner_may_read_it() {
+        let (_folder, keys) = in_folder();
+        assert!(keys.read(&apex()).expect("no folder is no mistake").is_empty());
+        let new = key(Role::Ksk);
+        let stem = keys.create(&apex(), &new, 60).expect("created");
+        let found = keys.read(&apex()).expect("right");
+        assert_eq!((tags(&found), found[0].key.role, found[0].key.times), (vec![new.tag()], Role::Ksk, new.times));
+        assert_eq!(fs::metadata(keys.file(&stem, PRIVATE)).expect("there").mode() & 0o777, 0o600);
+        assert_eq!(keys.files(&apex()).expect("readable").len(), 2);
+        assert_eq!(fs::read_dir(keys.path()).expect("readable").count(), 2, "nothing else is left");
+        let other = Name::parse("le.com.", &Name::root()).expect("a name");
+        assert!(keys.read(&other).expect("right").is_empty(), "of another zone");
+    }
+
+    #[test]
+    fn key_is_never_created_over_another() {
+        let (_folder, keys) = in_folder();
+        let new = key(Role::Csk);
+        keys.create(&apex(), &new, 60).expect("created");
+        assert_eq!(keys.create(&apex(), &new, 60).expect_err("there").kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(tags(&keys.read(&apex()).expect("right")), [new.tag()]);
+    }
+
+    #[test]
+    fn times_are_rewritten() {
+        let (_folder, keys) = in_folder();
+        keys.create(&apex(), &key(Role::Csk), 60).expect("created");
+        let mut found = keys.read(&apex()).expect("right").remove(0);
+        found.key.times.delete = Some(1_800_000_000);
+        keys.rewrite(&apex(), &found, 60).expect("rewritten");
+        let again = keys.read(&apex()).expect("right").remove(0);
+        assert_eq!((again.key.times, again.key.key.secret()), (found.key.times, found.key.key.secret()));
+    }
+
+    #[test]
+    fn private_key_that_others_may_read_is_refused_with_the_command_to_run() {
+        let (_folder, keys) = in_folder();
+        let stem = keys.create(&apex(), &key(Role::Csk), 60).expect("created");
+        let file = keys.file(&stem, PRIVATE);
+        for mode in [0o640, 0o604, 0o660] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("changed");
+            let found = keys.read(&apex()).expect_err("refused");
+            assert!(found[0].to_string().contains(&format!("chmod 600 {}", file.display())), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn mistakes_of_all_files_are_found() {
+        let (_folder, keys) = in_folder();
+        let stems = [Role::Csk, Role::Zsk].map(|role| keys.create(&apex(), &key(role), 60).expect("created"));
+        fs::remove_file(keys.file(&stems[0], KEY)).expect("there");
+        fs::rename(keys.file(&stems[1], KEY), keys.file("Kexample.com.+013+xyz", KEY)).expect("renamed");
+        fs::rename(keys.file(&stems[1], PRIVATE), keys.file("Kexample.com.+013+xyz", PRIVATE)).expect("renamed");
+        let found = keys.read(&apex()).expect_err("mistakes");
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().any(|problem| problem.what.starts_with("cannot be read")), "{found:?}");
+        assert!(found.iter().any(|problem| problem.what.contains(&format!("expected {}.private", stems[1]))));
+    }
+
+    #[test]
+    fn entry_point_without_a_role_is_a_csk_unless_there_is_a_zsk() {
+        let (_folder, keys) = in_folder();
+        let stem = keys.create(&apex(), &key(Role::Ksk), 60).expect("created");
+        let text = fs::read_to_string(keys.file(&stem, KEY)).expect("there").replace("; Role: ksk\n", "");
+        fs::write(keys.file(&stem, KEY), text).expect("written");
+        assert_eq!(keys.read(&apex()).expect("right")[0].key.role, Role::Csk);
+        keys.create(&apex(), &key(Role::Zsk), 60).expect("created");
+        let roles: Vec<_> = keys.read(&apex()).expect("right").iter().map(|found| found.key.role).collect();
+        assert!(roles.contains(&Role::Ksk) && roles.contains(&Role::Zsk));
+    }
+}

@@ -1,0 +1,347 @@
+//! Keys and signatures of the zones in the world: read, made ahead, and made again before they expire.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use arc_swap::ArcSwap;
+use shared::problem::Problem;
+use shared::topology::Topology;
+
+use super::{Reader, Stamp, World};
+use crate::keys::KeyFolder;
+use crate::settings::{DnssecSettings, ZoneSettings};
+use crate::sign::{self, Fingerprint, KeyRecords, Lifetime, Signatures, Signer, ZoneKey};
+use crate::wire::{Name, Rtype};
+use crate::zone::{Sign, Signing, Zone, ZoneSet};
+
+/// The keys of a zone that is to be signed.
+#[derive(Clone, Debug)]
+pub struct ZoneKeys {
+    /// How it is signed.
+    pub settings: DnssecSettings,
+    /// The keys, in the order of their files.
+    pub keys: Arc<[ZoneKey]>,
+}
+
+/// A zone that was signed.
+#[derive(Clone, Debug)]
+pub struct SignedZone {
+    /// Its name, in lower case.
+    pub apex: Name,
+    /// Its keys.
+    pub keys: ZoneKeys,
+    /// From when to when new signatures hold.
+    pub lifetime: Lifetime,
+    /// All that were made ahead, for the next time.
+    pub signatures: Arc<Signatures>,
+    /// When the first of them expires, in seconds since 1970.
+    pub earliest_expiration: Option<u64>,
+}
+
+impl SignedZone {
+    /// When it must be signed again, in seconds since 1970: keys change, or a quarter of the validity is left.
+    pub fn due(&self) -> Option<u64> {
+        let renewal = self.earliest_expiration.map(|earliest| self.lifetime.renewal(earliest));
+        let change = sign::next_change(&self.keys.keys, self.lifetime.now);
+        renewal.into_iter().chain(change).min()
+    }
+}
+
+impl World {
+    /// When it must be signed again, in seconds since 1970; `None`: never.
+    pub fn signing_due(&self) -> Option<u64> {
+        self.signed_zones.iter().filter_map(SignedZone::due).min()
+    }
+
+    /// The same world signed at `now`, in seconds since 1970: with the keys of then, and with new signatures for those that
+    /// would expire soon. Files are not looked at, so a mistake in them lets no signature expire.
+    pub fn signed_again(&self, now: u64) -> Result<Self, Vec<Problem>> {
+        self.with_zones(self.sources.clone(), now)
+    }
+
+    /// The same world with `sources` for its zones, signed at `now`; in the order that [`World::sources`] had.
+    pub fn with_zones(&self, sources: Vec<Arc<Zone>>, now: u64) -> Result<Self, Vec<Problem>> {
+        let keys_of = |zone: &Arc<Zone>| {
+            let signed = self.signed_zones.iter().find(|signed| signed.apex == *zone.apex());
+            signed.map(|signed| signed.keys.clone())
+        };
+        let keys: Vec<_> = sources.iter().map(keys_of).collect();
+        let (zones, signed_zones) = build(&sources, &keys, &self.settings.topology, &self.signed_zones, now)?;
+        Ok(Self { zones: Arc::new(zones), signed_zones, sources, ..self.clone() })
+    }
+}
+
+impl Reader {
+    /// The keys of `zone`, where it is to be signed; mistakes are gathered.
+    pub(super) fn read_keys(&mut self, zone: &ZoneSettings, config: &Path) -> Option<ZoneKeys> {
+        let settings = zone.dnssec.clone()?;
+        let folder = KeyFolder::new(self.folder.join(&settings.keys));
+        let apex = Name::parse(zone.name.as_str(), &Name::root()).ok()?.folded();
+        // The stamps are taken before the content, so that a change in between is seen as one later.
+        let mut paths = vec![folder.path().to_owned()];
+        paths.extend(folder.files(&apex).unwrap_or_default());
+        self.files.stamps.extend(paths.iter().map(|path| (path.clone(), Stamp::of(path))));
+        let found = folder.read(&apex).map_err(|problems| self.problems.extend(problems)).ok()?;
+        if found.is_empty() {
+            let (zone, config) = (&zone.name, config.display());
+            let make = format!("gslb-dns keys new {zone} --config {config}");
+            self.problem(folder.path(), format!("holds no key of {zone}, which is to be signed: make one by `{make}`"));
+        }
+        // What is secret stays out of the hash; what the others say of it is in.
+        for text in paths.iter().filter(|path| path.extension().is_some_and(|ending| ending == "key")) {
+            self.hash.add(&fs::read(text).unwrap_or_default());
+        }
+        Some(ZoneKeys { settings, keys: found.into_iter().map(|found| found.key).collect() })
+    }
+}
+
+/// Puts `sources` together, those with keys signed at `now`; signatures of `last` are used again while they are good.
+pub(super) fn build(
+    sources: &[Arc<Zone>],
+    keys: &[Option<ZoneKeys>],
+    topology: &Topology,
+    last: &[SignedZone],
+    now: u64,
+) -> Result<(ZoneSet, Vec<SignedZone>), Vec<Problem>> {
+    let mut problems = Vec::new();
+    let (mut zones, mut makings) = (Vec::new(), Vec::new());
+    for (source, keys) in sources.iter().zip(keys) {
+        let mut zone = Zone::clone(source);
+        let making = keys.as_ref().map(|keys| Making::begin(&mut zone, keys, last, now)).transpose();
+        let making = making.map_err(|problem| problems.push(problem)).ok().flatten();
+        zones.push((zone, making.as_ref().map(Making::signing)));
+        makings.extend(making);
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    if makings.iter().map(Making::unknown_max).sum::<usize>() > UNKNOWN_FEW {
+        sign_ahead(&zones, &makings, topology)?;
+    }
+    let set = ZoneSet::build_signed(zones, topology)?;
+    let signed: Result<Vec<_>, _> = makings.into_iter().map(|making| making.finish(now)).collect();
+    Ok((set, signed.map_err(|problem| vec![problem])?))
+}
+
+/// Signs on all cores what is not known yet: a first build finds out what that is, so that the one that counts finds all.
+fn sign_ahead(zones: &[(Zone, Option<Signing>)], makings: &[Making], topology: &Topology) -> Result<(), Vec<Problem>> {
+    makings.iter().for_each(|making| making.recorder.set(Mode::Listing));
+    ZoneSet::build_signed(zones.to_vec(), topology)?;
+    makings.iter().for_each(|making| making.recorder.set(Mode::Signing));
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    for Making { recorder, .. } in makings {
+        let wanted = std::mem::take(&mut *recorder.wanted());
+        thread::scope(|scope| {
+            for part in wanted.chunks(wanted.len().div_ceil(threads).max(1)) {
+                scope.spawn(|| part.iter().for_each(|rrset| rrset.sign(recorder)));
+            }
+        });
+        recorder.known.store(Arc::new(recorder.take_fresh()));
+    }
+    Ok(())
+}
+
+/// A zone while it is signed.
+struct Making {
+    apex: Name,
+    /// So many RRsets there are about.
+    rrsets: usize,
+    keys: ZoneKeys,
+    lifetime: Lifetime,
+    recorder: Arc<Recorder>,
+}
+
+impl Making {
+    /// Adds the records of the keys to `zone`.
+    fn begin(zone: &mut Zone, keys: &ZoneKeys, last: &[SignedZone], now: u64) -> Result<Self, Problem> {
+        let apex = zone.apex().clone();
+        let lifetime = Lifetime { now, validity_secs: keys.settings.validity_secs() };
+        let signer = sign::signer(&apex, &keys.keys, lifetime).map_err(|unusable| {
+            let zone = apex.to_string();
+            let zone = zone.trim_end_matches('.');
+            Problem {
+                file: keys.settings.keys.display().to_string(),
+                line: None,
+                key: format!("zone {zone}"),
+                what: format!("{unusable}: expected one as `gslb-dns keys new {zone}` makes"),
+            }
+        })?;
+        let KeyRecords { dnskey, cds, cdnskey } = KeyRecords::new(&apex, &keys.keys, keys.settings.sync, now);
+        let ttl = keys.settings.timing(0).dnskey_ttl;
+        for (rtype, rdatas) in [(Rtype::DNSKEY, dnskey), (Rtype::CDS, cds), (Rtype::CDNSKEY, cdnskey)] {
+            zone.add_key_records(rtype, ttl, &rdatas)?;
+        }
+        let known = last.iter().find(|signed| signed.apex == apex).map(|signed| Arc::clone(&signed.signatures));
+        let recorder = Arc::new(Recorder::new(signer, known.unwrap_or_default()));
+        Ok(Self { apex, rrsets: zone.rrset_count(), keys: keys.clone(), lifetime, recorder })
+    }
+
+    /// How many signatures may have to be made.
+    fn unknown_max(&self) -> usize {
+        self.rrsets.saturating_sub(self.recorder.known.load().len())
+    }
+
+    fn signing(&self) -> Signing {
+        let recorder = Arc::clone(&self.recorder);
+        let sign: Sign = Arc::new(move |owner, rtype, ttl, rdatas| recorder.sign(owner, rtype, ttl, rdatas));
+        Signing { denial: self.keys.settings.denial, sign }
+    }
+
+    fn finish(self, now: u64) -> Result<SignedZone, Problem> {
+        let Self { apex, keys, lifetime, recorder, .. } = self;
+        let signatures = recorder.close().ok_or_else(|| Problem {
+            file: keys.settings.keys.display().to_string(),
+            line: None,
+            key: format!("zone {apex}"),
+            what: "the library could not sign".to_owned(),
+        })?;
+        let earliest_expiration = signatures.earliest_expiration(now);
+        Ok(SignedZone { apex, keys, lifetime, signatures: Arc::new(signatures), earliest_expiration })
+    }
+}
+
+/// Signs, and keeps what it signs as long as the zone is being made; afterwards it only signs, without a lock.
+struct Recorder {
+    signer: Signer,
+    known: ArcSwap<Signatures>,
+    fresh: [Mutex<Signatures>; SHARDS],
+    wanted: Mutex<Vec<Wanted>>,
+    mode: AtomicU8,
+    has_failed: AtomicBool,
+}
+
+/// What a recorder does with what it gets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+enum Mode {
+    /// Signs and keeps.
+    Signing,
+    /// Only notes what would have to be signed.
+    Listing,
+    /// Signs, for queries.
+    Closed,
+}
+
+/// An RRset that has to be signed.
+struct Wanted {
+    owner: Box<[u8]>,
+    rtype: Rtype,
+    ttl: u32,
+    rdatas: Box<[Box<[u8]>]>,
+}
+
+impl Wanted {
+    fn sign(&self, recorder: &Recorder) {
+        let rdatas: Vec<&[u8]> = self.rdatas.iter().map(|rdata| &**rdata).collect();
+        recorder.sign(&self.owner, self.rtype, self.ttl, &rdatas);
+    }
+}
+
+impl Recorder {
+    fn new(signer: Signer, known: Arc<Signatures>) -> Self {
+        Self {
+            signer,
+            known: ArcSwap::new(known),
+            fresh: Default::default(),
+            wanted: Mutex::default(),
+            mode: AtomicU8::new(Mode::Signing as u8),
+            has_failed: AtomicBool::new(false),
+        }
+    }
+
+    fn set(&self, mode: Mode) {
+        self.mode.store(mode as u8, Ordering::Release);
+    }
+
+    fn is(&self, mode: Mode) -> bool {
+        self.mode.load(Ordering::Acquire) == mode as u8
+    }
+
+    fn sign(&self, owner: &[u8], rtype: Rtype, ttl: u32, rdatas: &[&[u8]]) -> Vec<Box<[u8]>> {
+        if self.is(Mode::Closed) {
+            return self.signer.sign(owner, rtype, ttl, rdatas);
+        }
+        let known = self.known.load();
+        if self.is(Mode::Listing) && !self.signer.knows(&known, owner, rtype, ttl, rdatas) {
+            let rdatas = rdatas.iter().map(|&rdata| rdata.into()).collect();
+            self.wanted().push(Wanted { owner: owner.into(), rtype, ttl, rdatas });
+            return self.signer.placeholders(rtype);
+        }
+        let keep = |fingerprint: Fingerprint, rrsig: &[u8]| {
+            locked(&self.fresh[fingerprint.shard(SHARDS)]).insert(fingerprint, rrsig);
+        };
+        let rrsigs = self.signer.sign_reusing(&known, owner, rtype, ttl, rdatas, keep);
+        if rrsigs.len() < self.signer.signature_count(rtype) {
+            self.has_failed.store(true, Ordering::Relaxed);
+        }
+        rrsigs
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, Vec<Wanted>> {
+        locked(&self.wanted)
+    }
+
+    fn take_fresh(&self) -> Signatures {
+        let mut all = Signatures::default();
+        self.fresh.iter().for_each(|shard| all.merge(std::mem::take(&mut *locked(shard))));
+        all
+    }
+
+    /// All that was signed; `None`: something could not be. What was known before is let go.
+    fn close(&self) -> Option<Signatures> {
+        self.set(Mode::Closed);
+        self.known.store(Arc::default());
+        let all = self.take_fresh();
+        (!self.has_failed.load(Ordering::Relaxed)).then_some(all)
+    }
+}
+
+/// A thread that broke off left nothing half done: what it had to write is one entry.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// So many threads may sign without waiting for each other.
+const SHARDS: usize = 16;
+/// So many are signed within a tenth of a second: less than other threads are worth.
+const UNKNOWN_FEW: usize = 2000;
+
+#[cfg(test)]
+mod tests {
+    use crate::serve::sample::apex;
+    use crate::sign::{Algorithm, KeyTimes, Role, SigningKey};
+
+    use super::*;
+
+    fn keys() -> ZoneKeys {
+        let key = SigningKey::generate(Algorithm::EcdsaP256Sha256, Role::Csk).expect("a key");
+        let key = ZoneKey { key: Arc::new(key), role: Role::Csk, times: KeyTimes::default() };
+        ZoneKeys { settings: DnssecSettings::with_keys("keys".into()), keys: [key].into() }
+    }
+
+    fn zone(names: usize) -> Arc<Zone> {
+        let mut text = "$TTL 300\n@ SOA ns1 h 1 2 3 4 5\n@ NS ns1\nns1 A 192.0.2.1\n".to_owned();
+        text.extend((0..names).map(|at| format!("h{at} A 192.0.2.1\n")));
+        let name = shared::name::OwnerName::parse("example.com").expect("a name");
+        Arc::new(Zone::parse(&name, "zone", &text).expect("right"))
+    }
+
+    #[test]
+    fn large_zone_is_signed_on_all_cores_and_only_once() {
+        let (zones, keys) = ([zone(UNKNOWN_FEW + 10)], [Some(keys())]);
+        let topology = Topology::default();
+        let now = 1_800_000_000;
+        let (_, first) = build(&zones, &keys, &topology, &[], now).expect("built");
+        assert!(first[0].signatures.len() > UNKNOWN_FEW);
+        assert_eq!(first[0].apex, apex());
+        let (_, second) = build(&zones, &keys, &topology, &first, now + 5).expect("built");
+        let [one, other] = [&first, &second].map(|zones| &zones[0].signatures);
+        assert_eq!((one.same(other), one.len()), (other.len(), other.len()));
+        // Most of it was known: what is new is signed on the way.
+        let (_, third) = build(&[zone(UNKNOWN_FEW + 20)], &keys, &topology, &first, now + 5).expect("built");
+        assert!(third[0].signatures.same(one) > UNKNOWN_FEW && third[0].signatures.len() > one.len());
+    }
+}

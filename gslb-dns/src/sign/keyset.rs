@@ -1,0 +1,160 @@
+//! All keys of a zone at one moment: the records at its apex, who signs, and what comes next.
+
+use super::key::Role;
+use super::signer::{ActiveKey, Duty, Lifetime, Signer};
+use super::times::{Change, KeyState, ZoneKey};
+use crate::wire::Name;
+
+/// The records that keys put at the apex of their zone, sorted; a set may be empty.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct KeyRecords {
+    /// DNSKEY data.
+    pub dnskey: Vec<Box<[u8]>>,
+    /// CDS data (RFC 7344).
+    pub cds: Vec<Box<[u8]>>,
+    /// CDNSKEY data.
+    pub cdnskey: Vec<Box<[u8]>>,
+}
+
+/// What CDS and CDNSKEY ask of the parent.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Sync {
+    /// The DS records of the keys whose time has come (RFC 7344).
+    #[default]
+    Publish,
+    /// Nothing: there are no such records.
+    Absent,
+    /// To delete all DS records (RFC 8078, section 4), so that the zone may be served unsigned.
+    Delete,
+}
+
+/// Why keys cannot sign a zone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Unusable {
+    /// There is none at all.
+    #[error("there is no key")]
+    Absent,
+    /// None that may sign DNSKEY is both published and active.
+    #[error("no CSK or KSK is published and active")]
+    NoEntryPoint,
+    /// None signs the records.
+    #[error("no CSK or ZSK is published and active")]
+    NoZoneKey,
+}
+
+/// What comes next for the keys of a zone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// Nothing, until an operator begins a roll-over.
+    Nothing,
+    /// At `at`, in seconds since 1970, by itself.
+    Change {
+        /// When.
+        at: u64,
+        /// Whose.
+        tag: u16,
+        /// What.
+        change: Change,
+    },
+    /// The DS of this key must come to the parent, and an operator must confirm that it has; nothing goes on before.
+    AwaitDs {
+        /// Whose.
+        tag: u16,
+    },
+}
+
+impl Sync {
+    /// As settings have it.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "publish" => Some(Self::Publish),
+            "none" => Some(Self::Absent),
+            "delete" => Some(Self::Delete),
+            _ => None,
+        }
+    }
+}
+
+impl KeyRecords {
+    /// What `keys` of the zone `apex` have there at `now`.
+    pub fn new(apex: &Name, keys: &[ZoneKey], sync: Sync, now: u64) -> Self {
+        let mut records = Self::default();
+        for key in keys {
+            let (standing, public) = (key.standing(now), key.key.public());
+            if standing.is_published {
+                records.dnskey.push(public.dnskey().into());
+            }
+            if standing.is_synced && sync == Sync::Publish {
+                records.cds.push(public.ds(apex));
+                records.cdnskey.push(public.dnskey().into());
+            }
+        }
+        if sync == Sync::Delete {
+            records.cds = vec![CDS_DELETE.into()];
+            records.cdnskey = vec![CDNSKEY_DELETE.into()];
+        }
+        for set in [&mut records.dnskey, &mut records.cds, &mut records.cdnskey] {
+            set.sort_unstable();
+            set.dedup();
+        }
+        records
+    }
+}
+
+/// A signer of the zone `apex` with those of `keys` that sign at `lifetime.now`.
+pub fn signer(apex: &Name, keys: &[ZoneKey], lifetime: Lifetime) -> Result<Signer, Unusable> {
+    if keys.is_empty() {
+        return Err(Unusable::Absent);
+    }
+    let standings = keys.iter().map(|key| (key, key.standing(lifetime.now)));
+    let active = standings.filter_map(|(key, standing)| {
+        Some((ActiveKey { key: key.key.clone(), duty: standing.duty? }, standing.is_published))
+    });
+    let (active, is_published): (Vec<_>, Vec<_>) = active.unzip();
+    let has = |without: Duty| {
+        active.iter().zip(&is_published).any(|(active, &is_published)| is_published && active.duty != without)
+    };
+    match (has(Duty::Rest), has(Duty::Keys)) {
+        (false, _) => Err(Unusable::NoEntryPoint),
+        (_, false) => Err(Unusable::NoZoneKey),
+        (true, true) => Ok(Signer::new(apex, active, lifetime)),
+    }
+}
+
+/// When `keys` change what they publish or sign the next time after `now`.
+pub fn next_change(keys: &[ZoneKey], now: u64) -> Option<u64> {
+    keys.iter().flat_map(|key| key.times.after(now)).map(|(at, _)| at).min()
+}
+
+/// What comes next after `now`: an operator's part first, where it is due.
+pub fn next(keys: &[ZoneKey], now: u64) -> Next {
+    if let Some(key) = awaiting_ds(keys).filter(|key| key.standing(now).is_synced) {
+        return Next::AwaitDs { tag: key.tag() };
+    }
+    let changes = keys.iter().flat_map(|key| key.times.after(now).map(|(at, change)| (at, key.tag(), change)));
+    let first = changes.min_by_key(|&(at, _, change)| (at, change));
+    first.map_or(Next::Nothing, |(at, tag, change)| Next::Change { at, tag, change })
+}
+
+/// The key whose DS an operator has yet to confirm, though there are times that say when it may be at the parent.
+pub(super) fn awaiting_ds(keys: &[ZoneKey]) -> Option<&ZoneKey> {
+    let awaits = |key: &&ZoneKey| {
+        let times = &key.times;
+        let is_leaving = times.delete.is_some() || times.inactive.is_some() || times.sync_delete.is_some();
+        key.role.is_entry_point() && times.sync_publish.is_some() && times.ds_publish.is_none() && !is_leaving
+    };
+    keys.iter().filter(awaits).max_by_key(|key| key.times.created)
+}
+
+/// The keys of `role` that are in use and not on their way out.
+pub(super) fn in_use(keys: &[ZoneKey], role: Role, now: u64) -> impl Iterator<Item = usize> {
+    let is_in_use = move |key: &ZoneKey| {
+        let is_leaving = key.times.inactive.is_some() || key.times.delete.is_some();
+        key.role == role && !is_leaving && key.standing(now).state < KeyState::Retired
+    };
+    keys.iter().enumerate().filter(move |(_, key)| is_in_use(key)).map(|(at, _)| at)
+}
+
+/// `0 0 0 00` and `0 3 0 AA==` (RFC 8078, section 4).
+const CDS_DELETE: [u8; 5] = [0; 5];
+const CDNSKEY_DELETE: [u8; 5] = [0, 0, 3, 0, 0];
