@@ -8,6 +8,7 @@ pub mod process;
 pub mod proxies;
 pub mod resolver;
 pub mod tools;
+pub mod tree;
 pub mod world;
 
 use std::thread;

@@ -1,4 +1,4 @@
-//! Tools that this machine may have: `dig`, `curl`, `unbound`.
+//! Tools that this machine may have: `dig`, `curl`, and other name servers and resolvers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -14,7 +14,13 @@ pub fn find(name: &str) -> Option<PathBuf> {
 /// The same; fails with the package that holds it.
 pub fn require(name: &str) -> Result<PathBuf, String> {
     let package = match name {
-        "dig" => "bind9-dnsutils",
+        "dig" | "delv" | "nsupdate" => "bind9-dnsutils",
+        "named" => "bind9",
+        "dnssec-dsfromkey" | "dnssec-keygen" | "dnssec-signzone" => "bind9-utils",
+        "kdig" => "knot-dnsutils",
+        "kresd" => "knot-resolver",
+        "pdns_recursor" => "pdns-recursor",
+        "ldns-verify-zone" => "ldnsutils",
         other => other,
     };
     find(name).ok_or_else(|| format!("{name} is missing: install the Debian package {package}, or run tests/run"))
