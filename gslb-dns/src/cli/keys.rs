@@ -285,7 +285,8 @@ fn ds(ring: &Ring, now: u64) -> Result<String, Failure> {
     let is_to_be = |key: &&ZoneKey| key.role.is_entry_point() && key.standing(now).state < sign::KeyState::Retired;
     let mut due: Vec<&ZoneKey> = keys.iter().filter(is_synced).collect();
     if due.is_empty() {
-        due = keys.iter().filter(is_to_be).collect();
+        // While one key already makes room for the next, it is its turn first.
+        due = keys.iter().filter(is_to_be).min_by_key(|key| key.times.sync_publish).into_iter().collect();
         for key in &due {
             if let Some(from) = key.times.sync_publish.filter(|&from| from > now) {
                 output::complain(&format!(

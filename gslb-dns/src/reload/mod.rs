@@ -145,6 +145,8 @@ impl Reader {
         let mut warnings = warn::of_settings(&settings, &lines, &geo_data);
         warnings.extend(warn::of_files(&settings.server, &self.folder, &lines));
         warnings.extend(zone::warnings(&zones, &services, last.map(|last| &*last.zones)));
+        let short = signing::warnings(&zones, &keys, &settings.topology);
+        warnings.extend(short.into_iter().map(|warning| lines.problem(&warning.key, &["zones"], warning.what)));
         let (zones, sources) = match keys.iter().any(Option::is_some) {
             true => {
                 let sources: Vec<_> = zones.into_iter().map(Arc::new).collect();

@@ -8,6 +8,7 @@ use std::thread;
 
 use arc_swap::ArcSwap;
 use shared::problem::Problem;
+use shared::settings::show_duration;
 use shared::topology::Topology;
 
 use super::{Reader, Stamp, World};
@@ -96,6 +97,26 @@ impl Reader {
         }
         Some(ZoneKeys { settings, keys: found.into_iter().map(|found| found.key).collect() })
     }
+}
+
+/// What is seldom meant: signatures that expire while caches have the records still.
+pub(super) fn warnings(zones: &[Zone], keys: &[Option<ZoneKeys>], topology: &Topology) -> Vec<Problem> {
+    let services = topology.services.iter().map(|service| service.ttl.max(service.ttl_degraded)).max().unwrap_or(0);
+    let short = zones.iter().zip(keys).filter_map(|(zone, keys)| {
+        let settings = &keys.as_ref()?.settings;
+        let max_ttl = services.max(zone.max_ttl());
+        let is_short = settings.validity_secs() / 4 < max_ttl;
+        let what = || {
+            format!(
+                "validity of {} with TTLs of up to {max_ttl} seconds: expected four times as much, so that no signature \
+                 expires in a cache",
+                show_duration(settings.validity)
+            )
+        };
+        let key = || format!("zone {}", zone.apex().to_string().trim_end_matches('.'));
+        is_short.then(|| Problem { file: String::new(), line: None, key: key(), what: what() })
+    });
+    short.collect()
 }
 
 /// Puts `sources` together, those with keys signed at `now`; signatures of `last` are used again while they are good.

@@ -355,3 +355,16 @@ fn keys_change_at_their_time_without_a_file_that_does() {
 
 const TIMING: crate::sign::Timing =
     crate::sign::Timing { dnskey_ttl: 3600, max_ttl: 300, propagation: 3600, parent_ds_ttl: 86_400 };
+
+#[test]
+fn signatures_that_expire_before_their_records_are_warned_of() {
+    let (site, _) = signed_site();
+    site.write("topology.toml", &site.signed_settings().replace("\"keys\" }", "\"keys\", validity = \"19m\" }"));
+    let found = warnings(&site, None);
+    assert!(
+        found.iter().any(|found| found.contains("zone example.com: validity of 19m with TTLs of up to 300")),
+        "{found:?}"
+    );
+    site.write("topology.toml", &site.signed_settings().replace("\"keys\" }", "\"keys\", validity = \"20m\" }"));
+    assert!(!warnings(&site, None).iter().any(|found| found.contains("validity")));
+}

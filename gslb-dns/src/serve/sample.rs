@@ -164,6 +164,20 @@ pub(crate) fn ask_for(server: SocketAddr, name: &str, rtype: RecordType) -> Vec<
     data(&buffer[..len])
 }
 
+/// Asks for `rtype` and its signatures over UDP; gives the whole answer.
+pub(crate) fn ask_signed(server: SocketAddr, name: &str, rtype: RecordType) -> Message {
+    let mut message = Message::from_vec(&query(1, name, rtype)).expect("a query");
+    let mut edns = hickory_proto::op::Edns::new();
+    edns.set_max_payload(1232).set_dnssec_ok(true);
+    message.set_edns(edns);
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+    socket.send_to(&message.to_vec().expect("encoded"), server).expect("sent");
+    let mut buffer = [0; 1500];
+    let len = socket.recv(&mut buffer).expect("answered");
+    Message::from_vec(&buffer[..len]).expect("readable")
+}
+
 /// The data of the answer section.
 pub(crate) fn data(message: &[u8]) -> Vec<String> {
     let message = Message::from_vec(message).expect("readable");

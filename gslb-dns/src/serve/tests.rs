@@ -3,11 +3,14 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use hickory_proto::rr::RecordType;
+use hickory_proto::dnssec::Verifier as _;
+use hickory_proto::dnssec::rdata::DNSSECRData;
+use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
 
 use super::*;
-use crate::serve::sample::{Site, ask, ask_for, data, query, until};
-use crate::sign::{KeyTimes, Role};
+use crate::serve::sample::{Site, ask, ask_for, ask_signed, data, query, until};
+use crate::sign::tests::reader;
+use crate::sign::{KeyTimes, Role, ZoneKey};
 
 const SEOUL: &str = "198.51.100.1";
 const VIRGINIA: &str = "198.51.100.2";
@@ -120,6 +123,52 @@ fn keys_and_signatures_show_and_new_keys_are_served_without_a_restart() {
     let line = format!("gslb_key{{zone=\"example.com.\",tag=\"{}\",role=\"csk\",state=\"active\"}} 1", key.tag());
     assert!(metrics.contains(&line), "{metrics}");
     assert!(metrics.contains("gslb_signature_expiration_seconds{zone=\"example.com.\"}"), "{metrics}");
+    node.stop();
+}
+
+/// Checks every RRset in `section` by `key`; gives how many there were.
+fn verified(section: &[Record], key: &ZoneKey) -> usize {
+    let dnskey = reader::dnskey(key.key.public().dnskey());
+    let mut count = 0;
+    for record in section {
+        let RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) = &record.data else { continue };
+        let covered = rrsig.input().type_covered;
+        let rrset = section.iter().filter(|other| other.name == record.name && other.record_type() == covered);
+        dnskey.verify_rrsig(&record.name, DNSClass::IN, rrsig, rrset).expect("it holds");
+        count += 1;
+    }
+    let owns = |record: &&Record| (record.name.clone(), record.record_type());
+    let rrsets: std::collections::HashSet<_> =
+        section.iter().filter(|record| record.record_type() != RecordType::RRSIG).map(|r| owns(&r)).collect();
+    assert_eq!(count, rrsets.len(), "each RRset has one signature: {section:?}");
+    count
+}
+
+#[test]
+fn answers_of_a_signed_zone_verify_with_the_second_reader_before_and_after_a_failover() {
+    let site = Site::new();
+    let key = site.add_key(Role::Csk, KeyTimes::default());
+    site.write("topology.toml", &site.signed_settings());
+    let node = start(&site);
+    let server = node.addresses()[0];
+    let look = || {
+        for (name, rtype, answers, proofs) in [
+            ("www.example.com", RecordType::A, 1, 0),
+            ("www.example.com", RecordType::AAAA, 0, 2),
+            ("example.com", RecordType::DNSKEY, 1, 0),
+            ("example.com", RecordType::CDS, 1, 0),
+            ("example.com", RecordType::SOA, 1, 0),
+            ("nowhere.example.com", RecordType::A, 0, 3),
+        ] {
+            let message = ask_signed(server, name, rtype);
+            let found = (verified(&message.answers, &key), verified(&message.authorities, &key));
+            assert_eq!(found, (answers, proofs), "{name} {rtype}: {message:?}");
+        }
+    };
+    look();
+    site.set_up("seoul", false);
+    until("failover", || ask(server, "www.example.com") == [VIRGINIA]);
+    look();
     node.stop();
 }
 

@@ -17,7 +17,7 @@ mod signer;
 mod times;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use key::{Algorithm, BadKey, PublicKey, Role, SigningKey};
 pub use keyset::{KeyRecords, Next, Sync, Unusable, next, next_change, signer};

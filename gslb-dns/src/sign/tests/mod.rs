@@ -1,6 +1,6 @@
 mod bind;
 mod keys;
-mod reader;
+pub(crate) mod reader;
 mod rolling;
 mod signing;
 
