@@ -59,8 +59,7 @@ remote-control:
     /// unbound, named, Knot Resolver and PowerDNS Recursor, all of which validate from the root of `tree` down, at
     /// 127.N.0.53 and following; each has answered once.
     pub fn validating(number: u8, folder: &Path, tree: &Tree) -> Result<Vec<Self>, String> {
-        let start: [fn(u8, &Path, &Tree) -> Result<Self, String>; 4] =
-            [validating_unbound, validating_named, validating_kresd, validating_recursor];
+        let start: [Start; 4] = [validating_unbound, validating_named, validating_kresd, validating_recursor];
         thread::scope(|scope| {
             let started = start.map(|start| {
                 scope.spawn(move || {
@@ -102,6 +101,8 @@ remote-control:
         within(START, look).map(drop).map_err(|why| format!("{} {why}\n{}", self.name(), self.log_tail()))
     }
 }
+
+type Start = fn(u8, &Path, &Tree) -> Result<Resolver, String>;
 
 fn validating_unbound(number: u8, folder: &Path, tree: &Tree) -> Result<Resolver, String> {
     let folder = subfolder(folder, "unbound")?;
