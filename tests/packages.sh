@@ -17,9 +17,9 @@ install_packages() {
         trap "${as_root[*]} rm -f $policy" EXIT
     fi
     local services=() service
-    for service in unbound gdnsd knot nsd pdns; do
+    for service in {unbound,gdnsd,knot,nsd,pdns,named,kresd@1,kres-cache-gc,pdns-recursor}.service certbot.timer; do
         # One that was there before is the operator's.
-        systemctl cat "$service.service" >/dev/null 2>&1 || services+=("$service.service")
+        systemctl cat "$service" >/dev/null 2>&1 || services+=("$service")
     done
     "${as_root[@]}" apt-get update -qq
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"

@@ -1,11 +1,10 @@
 //! A real resolver in front: unbound with a stub zone.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use gslb_tests::harness::dns::DnsClient;
-use gslb_tests::harness::process::Process;
-use gslb_tests::harness::tools::require;
+use gslb_tests::harness::resolver::Resolver;
 use gslb_tests::harness::within;
 use gslb_tests::harness::world::{SERVICES, World};
 use hickory_proto::op::ResponseCode;
@@ -50,7 +49,8 @@ fn unbound_resolves_every_name_and_follows_a_failover_once_the_ttl_is_over() -> 
     world.start_regions()?;
     world.start_node()?;
     world.wait_until_serving(Duration::from_secs(20))?;
-    let (_unbound, resolver) = start_unbound(&world)?;
+    let unbound = start_unbound(&world)?;
+    let resolver = unbound.dns();
     for (name, rtype) in NAMES {
         let answer = resolver.ask(name, rtype, None)?;
         let is_there = answer.rcode() == ResponseCode::NoError && !answer.message.answers.is_empty();
@@ -82,42 +82,15 @@ fn follows_a_failover(world: &mut World, resolver: DnsClient) -> Held {
     Ok(())
 }
 
-fn start_unbound(world: &World) -> Result<(Process, DnsClient), String> {
-    let address = SocketAddr::new(IpAddr::from([127, world.number(), 0, 53]), 5353);
-    let (folder, server) = (world.path("").display().to_string(), world.server());
-    let settings = format!(
-        r#"server:
-    interface: {ip}
-    port: {port}
-    outgoing-interface: {ip}
-    access-control: 127.0.0.0/8 allow
-    do-daemonize: no
-    do-ip6: no
-    username: ""
-    chroot: ""
-    directory: "{folder}"
-    pidfile: ""
-    use-syslog: no
-    module-config: "iterator"
-    do-not-query-localhost: no
-    num-threads: 1
-    local-zone: "test." nodefault
+fn start_unbound(world: &World) -> Result<Resolver, String> {
+    let address = SocketAddr::from(([127, world.number(), 0, 53], 5353));
+    let stub = format!("{}@{}", world.server().ip(), world.server().port());
+    let lines = format!(
+        r#"    module-config: "iterator"
     domain-insecure: "test"
-remote-control:
-    control-enable: no
 stub-zone:
     name: "gslb.test"
-    stub-addr: {stub}@{stub_port}
-"#,
-        ip = address.ip(),
-        port = address.port(),
-        stub = server.ip(),
-        stub_port = server.port(),
+    stub-addr: {stub}"#
     );
-    world.write("unbound.conf", settings)?;
-    let file = world.path("unbound.conf");
-    let arguments = ["-d".as_ref(), "-c".as_ref(), file.as_os_str()];
-    let process = Process::start("unbound", &require("unbound")?, &arguments).map_err(|error| error.to_string())?;
-    process.wait_for_line("start of service", 0, Duration::from_secs(10))?;
-    Ok((process, DnsClient::new(address)))
+    Resolver::unbound(&world.path(""), address, &lines)
 }

@@ -15,6 +15,7 @@ pub struct DnsClient {
     server: SocketAddr,
     local: Option<IpAddr>,
     limit: Duration,
+    wants_validation: bool,
 }
 
 /// An answer.
@@ -29,7 +30,7 @@ pub struct Answer {
 impl DnsClient {
     /// Asks `server` from any address and waits two seconds at most.
     pub fn new(server: SocketAddr) -> Self {
-        Self { server, local: None, limit: Duration::from_secs(2) }
+        Self { server, local: None, limit: Duration::from_secs(2), wants_validation: false }
     }
 
     /// Asks from `local`.
@@ -44,9 +45,15 @@ impl DnsClient {
         Self { limit, ..self }
     }
 
+    /// Asks with AD set: to know whether a resolver has validated the answer (RFC 6840, section 5.7).
+    #[must_use]
+    pub fn wants_validation(self) -> Self {
+        Self { wants_validation: true, ..self }
+    }
+
     /// Asks by UDP.
     pub fn ask(&self, name: &str, rtype: RecordType, subnet: Option<IpNet>) -> Result<Answer, String> {
-        let query = query(name, rtype, subnet)?;
+        let query = self.query(name, rtype, subnet)?;
         let bytes = self.exchange(&query)?;
         Answer::parse(bytes)
     }
@@ -59,7 +66,7 @@ impl DnsClient {
     /// Asks by TCP.
     pub fn ask_tcp(&self, name: &str, rtype: RecordType, subnet: Option<IpNet>) -> Result<Answer, String> {
         let context = |error: std::io::Error| format!("TCP to {}: {error}", self.server);
-        let query = query(name, rtype, subnet)?;
+        let query = self.query(name, rtype, subnet)?;
         let mut stream = TcpStream::connect_timeout(&self.server, self.limit).map_err(context)?;
         stream.set_read_timeout(Some(self.limit)).map_err(context)?;
         let len = u16::try_from(query.len()).map_err(|error| error.to_string())?;
@@ -69,6 +76,12 @@ impl DnsClient {
         let mut bytes = vec![0; usize::from(u16::from_be_bytes(len))];
         stream.read_exact(&mut bytes).map_err(context)?;
         Answer::parse(bytes)
+    }
+
+    fn query(&self, name: &str, rtype: RecordType, subnet: Option<IpNet>) -> Result<Vec<u8>, String> {
+        let mut octets = query(name, rtype, subnet)?;
+        octets[3] |= if self.wants_validation { AD } else { 0 };
+        Ok(octets)
     }
 
     /// Sends the octets of a query by UDP and gives those of the answer with the same id.
@@ -161,3 +174,6 @@ pub fn subnet_of(client: IpAddr) -> Result<IpNet, String> {
     let net = IpNet::new(client, if client.is_ipv4() { 24 } else { 56 });
     net.map(|net| net.trunc()).map_err(|error| error.to_string())
 }
+
+/// In the fourth octet of the header (RFC 4035, section 3.2.3).
+const AD: u8 = 0x20;

@@ -2,9 +2,13 @@
 
 pub mod dns;
 pub mod generator;
+pub mod globe;
 pub mod http;
 pub mod process;
+pub mod proxies;
+pub mod resolver;
 pub mod tools;
+pub mod tree;
 pub mod world;
 
 use std::thread;

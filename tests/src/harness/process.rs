@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
@@ -95,7 +95,9 @@ impl Process {
         if let Some(err) = child.stderr.take() {
             log.follow(err);
         }
-        Ok(Self { name: name.to_owned(), guard: guard("kill -9", child.id().to_string()), child, log })
+        // What it has started itself, as NSD does, goes with it.
+        let group = format!("-{}", child.id());
+        Ok(Self { name: name.to_owned(), guard: guard("kill -9", group), child, log })
     }
 
     /// The name given at the start.
@@ -124,10 +126,12 @@ impl Process {
         self.signal(Signal::SIGCONT)
     }
 
-    /// Kills it (SIGKILL) and waits for its end.
+    /// Kills it and what it has started (SIGKILL), and waits for its end.
     pub fn kill(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.child.kill();
+        // As long as it has not been waited for, nobody else has its id. These fail only when it has ended already.
+        if let (Ok(None), Ok(pid)) = (self.child.try_wait(), i32::try_from(self.child.id())) {
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        }
         let _ = self.child.wait();
         self.dismiss_guard();
     }

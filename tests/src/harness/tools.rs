@@ -1,7 +1,7 @@
-//! Tools that this machine may have: `dig`, `nsupdate`, `kdig`, `curl`, `openssl`, `unbound`, `knotd`, `nsd`.
+//! Tools that this machine may have: `dig`, `curl`, and other name servers and resolvers.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where the program `name` is; `None`: nowhere.
@@ -14,8 +14,13 @@ pub fn find(name: &str) -> Option<PathBuf> {
 /// The same; fails with the package that holds it.
 pub fn require(name: &str) -> Result<PathBuf, String> {
     let package = match name {
-        "dig" | "nsupdate" => "bind9-dnsutils",
+        "dig" | "delv" | "nsupdate" => "bind9-dnsutils",
+        "named" => "bind9",
+        "dnssec-dsfromkey" | "dnssec-keygen" | "dnssec-signzone" => "bind9-utils",
         "kdig" => "knot-dnsutils",
+        "kresd" => "knot-resolver",
+        "pdns_recursor" => "pdns-recursor",
+        "ldns-verify-zone" => "ldnsutils",
         "knotd" => "knot",
         other => other,
     };
@@ -36,6 +41,16 @@ pub fn dig(server: SocketAddr, arguments: &[&str]) -> Result<String, String> {
 pub fn dig_short(server: SocketAddr, arguments: &[&str]) -> Result<Vec<IpAddr>, String> {
     let text = dig(server, &[arguments, &["+short"]].concat())?;
     Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect())
+}
+
+/// Has `delv` ask the resolver `server` and validate from the root's key in the file `anchor`: what it says of that, and
+/// the records.
+pub fn delv(server: SocketAddr, anchor: &Path, arguments: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(require("delv")?);
+    let (address, port) = (format!("@{}", server.ip()), server.port().to_string());
+    command.args([address.as_str(), "-p", &port, "+root=.", "-a"]).arg(anchor).args(arguments);
+    let output = command.output().map_err(|error| format!("delv: {error}"))?;
+    Ok(String::from_utf8_lossy(&[output.stderr, output.stdout].concat()).into_owned())
 }
 
 /// What `curl` gets from `url` when it takes `address` for the host in it.

@@ -385,7 +385,7 @@ fn regions() -> Vec<Region> {
 }
 
 /// Waits until `path` answers 200 at `address`; fails at once when the process ends.
-fn wait_for_answer(process: &mut Process, address: SocketAddr, path: &str) -> Result<(), String> {
+pub(super) fn wait_for_answer(process: &mut Process, address: SocketAddr, path: &str) -> Result<(), String> {
     let asked = within(START, || {
         if let Some(status) = process.ended() {
             return Ok(Err(format!("{} has ended ({status}):\n{}", process.name(), process.log_tail())));
@@ -397,7 +397,7 @@ fn wait_for_answer(process: &mut Process, address: SocketAddr, path: &str) -> Re
 }
 
 /// A number that no other world on this machine has.
-fn claim() -> Result<(u8, TcpListener), String> {
+pub(super) fn claim() -> Result<(u8, TcpListener), String> {
     for _ in 0..1000 {
         let number = fastrand::u8(1..=250);
         if let Ok(listener) = TcpListener::bind(SocketAddr::from(([127, number, 255, 254], 5399))) {
@@ -415,4 +415,4 @@ const SHIPPED: [(&str, &str); 5] = [
     ("geo/countries.csv", "countries.csv"),
 ];
 /// A machine with two cores runs many of these at once.
-const START: Duration = Duration::from_secs(20);
+pub(super) const START: Duration = Duration::from_secs(20);
