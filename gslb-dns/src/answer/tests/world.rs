@@ -15,7 +15,7 @@ use shared::topology::{
 
 use crate::answer::Snapshot;
 use crate::geo::{GeoData, GeoSources, GeoTables, Source};
-use crate::zone::{Zone, ZoneSet};
+use crate::zone::{Signing, Zone, ZoneSet};
 
 /// Everything that a snapshot is made of.
 #[derive(Debug)]
@@ -125,10 +125,16 @@ impl World {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
+        self.signed_snapshot(&vec![None; self.zones.len()])
+    }
+
+    /// The same with its zones signed as `signings` say.
+    pub(super) fn signed_snapshot(&self, signings: &[Option<Signing>]) -> Snapshot {
         let parse = |(apex, text): &(String, String)| {
             Zone::parse(&OwnerName::parse(apex).expect("a name"), apex, text).expect("a zone")
         };
-        let zones = ZoneSet::build(self.zones.iter().map(parse).collect(), &self.topology).expect("zones");
+        let zones = self.zones.iter().map(parse).zip(signings.iter().cloned()).collect();
+        let zones = ZoneSet::build_signed(zones, &self.topology).expect("zones");
         let source = Source { file: "overrides.csv", bytes: self.overrides.as_bytes() };
         let data =
             GeoData::parse(GeoSources { database: None, asn_database: None, overrides: Some(source), countries: None });
