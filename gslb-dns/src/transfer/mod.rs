@@ -7,7 +7,7 @@
 //! ```
 
 mod history;
-mod notify;
+mod notification;
 mod stream;
 mod writer;
 
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::zone::Content;
 
 pub use history::{Delta, History};
-pub use notify::{Acknowledgement, NotAcknowledged, notification, pause_after, read_acknowledgement};
+pub use notification::{Acknowledgement, NotAcknowledged, notification, pause_after, read_acknowledgement};
 pub use stream::{Asked, OPT, Transfer};
 
 /// A zone as it may be transferred: all of it, and what led to it.
