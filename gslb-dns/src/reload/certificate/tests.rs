@@ -1,0 +1,89 @@
+use std::os::unix::fs::PermissionsExt as _;
+
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+use super::*;
+use crate::reload::load;
+use crate::serve::sample::{Site, tls_pair};
+
+fn site() -> Site {
+    let site = Site::new();
+    let tls = "threads = 1\ntls = { certificate = \"cert.pem\", key = \"key.pem\", dot = [\"127.0.0.1:0\"] }\n";
+    site.write("topology.toml", &site.settings().replace("threads = 1\n", tls));
+    site.write_tls(&tls_pair());
+    site
+}
+
+fn mistakes(site: &Site) -> Vec<String> {
+    load(&site.config(), None).world.expect_err("mistakes").iter().map(ToString::to_string).collect()
+}
+
+fn of_certificate(world: &World) -> Vec<String> {
+    world.warnings.iter().map(ToString::to_string).filter(|warning| warning.contains(".pem")).collect()
+}
+
+#[test]
+fn certificate_that_is_right_gives_neither_mistake_nor_warning() {
+    let world = load(&site().config(), None).world.expect("no mistakes");
+    assert_eq!(of_certificate(&world), Vec::<String>::new());
+    let certificate = world.certificate.expect("read");
+    assert!(certificate.not_after() > Timestamp::now());
+    assert!(!format!("{certificate:?}").contains("key"), "{certificate:?}");
+}
+
+#[test]
+fn every_mistake_names_its_file_and_what_would_be_right() {
+    let site = site();
+    let (certificate, key) = tls_pair();
+    for (file, text, expected) in [
+        ("cert.pem", "", "cert.pem: no certificate in it: expected the certificate of this node"),
+        (
+            "cert.pem",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "cert.pem: the first certificate",
+        ),
+        ("cert.pem", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "cert.pem: not PEM"),
+        ("cert.pem", &*certificate, "key.pem: does not belong to the first certificate in "),
+        ("key.pem", "nothing", "key.pem: no private key in it: expected one in PKCS#8"),
+        ("key.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "key.pem: the key is of no kind"),
+        ("key.pem", &*key, "key.pem: does not belong"),
+    ] {
+        site.write_tls(&tls_pair());
+        site.write_secret(file, text);
+        let found = mistakes(&site);
+        assert!(found.len() == 1 && found[0].contains(expected), "{expected} is not {found:#?}");
+    }
+    fs::remove_file(site.path("cert.pem")).expect("removed");
+    assert!(mistakes(&site)[0].contains("cert.pem: cannot be read"));
+}
+
+#[test]
+fn key_that_others_can_read_is_refused_with_the_command_to_run() {
+    let site = site();
+    fs::set_permissions(site.path("key.pem"), fs::Permissions::from_mode(0o640)).expect("set");
+    let found = mistakes(&site);
+    assert!(found[0].contains("has mode 0640") && found[0].contains(": run chmod 600 /"), "{found:?}");
+}
+
+#[test]
+fn certificate_that_has_expired_is_warned_of_and_serves() {
+    let site = site();
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(vec!["ns1.example.com".to_owned()]).expect("a name");
+    (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 2, 1));
+    let certificate = params.self_signed(&key).expect("signed");
+    site.write_tls(&(certificate.pem(), key.serialize_pem()));
+    let world = load(&site.config(), None).world.expect("no mistakes");
+    let found = of_certificate(&world);
+    assert!(found.len() == 1 && found[0].contains("cert.pem: expired at 2020-02-01T00:00:00Z"), "{found:?}");
+}
+
+#[test]
+fn settings_without_a_certificate_leave_the_one_of_before() {
+    let site = site();
+    let first = load(&site.config(), None).world.expect("no mistakes");
+    site.write("topology.toml", &site.settings());
+    let second = load(&site.config(), Some(&first)).world.expect("no mistakes");
+    let key = |world: &World| Arc::as_ptr(world.certificate.as_ref().expect("there").key());
+    assert_eq!(key(&second), key(&first));
+}

@@ -1,0 +1,33 @@
+use crate::serve::sample::apex;
+use crate::sign::{Algorithm, KeyTimes, Role, SigningKey};
+
+use super::*;
+
+fn keys() -> ZoneKeys {
+    let key = SigningKey::generate(Algorithm::EcdsaP256Sha256, Role::Csk).expect("a key");
+    let key = ZoneKey { key: Arc::new(key), role: Role::Csk, times: KeyTimes::default() };
+    ZoneKeys { settings: DnssecSettings::with_keys("keys".into()), keys: [key].into() }
+}
+
+fn zone(names: usize) -> Arc<Zone> {
+    let mut text = "$TTL 300\n@ SOA ns1 h 1 2 3 4 5\n@ NS ns1\nns1 A 192.0.2.1\n".to_owned();
+    text.extend((0..names).map(|at| format!("h{at} A 192.0.2.1\n")));
+    let name = shared::name::OwnerName::parse("example.com").expect("a name");
+    Arc::new(Zone::parse(&name, "zone", &text).expect("right"))
+}
+
+#[test]
+fn large_zone_is_signed_on_all_cores_and_only_once() {
+    let (zones, keys) = ([zone(UNKNOWN_FEW + 10)], [Some(keys())]);
+    let topology = Topology::default();
+    let now = 1_800_000_000;
+    let (_, first) = build(&zones, &keys, &topology, &[], now).expect("built");
+    assert!(first[0].signatures.len() > UNKNOWN_FEW);
+    assert_eq!(first[0].apex, apex());
+    let (_, second) = build(&zones, &keys, &topology, &first, now + 5).expect("built");
+    let [one, other] = [&first, &second].map(|zones| &zones[0].signatures);
+    assert_eq!((one.same(other), one.len()), (other.len(), other.len()));
+    // Most of it was known: what is new is signed on the way.
+    let (_, third) = build(&[zone(UNKNOWN_FEW + 20)], &keys, &topology, &first, now + 5).expect("built");
+    assert!(third[0].signatures.same(one) > UNKNOWN_FEW && third[0].signatures.len() > one.len());
+}
