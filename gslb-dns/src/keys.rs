@@ -41,7 +41,7 @@ impl KeyFolder {
 
     /// The files of the keys of `apex`, sorted by name. A folder that does not exist has none.
     pub fn files(&self, apex: &Name) -> io::Result<Vec<PathBuf>> {
-        let stems = self.stems(apex)?;
+        let stems = self.stems(apex, PRIVATE)?;
         Ok(stems.iter().flat_map(|stem| [KEY, PRIVATE].map(|ending| self.file(stem, ending))).collect())
     }
 
@@ -49,7 +49,13 @@ impl KeyFolder {
     ///
     /// A private key that others may read is refused.
     pub fn read(&self, apex: &Name) -> Result<Vec<FoundKey>, Vec<Problem>> {
-        let stems = self.stems(apex).map_err(|error| vec![problem(&self.path, None, unreadable(&error))])?;
+        let unread = |error| vec![problem(&self.path, None, unreadable(&error))];
+        let (stems, public) = (self.stems(apex, PRIVATE).map_err(unread)?, self.stems(apex, KEY).map_err(unread)?);
+        let alone = public.iter().filter(|stem| stems.binary_search(stem).is_err());
+        let alone: Vec<_> = alone.map(|stem| self.without_private(stem)).collect();
+        if !alone.is_empty() {
+            return Err(alone);
+        }
         let read: Vec<_> = stems.into_iter().map(|stem| self.read_key(apex, stem)).collect();
         if read.iter().any(Result::is_err) {
             return Err(read.into_iter().filter_map(Result::err).collect());
@@ -86,7 +92,17 @@ impl KeyFolder {
         self.put(&found.stem, KEY, &public, Put::Over)
     }
 
-    fn stems(&self, apex: &Name) -> io::Result<Vec<String>> {
+    /// A key that would leave the zone unseen, while resolvers count on it.
+    fn without_private(&self, stem: &str) -> Problem {
+        let what = format!(
+            "there is no {stem}.{PRIVATE} beside it: expected both files of every key, as on the node that has made it; or \
+             remove this one, if nothing is signed by it any more"
+        );
+        problem(&self.file(stem, KEY), None, what)
+    }
+
+    /// The files of keys of `apex` with this ending, without it; sorted.
+    fn stems(&self, apex: &Name, ending: &str) -> io::Result<Vec<String>> {
         let start = bind::stem_start(apex);
         let entries = match fs::read_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -95,7 +111,7 @@ impl KeyFolder {
         let mut stems = Vec::new();
         for entry in entries {
             let name = entry?.file_name();
-            let stem = name.to_str().and_then(|name| name.strip_suffix(&format!(".{PRIVATE}")));
+            let stem = name.to_str().and_then(|name| name.strip_suffix(&format!(".{ending}")));
             stems.extend(stem.filter(|stem| stem.starts_with(&start)).map(str::to_owned));
         }
         stems.sort_unstable();
@@ -237,6 +253,17 @@ mod tests {
 
     fn tags(found: &[FoundKey]) -> Vec<u16> {
         found.iter().map(|found| found.key.tag()).collect()
+    }
+
+    #[test]
+    fn key_without_its_private_file_is_no_key_that_has_left() {
+        let (_folder, keys) = in_folder();
+        let stem = keys.create(&apex(), &key(Role::Csk), 3600).expect("made");
+        keys.create(&apex(), &key(Role::Csk), 3600).expect("made");
+        fs::remove_file(keys.file(&stem, PRIVATE)).expect("removed");
+        let found = keys.read(&apex()).expect_err("half a key");
+        let expected = format!("there is no {stem}.private beside it: expected both files of every key");
+        assert!(found.len() == 1 && found[0].what.starts_with(&expected), "{found:?}");
     }
 
     #[test]

@@ -382,7 +382,8 @@ fn roll_keys(globe: &Globe, tree: &mut Tree) -> Held {
     let keys = |action: &str, zone: &str| run_keys(globe, action, zone);
     let old = delegations(globe)?;
     for zone in &zones {
-        keys("confirm", zone)?;
+        // Not before caches have forgotten that the zone was not signed.
+        within(ROLL_OVER, || keys("confirm", zone))?;
         keys("roll", zone)?;
     }
     let is_due = |zone: &&str| {

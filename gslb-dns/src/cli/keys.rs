@@ -11,7 +11,7 @@ use shared::name::OwnerName;
 use super::{ConfigArg, Failure, output};
 use crate::keys::{FoundKey, KeyFolder, next_text, read_secret, show_time};
 use crate::settings::{DnssecSettings, Settings, ZoneSettings};
-use crate::sign::{self, Algorithm, KeyTimes, Next, Plan, Role, SigningKey, Timing, ZoneKey};
+use crate::sign::{self, Algorithm, KeyTimes, Next, Plan, Refused, Role, SigningKey, Timing, ZoneKey};
 use crate::wire::Name;
 use crate::zone::Zone;
 
@@ -332,8 +332,21 @@ fn confirm(ring: &Ring, now: u64) -> Result<String, Failure> {
     let found = ring.read()?;
     let keys: Vec<ZoneKey> = found.iter().map(|found| found.key.clone()).collect();
     let changed = sign::confirm(&keys, &ring.timing, now);
-    ring.change(found, changed.map_err(|refused| Failure::Mistakes(refused.to_string()))?)?;
-    ring.listed(now)
+    let refusal = |refused| {
+        Failure::Mistakes(match refused {
+            Refused::TooEarly { from } => {
+                let (from, zone) = (show_time(from), ring.zone());
+                format!(
+                    "the DS of the new key must not be at the parent before {from}, since until then caches lack the key: \
+                     put it there from then on, as `gslb-dns keys ds {zone}` prints it, and confirm it when all servers of \
+                     the parent give it"
+                )
+            }
+            other => other.to_string(),
+        })
+    };
+    ring.change(found, changed.map_err(refusal)?)?;
+    Ok(format!("noted that all servers of the parent give the DS\n{}", ring.listed(now)?))
 }
 
 /// The longest TTL that a zone is thought to have when it is not at hand.

@@ -56,6 +56,12 @@ pub enum Refused {
     /// No DS is awaited.
     #[error("no key waits for its DS at the parent: see `gslb-dns keys list`")]
     NothingToConfirm,
+    /// The DS may not be at the parent yet.
+    #[error("the DS must not be at the parent before {from} seconds since 1970: until then caches lack the new key")]
+    TooEarly {
+        /// From when on it may.
+        from: u64,
+    },
 }
 
 impl Timing {
@@ -132,11 +138,14 @@ fn double_signature(created: KeyTimes, now: u64, sync_publish: u64) -> KeyTimes 
 
 /// Takes an operator's word that all servers of the parent give the DS of the new key, and no other: the old ones may go.
 ///
-/// Gives new times by the key's place in the list, those of old keys first.
+/// Gives new times by the key's place in the list, those of old keys first. Fails before the DS may be there: that word would
+/// be wrong, and the old keys would go while the parent leads to them.
 pub fn confirm(keys: &[ZoneKey], timing: &Timing, now: u64) -> Result<Vec<(usize, KeyTimes)>, Refused> {
     let new = awaiting_ds(keys).ok_or(Refused::NothingToConfirm)?;
-    let seen = new.times.sync_publish.map_or(now, |sync_publish| sync_publish.max(now));
-    let gone = seen + u64::from(timing.parent_ds_ttl);
+    if let Some(from) = new.times.sync_publish.filter(|&from| from > now) {
+        return Err(Refused::TooEarly { from });
+    }
+    let gone = now + u64::from(timing.parent_ds_ttl);
     let algorithm = new.key.public().algorithm();
     let is_old = |key: &ZoneKey| key.role == new.role && key.times.sync_delete.is_some() && key.times.delete.is_none();
     let old = keys.iter().enumerate().filter(|(_, key)| is_old(key)).map(|(at, key)| {

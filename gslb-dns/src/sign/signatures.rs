@@ -74,7 +74,16 @@ impl fmt::Debug for Signatures {
 
 /// When `rrsig` expires: serial number arithmetic around `now` (RFC 4034, section 3.1.5).
 pub(super) fn expiration(rrsig: &[u8], now: u64) -> u64 {
-    let written = rrsig.get(8..12).and_then(|octets| octets.try_into().ok()).map_or(0, u32::from_be_bytes);
+    time_at(rrsig, 8, now)
+}
+
+/// From when on it holds.
+pub(super) fn inception(rrsig: &[u8], now: u64) -> u64 {
+    time_at(rrsig, 12, now)
+}
+
+fn time_at(rrsig: &[u8], at: usize, now: u64) -> u64 {
+    let written = rrsig.get(at..at + 4).and_then(|octets| octets.try_into().ok()).map_or(0, u32::from_be_bytes);
     let ahead = written.wrapping_sub(now as u32) as i32;
     now.saturating_add_signed(i64::from(ahead))
 }

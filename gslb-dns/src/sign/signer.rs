@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::canonical::canonical;
 use super::key::SigningKey;
-use super::signatures::{Fingerprint, Signatures, expiration};
+use super::signatures::{Fingerprint, Signatures, expiration, inception};
 use crate::wire::{CLASS_IN, Name, Rtype, label_count};
 
 /// Signs the RRsets of one zone with the keys that sign at one moment.
@@ -125,7 +125,11 @@ impl Signer {
     }
 
     fn recall<'a>(&self, known: &'a Signatures, fingerprint: &Fingerprint) -> Option<&'a [u8]> {
-        known.find(fingerprint).filter(|rrsig| expiration(rrsig, self.lifetime.now) >= self.lifetime.good_until())
+        let now = self.lifetime.now;
+        // One from the future was made by a clock that was set back since.
+        let is_good =
+            |rrsig: &&[u8]| expiration(rrsig, now) >= self.lifetime.good_until() && inception(rrsig, now) <= now;
+        known.find(fingerprint).filter(is_good)
     }
 
     fn drafts(&self, owner: &[u8], rtype: Rtype, ttl: u32, rdatas: &[&[u8]]) -> impl Iterator<Item = Draft<'_>> {

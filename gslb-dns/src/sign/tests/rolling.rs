@@ -252,6 +252,17 @@ fn ksk_rolls_by_double_signature_and_leaves_the_zsk_alone() {
 }
 
 #[test]
+fn word_that_the_ds_is_there_is_not_taken_before_it_may_be() {
+    let mut world = World::settled(&[Role::Csk]);
+    world.roll(Role::Csk, Algorithm::Ed25519);
+    let refused = confirm(&world.keys, &TIMING, world.now);
+    assert!(matches!(refused, Err(Refused::TooEarly { from }) if from > world.now), "{refused:?}");
+    world.pass(DAY);
+    world.take_ds();
+    world.confirm();
+}
+
+#[test]
 fn zsk_rolls_by_pre_publication_without_anybody() {
     let mut world = World::settled(&[Role::Ksk, Role::Zsk]);
     for round in 1..4 {

@@ -109,6 +109,14 @@ fn signature_with_much_validity_left_is_used_again() {
     }
 }
 
+/// RFC 4034, section 3.1.5: nobody takes a signature before its inception.
+#[test]
+fn signature_from_before_the_clock_was_set_back_is_made_anew() {
+    let signer = csk(Algorithm::EcdsaP256Sha256);
+    let first = signed(&at(&signer, NOW + u64::from(DAY)), &Signatures::default(), 5);
+    assert_eq!(first.same(&signed(&signer, &first, 5)), 0);
+}
+
 #[test]
 fn change_of_anything_but_the_time_asks_for_a_new_signature() {
     let signer = csk(Algorithm::Ed25519);
