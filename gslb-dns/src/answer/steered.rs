@@ -141,12 +141,28 @@ impl Asked<'_> {
 
     /// Gives the IPv4 VIPs of `members`, those that regions share once.
     fn each_v4(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
-        self.steered.all_v4(members).for_each(|vip| each(&vip.octets()));
+        let is_alone = members.len() == 1;
+        for member in members.iter() {
+            let earlier = if is_alone { &[] } else { self.steered.v4_earlier(member) };
+            for (at, vip) in self.steered.v4(member).iter().enumerate() {
+                if earlier.get(at).is_none_or(|earlier| !earlier.intersects(members)) {
+                    each(&vip.octets());
+                }
+            }
+        }
     }
 
     /// The same for IPv6.
     fn each_v6(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
-        self.steered.all_v6(members).for_each(|vip| each(&vip.octets()));
+        let is_alone = members.len() == 1;
+        for member in members.iter() {
+            let earlier = if is_alone { &[] } else { self.steered.v6_earlier(member) };
+            for (at, vip) in self.steered.v6(member).iter().enumerate() {
+                if earlier.get(at).is_none_or(|earlier| !earlier.intersects(members)) {
+                    each(&vip.octets());
+                }
+            }
+        }
     }
 
     fn ttl(&self) -> u32 {
