@@ -5,6 +5,7 @@
 mod inputs;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use divan::{Bencher, black_box};
 use fastrand::Rng;
 use gslb_dns::answer::Snapshot;
 use gslb_dns::geo::{Depth, GeoTables};
+use gslb_dns::limit::{Account, Limiter, Limits};
 use gslb_dns::zone::ZoneSet;
 use inputs::{World, answer_all, hosts, kinds, load, places, random_v4, zone_text};
 use shared::moment::Moment;
@@ -57,6 +59,28 @@ fn answer_among_200_000_names(bencher: Bencher<'_, '_>) {
     let mut out = vec![0; 1232];
     let bencher = bencher.counter(ItemsCount::new(kind.queries.len()));
     bencher.bench_local(|| answer_all(&snapshot, &kind.queries, &mut out));
+}
+
+#[divan::bench(args = [100, 100_000])]
+fn judge(bencher: Bencher<'_, '_>, networks: usize) {
+    let limits = Limits {
+        responses_per_second: NonZeroU32::new(Limits::RATE_MAX).expect("a rate"),
+        responses_per_second_in_all: NonZeroU32::new(Limits::RATE_MAX),
+        slip: 1,
+        exempt: vec!["127.0.0.0/8".parse().expect("a network")],
+        buckets: 1 << 16,
+    };
+    let limiter = Limiter::new(&limits, [7; Limiter::SEED_LEN]);
+    let (mut rng, accounts) = (Rng::with_seed(9), [0_u64; 64]);
+    let networks: Vec<IpAddr> = (0..networks).map(|_| random_v4(&mut rng).into()).collect();
+    let asked: Vec<(IpAddr, Account)> =
+        (0..16_384).map(|_| (networks[rng.usize(..networks.len())], Account::of(&accounts[rng.usize(..64)]))).collect();
+    let mut now = Moment::START;
+    bencher.counter(ItemsCount::new(asked.len())).bench_local(|| {
+        now = now + Duration::from_secs(1);
+        let gate = limiter.at(now);
+        asked.iter().for_each(|&(network, account)| _ = black_box(gate.judge(black_box(network), account)));
+    });
 }
 
 #[divan::bench(args = ["IPv4, resolver", "IPv4, subnet", "IPv6, resolver", "IPv6, subnet"])]

@@ -3,14 +3,19 @@
 //! ```text
 //! network (/24 or /56) ─┐
 //! what is answered ─────┴─ seeded hash ─► bucket: when it is empty again ─► pass, or slip or drop
+//!                                                                           │
+//! network ──────────────── seeded hash ─► bucket of all its answers ◄───────┘ ─► pass, or slip or drop
 //! ```
-//! A fixed table that all threads share without locks; the time is an argument.
+//! Fixed tables that all threads share without locks; the time is an argument.
 
 use std::fmt;
+use std::hash::Hasher as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use foldhash::SharedSeed;
+use foldhash::fast::FoldHasher;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use shared::moment::Moment;
 use shared::place::ClientBlock;
@@ -22,6 +27,9 @@ pub struct Limits {
     /// Answers to one network for one account a second; as many at once after a quiet second. At most
     /// [`Limits::RATE_MAX`].
     pub responses_per_second: NonZeroU32,
+    /// Answers to one network a second in all, whatever is asked, which the limit above lets pass; as many at once after a
+    /// quiet second. At most [`Limits::RATE_MAX`]; `None`: no such limit.
+    pub responses_per_second_in_all: Option<NonZeroU32>,
     /// Of the answers beyond, every n-th is sent truncated, or as BADCOOKIE, and the others are not; 0: none is sent.
     ///
     /// Half a cookie is no exception (RFC 7873, section 5.2.3, leaves the choice; BIND does the same): whoever forges an
@@ -29,7 +37,7 @@ pub struct Limits {
     pub slip: u8,
     /// Networks that are not limited.
     pub exempt: Vec<IpNet>,
-    /// Buckets, 8 octets each; rounded up to a power of two.
+    /// Buckets, 8 octets each; rounded up to a power of two. There are a quarter as many for what networks get in all.
     pub buckets: usize,
 }
 
@@ -40,16 +48,29 @@ pub struct Limits {
 /// a resolver's own address does use up its share: therefore a limited client is told how to get through, by a cookie or
 /// by TCP.
 pub struct Limiter {
+    /// By network and account.
     buckets: Box<[AtomicU64]>,
+    /// By network; empty where there is no limit in all.
+    sums: Box<[AtomicU64]>,
     seed: [u8; Limiter::SEED_LEN],
-    /// Ticks from one answer to the next at the full rate.
-    interval: u64,
-    /// Ticks that a bucket may be ahead of the time.
-    window: u64,
+    /// For the hash of a network alone, which costs less; as secret as the seed.
+    sum_seed: u64,
+    sum_shared_seed: SharedSeed,
+    pace: Pace,
+    sum_pace: Pace,
     slip: u8,
     exempt: Exempt,
     /// A network that was limited since the last look, as [`ClientBlock::as_u64`]; 0: none.
     limited: AtomicU64,
+}
+
+/// How fast buckets fill.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// Ticks from one answer to the next at the full rate.
+    interval: u64,
+    /// Ticks that a bucket may be ahead of the time.
+    window: u64,
 }
 
 /// A limiter at one time.
@@ -94,29 +115,40 @@ impl Limits {
     pub const SLIP_MAX: u8 = 10;
 }
 
+impl Pace {
+    fn of(rate: NonZeroU32) -> Self {
+        let rate = rate.get().min(Limits::RATE_MAX);
+        let interval = TICKS_PER_SEC.div_ceil(u64::from(rate));
+        Self { interval, window: interval * u64::from(rate) }
+    }
+}
+
 impl Limiter {
     /// Octets of a seed.
     pub const SEED_LEN: usize = 16;
 
     /// An empty table; `seed` must be hard to guess.
     pub fn new(limits: &Limits, seed: [u8; Self::SEED_LEN]) -> Self {
-        let rate = limits.responses_per_second.get().min(Limits::RATE_MAX);
-        let interval = TICKS_PER_SEC.div_ceil(u64::from(rate));
         let count = limits.buckets.max(1).next_power_of_two();
+        let sum_count = limits.responses_per_second_in_all.map_or(0, |_| (count / 4).max(1));
+        let empty = |count| (0..count).map(|_| AtomicU64::new(0)).collect();
         Self {
-            buckets: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            buckets: empty(count),
+            sums: empty(sum_count),
             seed,
-            interval,
-            window: interval * u64::from(rate),
+            sum_seed: SipHasher13::new_with_key(&seed).hash(b"sum"),
+            sum_shared_seed: SharedSeed::from_u64(SipHasher13::new_with_key(&seed).hash(b"shared")),
+            pace: Pace::of(limits.responses_per_second),
+            sum_pace: Pace::of(limits.responses_per_second_in_all.unwrap_or(NonZeroU32::MAX)),
             slip: limits.slip,
             exempt: Exempt::new(&limits.exempt),
             limited: AtomicU64::new(0),
         }
     }
 
-    /// Octets of its table, which never grows.
+    /// Octets of its tables, which never grow.
     pub fn size(&self) -> usize {
-        size_of_val(&*self.buckets)
+        size_of_val(&*self.buckets) + size_of_val(&*self.sums)
     }
 
     /// One of the networks that were limited since this was asked last: the first, which most likely is limited most.
@@ -128,9 +160,9 @@ impl Limiter {
 
     /// Notes who is limited, where none is noted: so that threads in a flood share the line and do not write to it.
     #[cold]
-    fn note_limited(&self, address: IpAddr) {
+    fn note_limited(&self, block: ClientBlock) {
         if self.limited.load(Ordering::Relaxed) == 0 {
-            self.limited.store(ClientBlock::of(address).as_u64(), Ordering::Relaxed);
+            self.limited.store(block.as_u64(), Ordering::Relaxed);
         }
     }
 
@@ -142,12 +174,19 @@ impl Limiter {
         Gate { limiter: self, now: ticks }
     }
 
-    fn bucket(&self, address: IpAddr, account: Account) -> &AtomicU64 {
+    fn bucket(&self, block: ClientBlock, account: Account) -> &AtomicU64 {
         let mut key = [0; 12];
-        key[..8].copy_from_slice(&ClientBlock::of(address).as_u64().to_ne_bytes());
+        key[..8].copy_from_slice(&block.as_u64().to_ne_bytes());
         key[8..].copy_from_slice(&account.0.to_ne_bytes());
         let hash = SipHasher13::new_with_key(&self.seed).hash(&key);
         &self.buckets[hash as usize & (self.buckets.len() - 1)]
+    }
+
+    /// The bucket of all that `block` gets, where that is limited.
+    fn sum(&self, block: ClientBlock) -> Option<&AtomicU64> {
+        let mut hasher = FoldHasher::with_seed(self.sum_seed, &self.sum_shared_seed);
+        hasher.write_u64(block.as_u64());
+        self.sums.get(hasher.finish() as usize & self.sums.len().wrapping_sub(1))
     }
 
     /// What becomes of `bucket` when one more answer is due at `now`.
@@ -155,10 +194,10 @@ impl Limiter {
     /// A bucket holds the tick at which it will have been idle for as long as its answers allow: each adds an interval, and
     /// it may not get further ahead of the time than the window. The low octet counts what was not sent since the last
     /// slip.
-    fn step(&self, bucket: u64, now: u64) -> (u64, Verdict) {
+    fn step(&self, bucket: u64, pace: Pace, now: u64) -> (u64, Verdict) {
         let (due, skipped) = (bucket >> SKIPPED_BITS, bucket & SKIPPED_MASK);
-        let next_due = due.max(now) + self.interval;
-        if next_due <= now + self.window {
+        let next_due = due.max(now) + pace.interval;
+        if next_due <= now + pace.window {
             return (next_due << SKIPPED_BITS | skipped, Verdict::Pass);
         }
         match u64::from(self.slip) {
@@ -179,23 +218,29 @@ impl fmt::Debug for Limiter {
 impl Gate<'_> {
     /// Counts an answer of `account` to `address`, and says what to do with it.
     ///
-    /// Never waits for another thread; one cache line is read, and written unless the answer is beyond the limit.
+    /// Never waits for another thread; two cache lines are read, and written unless the answer is beyond the limit.
     pub fn judge(&self, address: IpAddr, account: Account) -> Verdict {
         let address = address.to_canonical();
         if self.limiter.exempt.holds(address) {
             return Verdict::Pass;
         }
-        let verdict = self.count(self.limiter.bucket(address, account));
+        let block = ClientBlock::of(address);
+        let mut verdict = self.count(self.limiter.bucket(block, account), self.limiter.pace);
+        if verdict == Verdict::Pass
+            && let Some(sum) = self.limiter.sum(block)
+        {
+            verdict = self.count(sum, self.limiter.sum_pace);
+        }
         if verdict != Verdict::Pass {
-            self.limiter.note_limited(address);
+            self.limiter.note_limited(block);
         }
         verdict
     }
 
-    fn count(&self, bucket: &AtomicU64) -> Verdict {
+    fn count(&self, bucket: &AtomicU64, pace: Pace) -> Verdict {
         let mut held = bucket.load(Ordering::Relaxed);
         loop {
-            let (next, verdict) = self.limiter.step(held, self.now);
+            let (next, verdict) = self.limiter.step(held, pace, self.now);
             if next == held {
                 return verdict;
             }

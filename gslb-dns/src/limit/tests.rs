@@ -8,7 +8,8 @@ use super::*;
 
 fn limits(rate: u32, slip: u8) -> Limits {
     let responses_per_second = NonZeroU32::new(rate).expect("a rate");
-    Limits { responses_per_second, slip, exempt: Vec::new(), buckets: 1 << 16 }
+    let responses_per_second_in_all = None;
+    Limits { responses_per_second, responses_per_second_in_all, slip, exempt: Vec::new(), buckets: 1 << 16 }
 }
 
 fn limiter(rate: u32, slip: u8) -> Limiter {
@@ -66,6 +67,26 @@ fn accounts_are_limited_apart() {
 }
 
 #[test]
+fn network_gets_its_sum_however_many_accounts_it_asks_for() {
+    let in_all = NonZeroU32::new(250);
+    for (slip, limited) in [(1, Verdict::Slip), (0, Verdict::Drop)] {
+        let limiter = Limiter::new(&Limits { responses_per_second_in_all: in_all, ..limits(100, slip) }, [7; 16]);
+        let ask = |ms, client, accounts: std::ops::Range<u32>| {
+            let gate = limiter.at(at_ms(ms));
+            accounts.map(|account| gate.judge(address(client), Account(account))).collect::<Vec<_>>()
+        };
+        let found = ask(0, "192.0.2.1", 0..1000);
+        assert_eq!(passed(&found), 250);
+        assert!(found[250..].iter().all(|&verdict| verdict == limited));
+        assert_eq!(passed(&ask(0, "198.51.100.1", 0..1000)), 250, "another network");
+        assert_eq!(passed(&ask(1000, "192.0.2.1", 0..1000)), 250);
+        // What one account does not get is not counted for the others.
+        assert_eq!(passed(&verdicts(&limiter, 5000, "192.0.2.1", 1000)), 100);
+        assert_eq!(passed(&ask(5000, "192.0.2.1", 100..1000)), 150);
+    }
+}
+
+#[test]
 fn every_nth_limited_answer_slips_and_the_others_are_dropped() {
     for (slip, expected) in [(0, 0), (1, 60), (2, 30), (3, 20), (10, 6)] {
         let limiter = limiter(1, slip);
@@ -114,6 +135,8 @@ fn table_is_as_large_as_asked_and_stays_so() {
         let limiter = Limiter::new(&Limits { buckets: asked, ..limits(1, 1) }, [7; 16]);
         (0..10_000_u32).for_each(|n| _ = limiter.at(at_ms(0)).judge(Ipv4Addr::from(n << 8).into(), Account(n)));
         assert_eq!(limiter.size(), buckets * 8);
+        let both = Limits { buckets: asked, responses_per_second_in_all: NonZeroU32::new(1), ..limits(1, 1) };
+        assert_eq!(Limiter::new(&both, [7; 16]).size(), (buckets + (buckets / 4).max(1)) * 8);
     }
 }
 
@@ -143,6 +166,16 @@ fn networks_seldom_meet_in_a_bucket() {
     let limiter = limiter(1, 0);
     let judge = |n: u32| limiter.at(at_ms(0)).judge(Ipv4Addr::from(n << 8).into(), Account(1));
     // Of 6,554 in 65,536 buckets 312 meet another by chance.
+    let met = (0..6554).filter(|&n| judge(n) == Verdict::Drop).count();
+    assert!((200..450).contains(&met), "{met}");
+}
+
+#[test]
+fn networks_seldom_meet_in_a_bucket_of_sums() {
+    let sums = Limits { responses_per_second_in_all: NonZeroU32::new(1), buckets: 1 << 18, ..limits(1000, 0) };
+    let limiter = Limiter::new(&sums, [7; 16]);
+    let judge = |n: u32| limiter.at(at_ms(0)).judge(Ipv4Addr::from(n << 8).into(), Account(1));
+    // As above.
     let met = (0..6554).filter(|&n| judge(n) == Verdict::Drop).count();
     assert!((200..450).contains(&met), "{met}");
 }

@@ -46,8 +46,15 @@ pub(super) fn read_rate_limit(server: &Table<'_>) -> Option<Limits> {
     let buckets = integer("buckets", BUCKETS_MIN..=BUCKETS_MAX, BUCKETS);
     let exempt = table.as_ref().and_then(|table| table.value("exempt"));
     let exempt = exempt.and_then(|value| read_networks(&value)).unwrap_or_else(loopback);
-    let responses_per_second = NonZeroU32::new(rate)?;
-    Some(Limits { responses_per_second, slip: slip as u8, exempt, buckets: buckets as usize })
+    let in_all = integer("responses_per_second_in_all", 0..=i64::from(Limits::RATE_MAX), RATE_IN_ALL);
+    let (responses_per_second, responses_per_second_in_all) = (NonZeroU32::new(rate)?, NonZeroU32::new(in_all));
+    Some(Limits {
+        responses_per_second,
+        responses_per_second_in_all,
+        slip: slip as u8,
+        exempt,
+        buckets: buckets as usize,
+    })
 }
 
 fn read_networks(value: &Value<'_>) -> Option<Vec<IpNet>> {
@@ -63,6 +70,8 @@ fn loopback() -> Vec<IpNet> {
 
 /// No resolver asks as often for one name, and no victim's line is filled by as little.
 const RATE: u32 = 1000;
+/// Many names of one network's resolvers, and a part of what a victim's line takes.
+const RATE_IN_ALL: u32 = 10_000;
 /// Every limited client is told how to get through.
 const SLIP: u32 = 1;
 /// 512 KiB.
@@ -74,6 +83,8 @@ const BUCKETS_MAX: i64 = 1 << 24;
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use crate::settings::Settings;
 
     /// Settings with `lines` in and below `[server]`.
@@ -92,6 +103,7 @@ mod tests {
         assert!(server.cookies.is_enabled && server.cookies.secret_file.is_none());
         let limits = server.rate_limit.expect("on");
         assert_eq!((limits.responses_per_second.get(), limits.slip, limits.buckets), (1000, 1, 65_536));
+        assert_eq!(limits.responses_per_second_in_all.map(NonZeroU32::get), Some(10_000));
         let exempt: Vec<String> = limits.exempt.iter().map(ToString::to_string).collect();
         assert_eq!(exempt, ["127.0.0.0/8", "::1/128"]);
     }
@@ -99,12 +111,23 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = "cookies = { enabled = false, secret_file = \"s\" }\n[server.rate_limit]\nresponses_per_second = 7\nslip = 2\n\
+                    responses_per_second_in_all = 70\n\
                     exempt = [\"192.0.2.0/24\"]\nbuckets = 2000";
         let server = parse(text).expect("right").server;
         assert!(!server.cookies.is_enabled && server.cookies.secret_file.as_deref() == Some("s".as_ref()));
         let limits = server.rate_limit.expect("on");
         assert_eq!((limits.responses_per_second.get(), limits.slip, limits.buckets), (7, 2, 2000));
+        assert_eq!(limits.responses_per_second_in_all.map(NonZeroU32::get), Some(70));
         assert_eq!(limits.exempt, ["192.0.2.0/24".parse().expect("a network")]);
+    }
+
+    #[test]
+    fn sum_of_zero_limits_record_sets_alone() {
+        let limits = parse("rate_limit = { responses_per_second_in_all = 0 }").expect("right").server.rate_limit;
+        assert_eq!(limits.expect("on").responses_per_second_in_all, None);
+        let found = parse("rate_limit = { responses_per_second_in_all = 1000001 }").expect_err("wrong");
+        let expected = "t:3: server.rate_limit.responses_per_second_in_all: 1000001 is not a whole number from 0";
+        assert!(found[0].starts_with(expected), "{found:?}");
     }
 
     #[test]

@@ -43,8 +43,7 @@ struct Vips {
 #[derive(Debug)]
 struct Addresses<A> {
     list: Box<[A]>,
-    /// For each address the members of lower id that have it too; empty where there is none for any: so that what
-    /// several members have is given once without comparing addresses for a query.
+    /// For each the members of lower id that have it too; empty where there is none for any.
     earlier: Box<[MemberSet]>,
 }
 
@@ -105,14 +104,30 @@ impl SteeredName {
         self.members.len()
     }
 
-    /// Gives the IPv4 VIPs of `members`, those that regions share once.
+    /// Gives the IPv4 VIPs of `members`, those that regions share once. Costs as much as there are VIPs.
     pub fn each_v4(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
-        self.all_v4(members).for_each(|vip| each(&vip.octets()));
+        let is_alone = members.len() == 1;
+        for member in members.iter() {
+            let earlier = if is_alone { &[] } else { self.v4_earlier(member) };
+            for (at, vip) in self.v4(member).iter().enumerate() {
+                if earlier.get(at).is_none_or(|earlier| !earlier.intersects(members)) {
+                    each(&vip.octets());
+                }
+            }
+        }
     }
 
     /// The same for IPv6.
     pub fn each_v6(&self, members: MemberSet, mut each: impl FnMut(&[u8])) {
-        self.all_v6(members).for_each(|vip| each(&vip.octets()));
+        let is_alone = members.len() == 1;
+        for member in members.iter() {
+            let earlier = if is_alone { &[] } else { self.v6_earlier(member) };
+            for (at, vip) in self.v6(member).iter().enumerate() {
+                if earlier.get(at).is_none_or(|earlier| !earlier.intersects(members)) {
+                    each(&vip.octets());
+                }
+            }
+        }
     }
 
     /// The same for the data of TXT records.
@@ -177,16 +192,16 @@ impl SteeredName {
         self.members.get(usize::from(member.0)).map_or(&[], |vips| &vips.v6.list)
     }
 
-    /// The IPv4 VIPs of all `members`, those that several have once, with the first. Costs as much as there are VIPs.
-    pub fn all_v4(&self, members: MemberSet) -> impl Iterator<Item = &Ipv4Addr> {
-        let vips = members.iter().filter_map(|member| self.members.get(usize::from(member.0)));
-        vips.flat_map(move |vips| vips.v4.without(members))
+    /// For each of the IPv4 VIPs of `member` the members of lower id that have it too; empty where there is none for any.
+    ///
+    /// So VIPs that several have are given once without comparing addresses for a query.
+    pub fn v4_earlier(&self, member: MemberId) -> &[MemberSet] {
+        self.members.get(usize::from(member.0)).map_or(&[], |vips| &vips.v4.earlier)
     }
 
-    /// The IPv6 VIPs of all `members`.
-    pub fn all_v6(&self, members: MemberSet) -> impl Iterator<Item = &Ipv6Addr> {
-        let vips = members.iter().filter_map(|member| self.members.get(usize::from(member.0)));
-        vips.flat_map(move |vips| vips.v6.without(members))
+    /// The same for IPv6.
+    pub fn v6_earlier(&self, member: MemberId) -> &[MemberSet] {
+        self.members.get(usize::from(member.0)).map_or(&[], |vips| &vips.v6.earlier)
     }
 
     /// The data of its HTTPS record up to the address hints: priority 1, target ".", protocols and port.
@@ -210,12 +225,6 @@ impl<A> Addresses<A> {
         let is_shared = addresses.iter().any(|(_, earlier)| !earlier.is_empty());
         let (list, earlier): (Vec<A>, Vec<MemberSet>) = addresses.into_iter().unzip();
         Self { list: list.into(), earlier: if is_shared { earlier.into() } else { Box::default() } }
-    }
-
-    /// Those that none of `members` has that comes before.
-    fn without(&self, members: MemberSet) -> impl Iterator<Item = &A> {
-        let is_new = move |at| self.earlier.get(at).is_none_or(|earlier: &MemberSet| !earlier.intersects(members));
-        self.list.iter().enumerate().filter(move |(at, _)| is_new(*at)).map(|(_, address)| address)
     }
 }
 
@@ -276,34 +285,26 @@ pub(crate) const KEY_IPV6HINT: u16 = 6;
 mod tests {
     use super::*;
 
-    fn steered(vips: &[&[&str]]) -> Box<[Vips]> {
+    fn members(vips: &[&[&str]]) -> Box<[Vips]> {
         let vips = vips.iter().map(|vips| vips.iter().map(|vip| vip.parse().expect("an address")).collect());
-        vips_of_members(vips.collect::<Vec<Vec<IpAddr>>>().as_slice())
+        vips_of_members(&vips.collect::<Vec<Vec<IpAddr>>>())
     }
 
-    fn given(members: &[Vips], set: &[u8]) -> Vec<String> {
-        let set: MemberSet = set.iter().map(|&id| MemberId(id)).collect();
-        let vips = set.iter().map(|member| &members[usize::from(member.0)]);
-        vips.flat_map(|vips| vips.v4.without(set)).map(ToString::to_string).collect()
+    fn set(ids: &[u8]) -> MemberSet {
+        ids.iter().map(|&id| MemberId(id)).collect()
     }
 
     #[test]
-    fn address_of_several_members_is_given_with_the_first_that_is_asked_for() {
-        let members = steered(&[
+    fn each_address_knows_the_members_before_that_have_it_too() {
+        let members = members(&[
             &["192.0.2.1", "192.0.2.2", "192.0.2.1"],
             &["2001:db8::1", "192.0.2.2", "192.0.2.3"],
-            &["192.0.2.3", "192.0.2.1"],
+            &["192.0.2.2", "192.0.2.4", "2001:db8::1"],
         ]);
-        assert_eq!(given(&members, &[0, 1, 2]), ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
-        assert_eq!(given(&members, &[1, 2]), ["192.0.2.2", "192.0.2.3", "192.0.2.1"]);
-        assert_eq!(given(&members, &[0, 2]), ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
-        assert_eq!(given(&members, &[2]), ["192.0.2.3", "192.0.2.1"]);
-        assert_eq!(given(&members, &[]), [""; 0]);
-    }
-
-    #[test]
-    fn what_nobody_shares_takes_no_room() {
-        let members = steered(&[&["192.0.2.1", "192.0.2.2"], &["192.0.2.3"]]);
-        assert!(members.iter().all(|vips| vips.v4.earlier.is_empty() && vips.v6.earlier.is_empty()));
+        let v4 = [&members[0].v4.earlier, &members[1].v4.earlier, &members[2].v4.earlier];
+        assert_eq!(v4.map(|earlier| &**earlier), [&[][..], &[set(&[0]), set(&[])], &[set(&[0, 1]), set(&[])]]);
+        let v6 = [&members[0].v6.earlier, &members[1].v6.earlier, &members[2].v6.earlier];
+        assert_eq!(v6.map(|earlier| &**earlier), [&[][..], &[], &[set(&[1])]]);
+        assert_eq!(members[0].v4.list.len(), 2, "each once");
     }
 }

@@ -34,7 +34,9 @@ fn standing(reply: &Reply) -> Standing {
 
 /// One answer a second for each account of a network, no second of patience.
 fn limiter(slip: u8) -> Limiter {
-    let limits = Limits { responses_per_second: NonZeroU32::MIN, slip, exempt: Vec::new(), buckets: 1 << 16 };
+    let (responses_per_second, responses_per_second_in_all) = (NonZeroU32::MIN, None);
+    let limits =
+        Limits { responses_per_second, responses_per_second_in_all, slip, exempt: Vec::new(), buckets: 1 << 16 };
     Limiter::new(&limits, [3; 16])
 }
 
