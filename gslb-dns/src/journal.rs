@@ -91,11 +91,16 @@ impl JournalFile {
 
     /// Whether it is the one at `path` with this content, and can be used on.
     pub fn is(&self, path: &Path, journal: &Journal) -> bool {
+        let is_whole = !self.is_broken && journal.torn == 0 && journal.len == self.len;
+        self.path == path && is_whole && self.is_at(path)
+    }
+
+    /// Whether the file at `path` is the one that is written to.
+    fn is_at(&self, path: &Path) -> bool {
         let is_same = |there: fs::Metadata| {
             self.file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
         };
-        let is_whole = !self.is_broken && journal.torn == 0 && journal.len == self.len;
-        self.path == path && is_whole && fs::metadata(path).is_ok_and(is_same)
+        fs::metadata(path).is_ok_and(is_same)
     }
 
     /// Where it is.
@@ -155,6 +160,8 @@ impl JournalFile {
                 let path = self.path.display();
                 warn!(%path, %error, "journal: cannot be rewritten shorter");
                 self.least_len = before;
+                // It may have failed when the old file had gone already: what is written there is lost.
+                self.is_broken |= !self.is_at(&self.path);
             }
         }
     }
@@ -164,7 +171,7 @@ impl JournalFile {
         self.file.read_exact_at(&mut octets, 0)?;
         let Journal { entries, .. } = journal::read(&self.apex, &octets)?;
         let mut short = journal::header(&self.apex);
-        short.extend(journal::frame(short.len(), Entry::merged(&entries).as_slice()));
+        short.extend(journal::frame(short.len(), &Entry::merged(&entries)));
         self.file = write_whole(&self.path, &short)?;
         (self.len, self.least_len) = (short.len(), short.len());
         Ok(())
@@ -177,9 +184,11 @@ fn write_whole(path: &Path, octets: &[u8]) -> Result<File, JournalError> {
     name.push(".new");
     let temporary = path.with_file_name(name);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Before anything is replaced, so that want of files or of rights fails in time.
+    let folder = File::open(folder)?;
     let written = write_new(&temporary, octets).and_then(|file| {
         fs::rename(&temporary, path)?;
-        File::open(folder)?.sync_all()?;
+        folder.sync_all()?;
         Ok(file)
     });
     if written.is_err() {
@@ -246,6 +255,20 @@ mod tests {
         let mut file = open(&path);
         file.append(&[entry(4)]).expect("added");
         assert_eq!(read(&path, &apex()).expect("readable").entries.len(), 4);
+    }
+
+    #[test]
+    fn file_that_was_replaced_is_not_written_to_any_more() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        let mut file = open(&path);
+        file.append(&vec![entry(1); LONG_LEN / 32]).expect("added");
+        // As when a rewrite fails behind its renaming.
+        fs::copy(&path, folder.path().join("other")).expect("copied");
+        fs::rename(folder.path().join("other"), &path).expect("renamed");
+        fs::create_dir(folder.path().join("journal.new")).expect("in the way");
+        file.compact_if_long();
+        assert!(matches!(file.append(&[entry(2)]), Err(JournalError::Broken)));
     }
 
     #[test]

@@ -126,7 +126,8 @@ impl Notifier {
             for secondary in transfer.secondaries.iter() {
                 let key = (apex.as_wire().into(), secondary.address);
                 let task = match before.remove(&key) {
-                    Some(task) if task.0 == *secondary => task,
+                    // One may have ended with a world that had no such zone, and was gone before this one came.
+                    Some(task) if task.0 == *secondary && !task.1.is_finished() => task,
                     other => {
                         other.into_iter().for_each(|(_, task)| task.abort());
                         (secondary.clone(), self.start(apex, secondary))
@@ -206,7 +207,7 @@ impl Task {
             None => None,
             Some(name) => {
                 let key = world.tsig_keys.find(name).ok_or_else(|| TryError::NoKey(name.clone()))?;
-                Some(Session::begin(key.clone(), id))
+                Some(Session::begin(key.clone()))
             }
         };
         socket.send(&notification(content, id, session.as_mut(), unix_secs())).await?;

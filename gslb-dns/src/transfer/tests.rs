@@ -250,7 +250,7 @@ fn notification_has_the_new_soa_and_only_a_fitting_answer_acknowledges_it() {
 #[test]
 fn signed_notification_is_acknowledged_by_a_signed_answer_alone() {
     let content = content(9, 0..3);
-    let mut session = Session::begin(key(), 77);
+    let mut session = Session::begin(key());
     let message = notification(&content, 77, Some(&mut session), NOW);
     let keys = [key()].into_iter().collect();
     let request = crate::tsig::Request::split(&message).expect("well formed").expect("signed");

@@ -35,7 +35,6 @@ pub struct Session {
     key: Key,
     /// The MAC of the message before: of the request, then of each answer.
     last_mac: Vec<u8>,
-    original_id: u16,
     is_first: bool,
 }
 
@@ -115,8 +114,7 @@ impl<'a> Request<'a> {
         if fields.mac.is_empty() || !bool::from(comparable.ct_eq(fields.mac)) {
             return Err(self.rejected(TsigError::BadSig, None));
         }
-        let original_id = fields.original_id;
-        let session = Session { key: key.clone(), last_mac: fields.mac.to_vec(), original_id, is_first: true };
+        let session = Session { key: key.clone(), last_mac: fields.mac.to_vec(), is_first: true };
         if now.abs_diff(fields.time_signed) > u64::from(fields.fudge) {
             return Err(self.rejected(TsigError::BadTime, Some(session)));
         }
@@ -141,8 +139,8 @@ impl<'a> Request<'a> {
 
 impl Session {
     /// For a message that we send first, as a NOTIFY.
-    pub fn begin(key: Key, id: u16) -> Self {
-        Self { key, last_mac: Vec::new(), original_id: id, is_first: true }
+    pub fn begin(key: Key) -> Self {
+        Self { key, last_mac: Vec::new(), is_first: true }
     }
 
     /// The key.
@@ -180,6 +178,8 @@ impl Session {
     }
 
     fn sign_with(&mut self, message: &mut Vec<u8>, time_signed: u64, error: u16, other: &[u8]) {
+        // That of the message itself, which is in its digest: who forwarded the request may have given it another one.
+        let original_id = message.first_chunk().map_or(0, |&id| u16::from_be_bytes(id));
         let mut context = self.key.context();
         add_mac(&mut context, &self.last_mac);
         context.update(message);
@@ -188,7 +188,7 @@ impl Session {
             time_signed,
             fudge: FUDGE_SECS,
             mac: &[],
-            original_id: self.original_id,
+            original_id,
             error,
             other,
         };

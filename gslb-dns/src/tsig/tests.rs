@@ -147,7 +147,15 @@ fn id_of_the_message_is_not_what_is_signed() {
     let mut message = signed(NOW);
     message[..2].copy_from_slice(&[9, 9]);
     assert_eq!(error_of(&message, &keys(Algorithm::Sha256)), None);
-    assert_eq!(Request::split(&message).expect("well formed").expect("signed").message()[..2], [9, 9]);
+    let request = Request::split(&message).expect("well formed").expect("signed");
+    assert_eq!(request.message()[..2], [9, 9]);
+    // The answer is signed with the id that it has: the proxy gives it back its own, and the client undoes that.
+    let mut session = request.verify(&keys(Algorithm::Sha256), NOW).expect("right");
+    let mut answer = answer();
+    answer[..2].copy_from_slice(&[9, 9]);
+    session.sign(&mut answer, NOW);
+    let fields = Request::split(&answer).expect("well formed").expect("signed").fields.original_id;
+    assert_eq!(fields, 0x0909);
 }
 
 /// RFC 8945, section 5.2.3.
@@ -194,7 +202,7 @@ fn record_that_is_not_last_is_formerr() {
 
 #[test]
 fn answer_to_what_we_signed_is_taken_with_the_right_signature_alone() {
-    let mut ours = Session::begin(key("xfr.example.com", Algorithm::Sha256), 4711);
+    let mut ours = Session::begin(key("xfr.example.com", Algorithm::Sha256));
     let mut message = asked().to_vec().expect("encoded");
     ours.sign(&mut message, NOW);
     let request = Request::split(&message).expect("well formed").expect("signed");

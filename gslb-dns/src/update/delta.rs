@@ -70,7 +70,24 @@ impl Delta {
         }
     }
 
-    /// This change and `next` as one.
+    /// This change and `next` as one, where the file was edited between them: of a record the last word holds, since the file
+    /// may have got it or lost it meanwhile.
+    pub fn then_over_edit(&mut self, next: &Self) {
+        self.to = next.to;
+        let mut removed: HashSet<ZoneRecord> = self.removed.drain(..).collect();
+        let mut added: HashSet<ZoneRecord> = self.added.drain(..).collect();
+        for record in &next.removed {
+            added.remove(record);
+            removed.insert(record.clone());
+        }
+        for record in &next.added {
+            removed.remove(record);
+            added.insert(record.clone());
+        }
+        (self.removed, self.added) = (sorted(removed), sorted(added));
+    }
+
+    /// This change and `next` as one, over the same file.
     pub fn then(&mut self, next: &Self) {
         self.to = next.to;
         let mut removed: HashSet<ZoneRecord> = self.removed.drain(..).collect();

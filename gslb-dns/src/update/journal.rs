@@ -54,8 +54,33 @@ impl Entry {
         Self { delta: Delta { from: serial, to: serial, ..Delta::default() }, digest: zone.digest() }
     }
 
-    /// All of `entries` as one; `None` where there is none.
-    pub fn merged(entries: &[Self]) -> Option<Self> {
+    /// What does the same as all of `entries`, in three at most: the changes up to the last mark, that, and those after it.
+    ///
+    /// The mark stays, for what comes later goes on from the file of then.
+    pub fn merged(entries: &[Self]) -> Vec<Self> {
+        let Some(last_mark) = entries.iter().rposition(Self::is_mark) else {
+            return Self::run(entries).into_iter().collect();
+        };
+        let mut before: Option<Self> = None;
+        for run in entries[..last_mark].split(Self::is_mark).filter_map(Self::run) {
+            match &mut before {
+                Some(before) => {
+                    before.delta.then_over_edit(&run.delta);
+                    before.digest = run.digest;
+                }
+                None => before = Some(run),
+            }
+        }
+        let mark = entries[last_mark].clone();
+        before.into_iter().chain([mark]).chain(Self::run(&entries[last_mark + 1..])).collect()
+    }
+
+    fn is_mark(&self) -> bool {
+        self.delta.removed.is_empty() && self.delta.added.is_empty()
+    }
+
+    /// All of `entries`, which were made over the same file, as one; `None` where there is none.
+    fn run(entries: &[Self]) -> Option<Self> {
         let (first, rest) = entries.split_first()?;
         let mut merged = first.clone();
         for entry in rest {

@@ -508,12 +508,45 @@ proptest! {
     #[test]
     fn merged_entries_do_what_they_did_one_by_one(updates in prop::collection::vec(rows(), 1..6)) {
         let (zones, entries) = history(&updates);
-        if let Some(merged) = Entry::merged(&entries) {
+        let merged = Entry::merged(&entries);
+        if !merged.is_empty() {
             let served = zones.last().expect("there is one");
-            let (replayed, standing) = replayed(&zone(), &[merged]);
+            let (replayed, standing) = replayed(&zone(), &merged);
             prop_assert_eq!((replayed.digest(), replayed.serial()), (served.digest(), served.serial()));
             prop_assert_eq!(standing, Standing::AsServed);
         }
+    }
+
+    #[test]
+    fn merged_entries_do_the_same_over_a_file_that_was_edited_between_them(
+        before in prop::collection::vec(rows(), 1..4),
+        after in prop::collection::vec(rows(), 1..4),
+        taken in any::<u8>(),
+        compacted in any::<bool>(),
+    ) {
+        let (zones, mut entries) = history(&before);
+        // The operator takes some of what the updates made into the file.
+        let served = zones.last().expect("there is one").clone();
+        let mut file = zone();
+        let made = OWNERS.iter().flat_map(|owner| served.records_of(&name(owner)));
+        let made = made.filter(|record| matches!(record.rtype, Rtype::A | Rtype::AAAA | Rtype::TXT));
+        made.enumerate().filter(|(at, _)| taken >> (at % 8) & 1 == 1).for_each(|(_, record)| file.put(record));
+        entries.push(Entry::mark(&replayed(&file, &entries).0));
+        if compacted { entries = Entry::merged(&entries); }
+        let (mut last, _) = replayed(&file, &entries);
+        let (policy, key) = (open(), name("key."));
+        let access = Access { policy: &policy, key: &key, keys: Keys::Foreign };
+        for rows in &after {
+            let update = Update::parse(&message(&[], rows)).expect("an update");
+            if let Some((next, delta)) = update.apply(&last, &access).expect("accepted") {
+                entries.push(Entry { delta, digest: next.digest() });
+                last = next;
+            }
+        }
+        entries.push(Entry::mark(&last));
+        let (one_by_one, merged) = (replayed(&file, &entries).0, replayed(&file, &Entry::merged(&entries)).0);
+        prop_assert_eq!((one_by_one.digest(), one_by_one.serial()), (last.digest(), last.serial()));
+        prop_assert_eq!((merged.digest(), merged.serial()), (last.digest(), last.serial()));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tracing::{debug, error};
 use super::SlowPath;
 use crate::answer::{Peer, Transport};
 use crate::serve::mmsg::Address;
+use crate::wire::OPCODE_UPDATE;
 
 /// Takes messages from the threads that answer over UDP, and never lets them wait.
 #[derive(Clone)]
@@ -54,12 +55,23 @@ async fn answer_all(path: Arc<SlowPath>, letters: Arc<Mutex<mpsc::Receiver<Lette
     loop {
         let letter = letters.lock().await.recv().await;
         let Some(letter) = letter else { return };
-        // A task of its own, so that a panic, which would be a bug, ends no more than that.
-        if let Err(error) = tokio::spawn(answer_one(Arc::clone(&path), letter)).await
-            && error.is_panic()
-        {
-            error!(%error, "a message broke what answers it: a bug, please report it");
+        let is_update = letter.message.get(2).is_some_and(|flags| flags >> 3 & 0x0F == OPCODE_UPDATE);
+        let answered = answer_apart(Arc::clone(&path), letter);
+        // An update waits for the disk, and for a reload that is under way: in a queue of its own, which is bounded.
+        if is_update {
+            tokio::spawn(answered);
+        } else {
+            answered.await;
         }
+    }
+}
+
+/// In a task of its own, so that a panic, which would be a bug, ends no more than that.
+async fn answer_apart(path: Arc<SlowPath>, letter: Letter) {
+    if let Err(error) = tokio::spawn(answer_one(path, letter)).await
+        && error.is_panic()
+    {
+        error!(%error, "a message broke what answers it: a bug, please report it");
     }
 }
 
@@ -75,5 +87,5 @@ async fn answer_one(path: Arc<SlowPath>, letter: Letter) {
 
 /// Messages that wait: what is rare comes in no greater bursts, and all of them take less than half a MiB.
 const WAITING_MAX: usize = 256;
-/// Messages that are answered at once: an update waits for the disk.
+/// Messages that are answered at once, updates apart.
 const TASKS: usize = 4;
