@@ -1,26 +1,17 @@
 //! A certificate by DNS-01: certbot proves by updates (RFC 2136) to pebble, a small ACME server, that the zone is ours.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use gslb_tests::harness::process::Process;
 use gslb_tests::harness::tools::{dig, require};
-use gslb_tests::harness::world::World;
+use gslb_tests::harness::world::{PLAIN_SETTINGS, World};
 
 const SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// The recipe of the README: the key may change nothing but the challenges.
-const SETTINGS: &str = r#"
-[server]
-listen = ["127.0.0.1:5300"]
-admin = "127.0.0.1:5380"
-threads = 1
-[[zones]]
-name = "gslb.test"
-file = "gslb.test.zone"
+const UPDATES: &str = r#"
 journal = "gslb.test.journal"
 updates = [{ key = "certbot", names = ["_acme-challenge.*"], types = ["TXT"] }]
 [tsig_keys.certbot]
@@ -31,11 +22,6 @@ fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     if output.status.success() { Ok(text) } else { Err(format!("{command:?}: {}\n{text}", output.status)) }
-}
-
-fn write_secret(world: &World, file: &str, text: &str) -> Result<(), String> {
-    world.write(file, text)?;
-    fs::set_permissions(world.path(file), Permissions::from_mode(0o600)).map_err(|error| error.to_string())
 }
 
 /// Starts pebble, which asks the node of `world` for challenges; it is at port 14000 of `address`.
@@ -72,8 +58,8 @@ fn start_pebble(world: &World, address: &str) -> Result<Process, String> {
 
 #[test]
 fn certbot_gets_a_wildcard_certificate_through_updates() -> Result<(), String> {
-    let mut world = World::new(|_| SETTINGS.to_owned())?;
-    write_secret(&world, "certbot.key", SECRET)?;
+    let mut world = World::new(|_| [PLAIN_SETTINGS, UPDATES].concat())?;
+    world.write_secret("certbot.key", SECRET)?;
     world.start_node()?;
     let address = format!("127.{}.0.9", world.number());
     let _pebble = start_pebble(&world, &address)?;
@@ -84,7 +70,7 @@ fn certbot_gets_a_wildcard_certificate_through_updates() -> Result<(), String> {
         server.ip(),
         server.port()
     );
-    write_secret(&world, "rfc2136.ini", &credentials)?;
+    world.write_secret("rfc2136.ini", &credentials)?;
     let mut certbot = Command::new(require("certbot")?);
     certbot.args(["certonly", "--non-interactive", "--agree-tos", "--register-unsafely-without-email"]);
     certbot.args(["--server", &format!("https://{address}:14000/dir"), "-d", "*.gslb.test", "-d", "gslb.test"]);

@@ -1,17 +1,15 @@
 //! Dynamic updates (RFC 2136) from end to end: with `nsupdate`, and against SIGKILL.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gslb_tests::harness::dns::DnsClient;
 use gslb_tests::harness::tools::{dig, require};
-use gslb_tests::harness::world::World;
+use gslb_tests::harness::world::{PLAIN_SETTINGS, World};
 use hickory_proto::op::update_message::{append, delete_rrset};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::TXT;
@@ -25,14 +23,7 @@ const ACME_SECRET: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
 
 /// A node without regions, whose zone two keys may update: `any` all of it, `acme` what certificates need.
 fn world() -> Result<World, String> {
-    let settings = r#"
-[server]
-listen = ["127.0.0.1:5300"]
-admin = "127.0.0.1:5380"
-threads = 1
-[[zones]]
-name = "gslb.test"
-file = "gslb.test.zone"
+    let updates = r#"
 journal = "gslb.test.journal"
 updates = [
     { key = "any", names = ["@", "*"], types = ["ANY"] },
@@ -44,10 +35,9 @@ secret_file = "any.key"
 algorithm = "hmac-sha512"
 secret_file = "acme.key"
 "#;
-    let mut world = World::new(|_| settings.to_owned())?;
+    let mut world = World::new(|_| [PLAIN_SETTINGS, updates].concat())?;
     for (file, secret) in [("any.key", ANY_SECRET), ("acme.key", ACME_SECRET)] {
-        world.write(file, secret)?;
-        fs::set_permissions(world.path(file), Permissions::from_mode(0o600)).map_err(|error| error.to_string())?;
+        world.write_secret(file, secret)?;
     }
     world.start_node()?;
     Ok(world)

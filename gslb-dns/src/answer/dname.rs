@@ -14,6 +14,26 @@ pub(super) fn answer<'a>(
     query: &Query,
     reply: &mut Reply<'_>,
 ) -> Answered {
+    follow_all(dname, query, reply, |walk, reply| step(snapshot, peer, query, walk, reply))
+}
+
+/// What comes of the name that a DNAME led to.
+pub(super) enum Step<'a> {
+    /// Another one.
+    Redirected(Dname<'a>),
+    /// An answer, which is written.
+    Answered(Answered),
+    /// Nothing that is answered here.
+    Left,
+}
+
+/// The same, by the `step` from each name to what comes of it.
+pub(super) fn follow_all<'a>(
+    dname: Dname<'a>,
+    query: &Query,
+    reply: &mut Reply<'_>,
+    step: impl Fn(&Walk, &mut Reply<'_>) -> Step<'a>,
+) -> Answered {
     let mut walk = Walk::start(query);
     let mut used: [Option<Dname<'_>>; DNAMES_MAX] = [None; DNAMES_MAX];
     let mut dname = dname;
@@ -25,22 +45,42 @@ pub(super) fn answer<'a>(
         if matches!(query.qtype, Rtype::CNAME | Rtype::ANY) {
             break;
         }
-        match snapshot.zones.find(walk.name(), query.qtype) {
+        match step(&walk, reply) {
             // One that comes a second time leads round in a circle, or to ever longer names.
-            Found::Redirected(next) if used.iter().flatten().any(|used| used.is(next)) => break,
-            Found::Redirected(next) => dname = next,
-            Found::Static(tail) if reply.position() + tail.len() <= POINTED_MAX => {
-                let counts = tail.write(walk.place, reply);
-                return walk.join(Answered::untailored(tail, counts));
-            }
-            Found::Steered { steered, offer, chain, empty } if reply.position() + empty.len() <= POINTED_MAX => {
-                let asked = steered::Asked { snapshot, peer, query, name: walk.place, steered, offer };
-                return walk.join(asked.answer(chain, empty, reply));
-            }
-            Found::Outside | Found::Static(_) | Found::Steered { .. } => break,
+            Step::Redirected(next) if used.iter().flatten().any(|used| used.is(next)) => break,
+            Step::Redirected(next) => dname = next,
+            Step::Answered(last) => return walk.join(last),
+            Step::Left => break,
         }
     }
     walk.end(dname, Rcode::NOERROR)
+}
+
+/// What the zones say without signatures.
+pub(super) fn step<'a>(
+    snapshot: &'a Snapshot,
+    peer: &Peer,
+    query: &Query,
+    walk: &Walk,
+    reply: &mut Reply<'_>,
+) -> Step<'a> {
+    match snapshot.zones.find(walk.name(), query.qtype) {
+        Found::Redirected(next) => Step::Redirected(next),
+        Found::Static(tail) if is_in_reach(tail.len(), reply) => {
+            let counts = tail.write(walk.place, reply);
+            Step::Answered(Answered::untailored(tail, counts))
+        }
+        Found::Steered { steered, offer, chain, empty } if is_in_reach(empty.len(), reply) => {
+            let asked = steered::Asked { snapshot, peer, query, name: walk.place, steered, offer };
+            Step::Answered(asked.answer(chain, empty, reply))
+        }
+        Found::Outside | Found::Static(_) | Found::Steered { .. } => Step::Left,
+    }
+}
+
+/// Whether pointers reach all of `len` octets more.
+pub(super) fn is_in_reach(len: usize, reply: &Reply<'_>) -> bool {
+    reply.position() + len <= POINTED_MAX
 }
 
 /// The name that is asked for at last, and what was written on the way to it.
@@ -53,10 +93,10 @@ pub(super) struct Walk {
 }
 
 /// The name would be too long.
-pub(super) struct TooLong;
+struct TooLong;
 
 impl Walk {
-    pub(super) fn start(query: &Query) -> Self {
+    fn start(query: &Query) -> Self {
         let qname = query.qname();
         let mut octets = [0; NAME_LEN_MAX];
         octets[..qname.len()].copy_from_slice(qname);
@@ -68,7 +108,7 @@ impl Walk {
     }
 
     /// Writes `dname`, which is above the name, and the CNAME made from it, and takes the name in that.
-    pub(super) fn follow(&mut self, dname: Dname<'_>, reply: &mut Reply<'_>) -> Result<(), TooLong> {
+    fn follow(&mut self, dname: Dname<'_>, reply: &mut Reply<'_>) -> Result<(), TooLong> {
         let [dnames, ..] = dname.tail.write(self.place, reply);
         self.answers += dnames;
         let kept_len = self.place.len - dname.owner_len;
@@ -91,16 +131,16 @@ impl Walk {
     }
 
     /// The answer for the last name, behind what was written on the way.
-    pub(super) fn join(&self, last: Answered) -> Answered {
+    fn join(&self, last: Answered) -> Answered {
         let [answers, authorities, additionals] = last.counts;
         Answered { is_authoritative: true, counts: [self.answers + answers, authorities, additionals], ..last }
     }
 
     /// The answer that ends with what was written on the way, `last` the last of it.
-    pub(super) fn end(&self, last: Dname<'_>, rcode: Rcode) -> Answered {
+    fn end(&self, last: Dname<'_>, rcode: Rcode) -> Answered {
         self.join(Answered { account: Account::of(last.tail.start()), ..Answered::without_records(rcode) })
     }
 }
 
 /// More than anybody needs; with the longest names they take less than 7 KiB, so that pointers reach all of it.
-pub(super) const DNAMES_MAX: usize = 8;
+const DNAMES_MAX: usize = 8;

@@ -1,10 +1,10 @@
 //! Answers with signatures, for who asks for them (RFC 4035, section 3).
 
-use super::dname::{DNAMES_MAX, Walk};
-use super::{Answered, Peer, Snapshot, steered};
+use super::dname::{Step, Walk, is_in_reach};
+use super::{Answered, Peer, Snapshot, dname, steered};
 use crate::limit::Account;
-use crate::wire::{Query, Rcode, Reply, Rtype};
-use crate::zone::{Dname, Found, FoundSigned, NamePlace, POINTED_MAX, Signed};
+use crate::wire::{Query, Reply};
+use crate::zone::{Dname, Found, FoundSigned, NamePlace, Signed};
 
 /// The records of the answer, with signatures as far as the zone is signed.
 #[inline(never)]
@@ -25,7 +25,7 @@ pub(super) fn records(snapshot: &Snapshot, peer: &Peer, query: &Query, reply: &m
     }
 }
 
-/// As `dname::answer` does; the CNAME made from a signed DNAME has no signature (RFC 6672, section 5.3.1).
+/// As [`dname::answer`] does; the CNAME made from a signed DNAME has no signature (RFC 6672, section 5.3.1).
 fn redirected<'a>(
     dname: Dname<'a>,
     snapshot: &'a Snapshot,
@@ -33,46 +33,25 @@ fn redirected<'a>(
     query: &Query,
     reply: &mut Reply<'_>,
 ) -> Answered {
-    let mut walk = Walk::start(query);
-    let mut used: [Option<Dname<'_>>; DNAMES_MAX] = [None; DNAMES_MAX];
-    let mut dname = dname;
-    for at in 0..DNAMES_MAX {
-        used[at] = Some(dname);
-        if walk.follow(dname, reply).is_err() {
-            return walk.end(dname, Rcode::YXDOMAIN);
+    dname::follow_all(dname, query, reply, |walk, reply| step(snapshot, peer, query, walk, reply))
+}
+
+/// What the zones say, with signatures as far as they are signed.
+fn step<'a>(snapshot: &'a Snapshot, peer: &Peer, query: &Query, walk: &Walk, reply: &mut Reply<'_>) -> Step<'a> {
+    let qname = walk.name();
+    match snapshot.zones.find_signed(qname, query.qtype) {
+        FoundSigned::Unsigned => dname::step(snapshot, peer, query, walk, reply),
+        FoundSigned::Redirected(next) => Step::Redirected(next),
+        FoundSigned::Static(signed) if is_in_reach(signed.tail().len(), reply) => {
+            let counts = signed.write(qname, walk.place, reply);
+            Step::Answered(Answered::signed(&signed, counts))
         }
-        if matches!(query.qtype, Rtype::CNAME | Rtype::ANY) {
-            break;
+        FoundSigned::Steered { steered, offer, signed } if is_in_reach(signed.tail().len(), reply) => {
+            let asked = steered::Asked { snapshot, peer, query, name: walk.place, steered, offer };
+            Step::Answered(asked.answer_signed(&signed, qname, reply))
         }
-        let is_used = |next: Dname<'_>| used.iter().flatten().any(|used| used.is(next));
-        let is_in_reach = |len: usize, reply: &Reply<'_>| reply.position() + len <= POINTED_MAX;
-        let qname = walk.name();
-        dname = match snapshot.zones.find_signed(qname, query.qtype) {
-            FoundSigned::Redirected(next) if !is_used(next) => next,
-            FoundSigned::Static(signed) if is_in_reach(signed.tail().len(), reply) => {
-                let counts = signed.write(qname, walk.place, reply);
-                return walk.join(Answered::signed(&signed, counts));
-            }
-            FoundSigned::Steered { steered, offer, signed } if is_in_reach(signed.tail().len(), reply) => {
-                let asked = steered::Asked { snapshot, peer, query, name: walk.place, steered, offer };
-                return walk.join(asked.answer_signed(&signed, qname, reply));
-            }
-            FoundSigned::Unsigned => match snapshot.zones.find(qname, query.qtype) {
-                Found::Redirected(next) if !is_used(next) => next,
-                Found::Static(tail) if is_in_reach(tail.len(), reply) => {
-                    let counts = tail.write(walk.place, reply);
-                    return walk.join(Answered::untailored(tail, counts));
-                }
-                Found::Steered { steered, offer, chain, empty } if is_in_reach(empty.len(), reply) => {
-                    let asked = steered::Asked { snapshot, peer, query, name: walk.place, steered, offer };
-                    return walk.join(asked.answer(chain, empty, reply));
-                }
-                _ => break,
-            },
-            FoundSigned::Redirected(_) | FoundSigned::Static(_) | FoundSigned::Steered { .. } => break,
-        };
+        FoundSigned::Static(_) | FoundSigned::Steered { .. } => Step::Left,
     }
-    walk.end(dname, Rcode::NOERROR)
 }
 
 impl Answered {

@@ -10,10 +10,10 @@ use shared::topology::Topology;
 
 use super::{Reader, Stamp, World};
 use crate::settings::{KeyLines, NamedFiles, TsigKeySettings, ZoneSettings};
-use crate::transfer::{Transferable, is_newer};
+use crate::transfer::Transferable;
 use crate::tsig::{Key, KeySet};
 use crate::wire::Name;
-use crate::zone::{Content, Zone, wire_name};
+use crate::zone::{Content, Zone, is_newer, wire_name};
 
 /// A zone with secondaries.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::zone::Content;
+use crate::zone::{Content, is_newer};
 
 pub use history::{Delta, History};
 pub use notification::{Acknowledgement, NotAcknowledged, notification, pause_after, read_acknowledgement};
@@ -59,9 +59,4 @@ impl Transferable {
     pub fn history(&self) -> &History {
         &self.history
     }
-}
-
-/// Whether `serial` comes after `than` (RFC 1982, section 3.2).
-pub fn is_newer(serial: u32, than: u32) -> bool {
-    serial != than && serial.wrapping_sub(than) < 1 << 31
 }

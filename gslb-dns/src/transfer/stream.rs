@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::writer::Writer;
-use super::{Delta, Transferable, is_newer};
+use super::{Delta, Transferable};
 use crate::tsig::Session;
 use crate::wire::UDP_PAYLOAD_MAX;
-use crate::zone::{Content, Records};
+use crate::zone::{Content, Records, is_newer};
 
 /// What a secondary asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -2,10 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::delta::is_later;
 use super::{Access, Class, Delta, Given, Keys, Refusal};
 use crate::wire::{Name, Rtype};
-use crate::zone::{Zone, ZoneRecord, is_meta};
+use crate::zone::{TTL_MAX, Zone, ZoneRecord, is_meta, is_newer};
 
 /// One change.
 #[derive(Clone, Debug)]
@@ -46,7 +45,7 @@ pub(super) fn apply(zone: &Zone, changes: &[Change]) -> Option<(Zone, Delta)> {
         return None;
     }
     next.prune();
-    if !is_later(next.serial(), zone.serial()) {
+    if !is_newer(next.serial(), zone.serial()) {
         next.set_serial(zone.serial().wrapping_add(1));
     }
     if !seen.contains(zone.apex()) {
@@ -78,7 +77,7 @@ pub(super) fn add(zone: &mut Zone, record: ZoneRecord) {
     }
     if record.rtype == Rtype::SOA {
         let (there, given) = (zone.serial(), record.serial().unwrap_or_default());
-        if owner != zone.apex() || !(there == given || is_later(given, there)) {
+        if owner != zone.apex() || !(there == given || is_newer(given, there)) {
             return;
         }
     }
@@ -186,6 +185,3 @@ fn is_maintained(rtype: Rtype, keys: Keys) -> bool {
         _ => false,
     }
 }
-
-/// RFC 2181, section 8.
-const TTL_MAX: u32 = (1 << 31) - 1;

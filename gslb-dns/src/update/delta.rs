@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::apply::add;
 use super::journal::Entry;
 use crate::wire::{Name, Rtype};
-use crate::zone::{Zone, ZoneRecord};
+use crate::zone::{Zone, ZoneRecord, is_newer};
 
 /// In what a zone differs from its version before. The SOA record comes first on both sides, as in IXFR (RFC 1995).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -123,7 +123,7 @@ pub fn replayed(file: &Zone, entries: &[Entry]) -> (Zone, Standing) {
     zone.prune();
     let is_same = zone.digest() == last.digest;
     let (in_file, in_journal) = (file.serial(), last.delta.to);
-    let serial = match (is_later(in_file, in_journal), is_same) {
+    let serial = match (is_newer(in_file, in_journal), is_same) {
         (true, _) => in_file,
         (false, true) => in_journal,
         (false, false) => in_journal.wrapping_add(1),
@@ -142,11 +142,6 @@ pub enum Standing {
     AsServed,
     /// The file was edited.
     Edited,
-}
-
-/// Whether the serial `a` comes after `b` (RFC 1982, section 3.2); false where that is not defined.
-pub fn is_later(a: u32, b: u32) -> bool {
-    (1..1 << 31).contains(&a.wrapping_sub(b))
 }
 
 fn without_serial(record: &ZoneRecord) -> ZoneRecord {

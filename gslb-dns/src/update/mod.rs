@@ -21,7 +21,7 @@ use shared::problem::Problem;
 use crate::wire::{CLASS_IN, Name, Rcode, Rtype, Sections};
 use crate::zone::{Zone, rdata_of_message};
 
-pub use delta::{Delta, Standing, is_later, replayed};
+pub use delta::{Delta, Standing, replayed};
 pub use policy::{BadPattern, NamePattern, Policy, Rule};
 
 /// What one message asks for.

@@ -161,4 +161,4 @@ pub(crate) fn is_meta(rtype: Rtype) -> bool {
 }
 
 /// The longest TTL (RFC 2181, section 8).
-pub(super) const TTL_MAX: u32 = (1 << 31) - 1;
+pub(crate) const TTL_MAX: u32 = (1 << 31) - 1;

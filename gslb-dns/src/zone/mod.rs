@@ -40,7 +40,7 @@ use crate::wire::{Name, Rtype, parent};
 
 pub use content::{Content, ContentRecord, Records};
 pub use edit::ZoneRecord;
-pub(crate) use master::is_meta;
+pub(crate) use master::{TTL_MAX, is_meta};
 pub use node::Dname;
 pub(crate) use rdata::parse_type;
 pub use received::rdata_of_message;
@@ -276,6 +276,11 @@ impl Zone {
         let apex_len = self.apex.as_wire().len();
         rdata::suffixes(owner).take_while(move |name| name.len() > apex_len)
     }
+}
+
+/// Whether `serial` comes after `than` (RFC 1982, section 3.2); false where that is not defined.
+pub fn is_newer(serial: u32, than: u32) -> bool {
+    (1..1 << 31).contains(&serial.wrapping_sub(than))
 }
 
 /// With its length and the mark that it is short this takes no more than what a longer one takes beside its octets.

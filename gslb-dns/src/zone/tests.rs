@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use shared::name::OwnerName;
 use shared::topology::Topology;
 
-use super::{Found, Zone, ZoneSet};
+use super::{Found, Zone, ZoneSet, is_newer};
 use crate::wire::{Name, Rcode, Rtype};
 
 const START: &str = "$TTL 1h\n@ SOA ns m 7 1d 1h 2w 5m\n@ NS ns\nns A 192.0.2.53\n";
@@ -258,5 +258,15 @@ proptest! {
         if let Ok(zone) = parse(&format!("{START}{text}\n")) {
             prop_assert!(ZoneSet::build(vec![zone], &Topology::default()).is_ok());
         }
+    }
+}
+
+/// RFC 1982, section 3.2.
+#[test]
+fn serials_are_compared_in_a_circle() {
+    for (serial, than, expected) in
+        [(2, 1, true), (1, 1, false), (1, 2, false), (0, u32::MAX, true), (1 << 31, 0, false), ((1 << 31) - 1, 0, true)]
+    {
+        assert_eq!(is_newer(serial, than), expected, "{serial} after {than}");
     }
 }

@@ -23,6 +23,17 @@ pub const TOKEN: &str = "a-token-for-tests-and-demo";
 /// The steered names of the shipped topology.
 pub const SERVICES: [&str; 5] = ["www.gslb.test", "api.gslb.test", "static.gslb.test", "all.gslb.test", "eu.gslb.test"];
 
+/// Settings of a node without regions. They end in the table of its zone, to which more keys may be added.
+pub const PLAIN_SETTINGS: &str = r#"
+[server]
+listen = ["127.0.0.1:5300"]
+admin = "127.0.0.1:5380"
+threads = 1
+[[zones]]
+name = "gslb.test"
+file = "gslb.test.zone"
+"#;
+
 /// A world that runs; everything in it ends when this is dropped.
 #[derive(Debug)]
 pub struct World {
