@@ -294,6 +294,10 @@ fn refusal(query: &Query, cookie: Option<Standing>) -> Option<Rcode> {
             Some(_) => Rcode::NOERROR,
         });
     }
+    if query.qtype == Rtype::NXNAME {
+        // It is only ever in bitmaps (RFC 9824, section 3.5).
+        return Some(Rcode::FORMERR);
+    }
     let is_refused = query.qclass != CLASS_IN || matches!(query.qtype, Rtype::AXFR | Rtype::IXFR);
     is_refused.then_some(Rcode::REFUSED)
 }

@@ -9,9 +9,11 @@ use jiff::Timestamp;
 use shared::name::OwnerName;
 
 use super::{ConfigArg, Failure, output};
+use crate::journal;
 use crate::keys::{FoundKey, KeyFolder, next_text, read_secret, show_time};
 use crate::settings::{DnssecSettings, Settings, ZoneSettings};
 use crate::sign::{self, Algorithm, KeyTimes, Next, Plan, Refused, Role, SigningKey, Timing, ZoneKey};
+use crate::update::replayed;
 use crate::wire::Name;
 use crate::zone::Zone;
 
@@ -225,7 +227,7 @@ fn of_settings(zone: &OwnerName, config: &Path) -> Result<(PathBuf, Timing), Fai
         .map_err(|found| Failure::Mistakes(found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     let named: Vec<&str> = settings.zones.iter().map(|zone| zone.name.as_str()).collect();
     let unknown = || Failure::Mistakes(format!("{file}: no zone {zone}: expected one of {}", named.join(", ")));
-    let ZoneSettings { name, file: zone_file, dnssec, .. } =
+    let ZoneSettings { name, file: zone_file, dnssec, journal, .. } =
         settings.zones.iter().find(|settings| settings.name == *zone).ok_or_else(unknown)?;
     let unsigned = || {
         Failure::Mistakes(format!(
@@ -239,13 +241,24 @@ fn of_settings(zone: &OwnerName, config: &Path) -> Result<(PathBuf, Timing), Fai
     let text = std::fs::read_to_string(&path).map_err(unreadable)?;
     // Whatever mistakes it has elsewhere, its TTLs can be read.
     let (read, _) = Zone::read(name, &path.display().to_string(), &text);
+    let updated = match journal {
+        Some(journal) => {
+            let path = folder.join(journal);
+            let unreadable = |error| Failure::Mistakes(format!("{}: {error}", path.display()));
+            // Removed records are in caches still, so both count.
+            let found = journal::read(&path, read.apex()).map_err(unreadable)?;
+            replayed(&read, &found.entries).0.max_ttl()
+        }
+        None => 0,
+    };
     let services = settings.topology.services.iter().map(|service| service.ttl.max(service.ttl_degraded));
-    let max_ttl = services.max().unwrap_or(0).max(read.max_ttl());
+    let max_ttl = services.max().unwrap_or(0).max(read.max_ttl()).max(updated);
     Ok((folder.join(&dnssec.keys), dnssec.timing(max_ttl)))
 }
 
 fn new(ring: &Ring, algorithm: Algorithm, role: Role, now: u64) -> Result<String, Failure> {
     refuse_second(ring, role, now)?;
+    refuse_other_algorithm(ring, algorithm, now)?;
     let tag = ring.add(role, KeyTimes::first(role, &ring.timing, now), || made(algorithm, role))?;
     Ok(format!("made key {tag} in {}\n{}", ring.folder.path().display(), ring.listed(now)?))
 }
@@ -262,6 +275,7 @@ fn import(ring: &Ring, file: &Path, role: Role, now: u64) -> Result<String, Fail
         let bad = |bad| Failure::Mistakes(format!("{}: {bad}", file.display()));
         sign::bind::read_pem(&text, role).map_err(bad)
     };
+    refuse_other_algorithm(ring, read()?.public().algorithm(), now)?;
     let tag = ring.add(role, KeyTimes::first(role, &ring.timing, now), read)?;
     Ok(format!("took over key {tag} into {}\n{}", ring.folder.path().display(), ring.listed(now)?))
 }
@@ -278,6 +292,24 @@ fn refuse_second(ring: &Ring, role: Role, now: u64) -> Result<(), Failure> {
             ring.apex,
             ring.zone()
         ))),
+        None => Ok(()),
+    }
+}
+
+/// KSK and ZSK of a zone must be of one algorithm, since each algorithm signs all of it (RFC 4035, section 2.2).
+fn refuse_other_algorithm(ring: &Ring, algorithm: Algorithm, now: u64) -> Result<(), Failure> {
+    let is_other =
+        |key: &ZoneKey| key.standing(now).state < sign::KeyState::Retired && key.key.public().algorithm() != algorithm;
+    match ring.keys()?.iter().find(|key| is_other(key)) {
+        Some(key) => {
+            let (role, used) = (key.role.as_str(), key.key.public().algorithm());
+            Err(Failure::Mistakes(format!(
+                "{role} {} is of algorithm {}: expected the same, {}, for KSK and ZSK",
+                key.tag(),
+                used.as_str(),
+                used.number()
+            )))
+        }
         None => Ok(()),
     }
 }
@@ -407,9 +439,12 @@ mod tests {
     fn ksk_and_zsk_are_made_and_rolled_apart() {
         let folder = tempfile::tempdir().expect("a folder");
         let ring = ring(&folder);
-        for role in [Role::Ksk, Role::Zsk] {
-            new(&ring, Algorithm::Ed25519, role, NOW).expect("made");
-        }
+        new(&ring, Algorithm::Ed25519, Role::Ksk, NOW).expect("made");
+        let other = new(&ring, Algorithm::EcdsaP256Sha256, Role::Zsk, NOW);
+        assert!(
+            other.is_err_and(|failure| failure.to_string().contains("of algorithm ED25519: expected the same, 15"))
+        );
+        new(&ring, Algorithm::Ed25519, Role::Zsk, NOW).expect("made");
         assert!(new(&ring, Algorithm::Ed25519, Role::Csk, NOW).is_err());
         assert!(roll(&ring, None, None, NOW + DAY).is_err_and(|failure| failure.to_string().contains("--role")));
         roll(&ring, Some(Role::Zsk), None, NOW + DAY).expect("begun");

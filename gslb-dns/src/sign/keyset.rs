@@ -1,6 +1,6 @@
 //! All keys of a zone at one moment: the records at its apex, who signs, and what comes next.
 
-use super::key::Role;
+use super::key::{Algorithm, Role, SigningKey};
 use super::signer::{ActiveKey, Duty, Lifetime, Signer};
 use super::times::{Change, KeyState, ZoneKey};
 use crate::wire::Name;
@@ -40,6 +40,9 @@ pub enum Unusable {
     /// None signs the records.
     #[error("no CSK or ZSK is published and active")]
     NoZoneKey,
+    /// One algorithm signs DNSKEY and another the records, which validators refuse (RFC 4035, section 2.2).
+    #[error("keys of algorithm {} do not sign both DNSKEY and the other records", .0.as_str())]
+    Split(Algorithm),
 }
 
 /// What comes next for the keys of a zone.
@@ -103,9 +106,19 @@ pub fn signer(apex: &Name, keys: &[ZoneKey], lifetime: Lifetime) -> Result<Signe
         active.iter().zip(&is_published).any(|(active, &is_published)| is_published && active.duty != without)
     };
     match (has(Duty::Rest), has(Duty::Keys)) {
-        (false, _) => Err(Unusable::NoEntryPoint),
-        (_, false) => Err(Unusable::NoZoneKey),
-        (true, true) => Ok(Signer::new(apex, active, lifetime)),
+        (false, _) => return Err(Unusable::NoEntryPoint),
+        (_, false) => return Err(Unusable::NoZoneKey),
+        (true, true) => {}
+    }
+    let algorithm_of = |key: &SigningKey| key.public().algorithm();
+    let signs = |algorithm, without: Duty| {
+        let of_it = active.iter().zip(&is_published).filter(|(active, _)| algorithm_of(&active.key) == algorithm);
+        of_it.into_iter().any(|(active, &is_published)| is_published && active.duty != without)
+    };
+    let published = keys.iter().filter(|key| key.standing(lifetime.now).is_published).map(|key| algorithm_of(&key.key));
+    match published.clone().find(|&of| !(signs(of, Duty::Rest) && signs(of, Duty::Keys))) {
+        Some(split) => Err(Unusable::Split(split)),
+        None => Ok(Signer::new(apex, active, lifetime)),
     }
 }
 

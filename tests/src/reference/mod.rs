@@ -122,6 +122,8 @@ impl Reference<'_> {
         };
         match (asked.fault, &asked.question) {
             (Some(fault), _) => expected.rcode = fault,
+            // RFC 9824, section 3.5.
+            (None, Some(question)) if u16::from(question.rtype) == NXNAME => expected.rcode = FORMERR,
             (None, Some(question)) if question.is_refused() => expected.rcode = REFUSED,
             (None, Some(question)) => walk::walk(self, &asked, question, peer, any, &mut expected),
             (None, None) => expected.rcode = FORMERR,
@@ -181,6 +183,8 @@ pub fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
+/// A type that is only ever in bitmaps.
+const NXNAME: u16 = 128;
 const FORMERR: u16 = 1;
 const NXDOMAIN: u16 = 3;
 const NOTIMP: u16 = 4;

@@ -258,3 +258,11 @@ fn longest_name_is_answered() {
     let reply = ask(&name, Rtype::A).edns(512).ecs("2001:db8::/128").of(&sample().snapshot());
     assert_eq!(reply.rcode(), "NXDOMAIN");
 }
+
+/// RFC 9824, section 3.5.
+#[test]
+fn type_that_is_only_in_bitmaps_is_formerr() {
+    for name in ["www.gslb.test", "nothing.gslb.test", "example.com"] {
+        assert_eq!(ask(name, Rtype::NXNAME).of(&sample().snapshot()).rcode(), "FORMERR", "{name}");
+    }
+}

@@ -387,3 +387,17 @@ fn keys_that_cannot_sign_are_refused_with_what_is_missing() {
     assert_eq!(of(&[Role::Csk], START - 1), Some(Unusable::NoEntryPoint));
     assert_eq!(of(&[Role::Ksk, Role::Zsk], START), None);
 }
+
+/// RFC 4035, section 2.2: each algorithm in DNSKEY signs all of the zone.
+#[test]
+fn keys_of_two_algorithms_that_share_the_work_are_refused() {
+    let world = World::settled(&[Role::Ksk, Role::Zsk]);
+    let mut keys = world.keys.clone();
+    let other = SigningKey::generate(Algorithm::EcdsaP256Sha256, Role::Zsk).expect("a key");
+    let own = keys[0].key.public().algorithm();
+    assert_ne!(own, Algorithm::EcdsaP256Sha256);
+    let zsk = keys.iter_mut().find(|key| key.role == Role::Zsk).expect("a ZSK");
+    zsk.key = Arc::new(other);
+    let lifetime = Lifetime { now: world.now, validity_secs: VALIDITY };
+    assert!(matches!(signer(&world.apex, &keys, lifetime), Err(Unusable::Split(_))));
+}
