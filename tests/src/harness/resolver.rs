@@ -152,6 +152,7 @@ zone "." {{ type hint; file "hints"; }};
     Ok(Resolver { process, address })
 }
 
+/// Without a minimum of 5 seconds for each TTL: keys that live for less are rolled in the tests.
 fn validating_kresd(number: u8, folder: &Path, tree: &Tree) -> Result<Resolver, String> {
     let folder = subfolder(folder, "kresd")?;
     let address = address(number, 55);
@@ -160,6 +161,7 @@ fn validating_kresd(number: u8, folder: &Path, tree: &Tree) -> Result<Resolver, 
 net.ipv6 = false
 net.outgoing_v4('{ip}')
 cache.size = 10 * MB
+cache.min_ttl(0)
 modules = {{ 'hints > iterate' }}
 hints.root({{ ['ns.'] = '{root}' }})
 trust_anchors.remove('.')
