@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::questions::Expected;
+use super::questions::{Expected, has_do};
 use super::regions::Region;
 
 /// Whether the header of `answer` is as expected: a response, not truncated, with the right rcode. Costs a few
@@ -13,12 +13,21 @@ pub fn is_head_right(answer: &[u8], expected: Expected) -> bool {
 }
 
 /// Whether all of `answer` is as expected: its header, the question of `query`, and exactly the address that `expected`
-/// comes to for a client of `region`, as an answer to that name.
+/// comes to for a client of `region`, as an answer to that name; with one signature if `query` has DO set, else none.
 pub fn is_right(answer: &[u8], query: &[u8], expected: Expected, region: &Region) -> bool {
     is_head_right(answer, expected) && is_same_question(answer, query) && {
-        let addresses = addresses(answer);
-        addresses.is_some_and(|found| found == expected.address(region).into_iter().collect::<Vec<_>>())
+        let wanted =
+            Found { addresses: expected.address(region).into_iter().collect(), signatures: usize::from(has_do(query)) };
+        found(answer).is_some_and(|found| found == wanted)
     }
+}
+
+/// What the answer section holds.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Found {
+    addresses: Vec<IpAddr>,
+    /// RRSIG records.
+    signatures: usize,
 }
 
 /// Whether the questions of both messages are the same; letters may differ in case.
@@ -30,18 +39,19 @@ fn is_same_question(answer: &[u8], query: &[u8]) -> bool {
     }
 }
 
-/// The addresses in the answer section; `None`: it cannot be read.
-fn addresses(message: &[u8]) -> Option<Vec<IpAddr>> {
+/// The answer section; `None`: it cannot be read.
+fn found(message: &[u8]) -> Option<Found> {
     let count = u16_at(message, 6)?;
     let mut at = skip_name(message, HEADER)? + 4;
-    let mut found = Vec::new();
+    let mut found = Found::default();
     for _ in 0..count {
         at = skip_name(message, at)?;
         let (rtype, len) = (u16_at(message, at)?, usize::from(u16_at(message, at + 8)?));
         let data = message.get(at + 10..at + 10 + len)?;
         match rtype {
-            1 => found.push(IpAddr::from(<[u8; 4]>::try_from(data).ok()?)),
-            28 => found.push(IpAddr::from(<[u8; 16]>::try_from(data).ok()?)),
+            1 => found.addresses.push(IpAddr::from(<[u8; 4]>::try_from(data).ok()?)),
+            28 => found.addresses.push(IpAddr::from(<[u8; 16]>::try_from(data).ok()?)),
+            46 => found.signatures += 1,
             _ => {}
         }
         at += 10 + len;
@@ -50,7 +60,7 @@ fn addresses(message: &[u8]) -> Option<Vec<IpAddr>> {
 }
 
 /// Where the name at `at` ends.
-fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
+pub(super) fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *message.get(at)? {
             0 => return Some(at + 1),
@@ -64,7 +74,8 @@ fn u16_at(message: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(message.get(at..at + 2)?.try_into().ok()?))
 }
 
-const HEADER: usize = 12;
+/// Octets of the header of a message.
+pub(super) const HEADER: usize = 12;
 
 #[cfg(test)]
 mod tests {
@@ -89,6 +100,14 @@ mod tests {
     fn the_right_answer_is_right() {
         let (query, answer) = exchange();
         assert!(is_right(&answer, &query, RIGHT, &REGIONS[0]));
+    }
+
+    #[test]
+    fn a_signature_is_missed_where_it_is_wanted() {
+        let (query, answer) = exchange();
+        let signed = Questions::fixed().expect("a question").with_do();
+        assert_eq!((has_do(&query), has_do(signed.wire(0))), (false, true));
+        assert!(!is_right(&answer, signed.wire(0), RIGHT, &REGIONS[0]));
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub fn goals(results: &Results) -> Vec<Goal> {
     let mut add = |what: &str, found: Option<f64>, limit| {
         goals.extend(found.map(|found| Goal { what: what.to_owned(), found, limit }));
     };
+    let cpu = |scenario: Scenario| median(results, us, scenario.name(), |row| row.cpu_us);
     for scenario in [Scenario::Static, Scenario::Nx, Scenario::GeoSrc, Scenario::GeoEcs] {
         let name = scenario.name();
         for (other, most) in [(BASE, 1.0), ("knot", 0.8)] {
@@ -49,7 +50,12 @@ pub fn goals(results: &Results) -> Vec<Goal> {
         let user = median(results, us, name, |row| row.user_us);
         add(&format!("{name}: own user time, µs"), user, Limit::AtMost(0.35));
     }
-    let cpu = |scenario: Scenario| median(results, us, scenario.name(), |row| row.cpu_us);
+    for (signed, plain) in [(Scenario::Signed, Scenario::Static), (Scenario::GeoSigned, Scenario::GeoEcs)] {
+        let found = cpu(signed).zip(cpu(plain)).map(|(signed, plain)| signed / plain);
+        add(&format!("{}: CPU, ratio to {}", signed.name(), plain.name()), found, Limit::AtMost(1.3));
+        let found = ratio(results, us, "knot", signed.name(), |row| row.cpu_us);
+        add(&format!("{}: CPU, ratio to knot", signed.name()), found, Limit::AtMost(0.9));
+    }
     let more = cpu(Scenario::GeoEcs).zip(cpu(Scenario::Static)).map(|(geo, fixed)| geo - fixed);
     add("geoecs costs more than static, µs", more, Limit::AtMost(0.15));
     let big = ratio(results, us, BASE, "big", |row| row.cpu_us);

@@ -115,7 +115,7 @@ pub fn run(options: &Options, stop: &Stop) -> Result<Results, String> {
         let mut order = options.servers.clone();
         order.rotate_left(round as usize % options.servers.len().max(1));
         for peer in order {
-            for size in [Size::Small, Size::Big] {
+            for size in [Size::Small, Size::Signed, Size::Big] {
                 let tried = bench.measure_peer(peer, size, round);
                 stop.check()?;
                 if let Err(why) = tried {
@@ -142,6 +142,10 @@ impl Bench<'_> {
         }
         let Memory { rss_kib, pss_kib } = Memory::read(server.id());
         let cold_start_ms = server.cold_start.as_secs_f64() * 1e3;
+        // What a start costs is compared without signing.
+        if size == Size::Signed {
+            return Ok(());
+        }
         let is_big = size == Size::Big;
         self.add(Row::Process(Cost { round, server: peer.name, is_big, cold_start_ms, pss_kib, rss_kib }))
     }
@@ -149,7 +153,8 @@ impl Bench<'_> {
     fn start(&self, peer: &Peer, size: Size, first: Scenario) -> Result<Server, String> {
         let hosts = if size == Size::Big { self.hosts.as_slice() } else { &[] };
         // Folder and port are the server's own.
-        let site = Site { folder: Path::new(""), port: 0, hosts, geo: &self.geo.path, status: self.status };
+        let is_signed = size == Size::Signed;
+        let site = Site { folder: Path::new(""), port: 0, hosts, is_signed, geo: &self.geo.path, status: self.status };
         let other = self.options.gslb_dns.as_deref().filter(|_| peer.program == "gslb-dns");
         // Any scenario of the small zone may be answered first by the fixed name.
         let asked = if first.size() == Size::Big { first } else { Scenario::Static };

@@ -20,6 +20,10 @@ pub enum Scenario {
     GeoSrc,
     /// The same, the region by client subnet: 50,000 random /24.
     GeoEcs,
+    /// As `Static` with DO set, from a zone that is signed.
+    Signed,
+    /// As `GeoEcs` with DO set, from a zone that is signed.
+    GeoSigned,
     /// 200,000 more names in the zone, all asked in random order.
     Big,
     /// As `Static`, but one question at a time from each of 192 sockets: resolvers that ask from random ports. As many are
@@ -61,11 +65,13 @@ pub struct Library {
     by_subnet: Questions,
     hosts: Questions,
     with_cookie: Questions,
+    fixed_signed: Questions,
+    by_subnet_signed: Questions,
 }
 
 impl Scenario {
     /// All, in the order in which they are measured.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Static,
         Self::Nx,
         Self::GeoSrc,
@@ -75,6 +81,8 @@ impl Scenario {
         Self::Tcp,
         Self::Open,
         Self::Steady,
+        Self::Signed,
+        Self::GeoSigned,
         Self::Big,
     ];
 
@@ -85,6 +93,8 @@ impl Scenario {
             Self::Nx => "nx",
             Self::GeoSrc => "geosrc",
             Self::GeoEcs => "geoecs",
+            Self::Signed => "signed",
+            Self::GeoSigned => "geosigned",
             Self::Big => "big",
             Self::Spread => "spread",
             Self::Tcp => "tcp",
@@ -96,7 +106,11 @@ impl Scenario {
 
     /// The zone it needs.
     pub fn size(self) -> Size {
-        if self == Self::Big { Size::Big } else { Size::Small }
+        match self {
+            Self::Big => Size::Big,
+            Self::Signed | Self::GeoSigned => Size::Signed,
+            _ => Size::Small,
+        }
     }
 
     /// How it asks as fast as answers come.
@@ -165,6 +179,8 @@ impl Library {
             by_subnet: Questions::by_subnet(geo)?,
             hosts: Questions::hosts(hosts)?,
             with_cookie: Questions::with_cookie()?,
+            fixed_signed: Questions::fixed()?.with_do(),
+            by_subnet_signed: Questions::by_subnet(geo)?.with_do(),
         })
     }
 
@@ -177,6 +193,8 @@ impl Library {
             Scenario::GeoEcs => &self.by_subnet,
             Scenario::Big => &self.hosts,
             Scenario::Cookies => &self.with_cookie,
+            Scenario::Signed => &self.fixed_signed,
+            Scenario::GeoSigned => &self.by_subnet_signed,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::answer::{HEADER, skip_name};
 use super::geodb::GeoDatabase;
 use super::regions::Region;
 use super::zone::{Host, STATIC, STATIC_ADDRESS, STEERED, ZONE, random_label};
@@ -99,6 +100,16 @@ impl Questions {
         Self::collect(shuffled.into_iter().map(question))
     }
 
+    /// The same with DO set (RFC 4035, section 3.2.1): signatures are wanted with the answers.
+    pub fn with_do(mut self) -> Self {
+        for query in self.wire.chunks_exact_mut(self.len) {
+            if let Some(flags) = opt_flags(query) {
+                query[flags] |= DO;
+            }
+        }
+        self
+    }
+
     /// Fails when they are of different lengths, or none.
     pub fn collect(questions: impl IntoIterator<Item = (String, Edns, Expected)>) -> Result<Self, String> {
         let mut all = Self::default();
@@ -168,4 +179,17 @@ fn push_query(wire: &mut Vec<u8>, name: &str, is_ipv6: bool, edns: Edns) -> Resu
     Ok(())
 }
 
+/// Whether a query wants signatures.
+pub fn has_do(query: &[u8]) -> bool {
+    opt_flags(query).is_some_and(|flags| query[flags] & DO != 0)
+}
+
+/// Where the flags of the OPT record of a query are, which follows its question.
+fn opt_flags(query: &[u8]) -> Option<usize> {
+    let flags = skip_name(query, HEADER)? + 4 + 7;
+    (flags < query.len()).then_some(flags)
+}
+
 const SEED: u64 = 20_260;
+/// In the upper octet of the flags of an OPT record.
+const DO: u8 = 0x80;

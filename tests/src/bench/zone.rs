@@ -18,11 +18,13 @@ pub const SOA: &str = "ns1.gslb.test. hostmaster.gslb.test. 1 7200 1800 259200 6
 /// Hosts of the big zone.
 pub const HOSTS: usize = 200_000;
 
-/// Which of the two zones.
+/// Which of the zones.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Size {
     /// A handful of names.
     Small,
+    /// The same, signed by one key of algorithm 13.
+    Signed,
     /// [`HOSTS`] more.
     Big,
 }

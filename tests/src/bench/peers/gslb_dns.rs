@@ -2,7 +2,8 @@
 
 use super::Site;
 use crate::bench::regions::REGIONS;
-use crate::bench::zone::master_file;
+use crate::bench::zone::{ZONE, master_file};
+use crate::harness::process::program;
 
 pub(super) fn prepare(site: &Site<'_>) -> Result<Vec<String>, String> {
     prepare_with(site, "")
@@ -30,8 +31,19 @@ fn prepare_with(site: &Site<'_>, protection: &str) -> Result<Vec<String>, String
         prefer += &format!("  {{ clients = {{ continents = {continents:?} }}, regions = {order:?} }},\n");
     }
     let nowhere = format!("{:?}", REGIONS[REGIONS.len() - 1].order());
-    let more = [("@protection@", protection), ("@regions@", &regions), ("@prefer@", &prefer), ("@nowhere@", &nowhere)];
+    let signing = if site.is_signed { "dnssec = { keys = \"keys\" }" } else { "" };
+    let more = [
+        ("@protection@", protection),
+        ("@signing@", signing),
+        ("@regions@", &regions),
+        ("@prefer@", &prefer),
+        ("@nowhere@", &nowhere),
+    ];
     site.write("zone", &master_file(site.hosts))?;
     site.write("topology.toml", &site.fill(include_str!("gslb-dns.toml"), &more))?;
+    if site.is_signed {
+        let arguments = ["keys", "new", ZONE, "--config", &site.path("topology.toml")];
+        site.run(&program("gslb-dns")?, &arguments)?;
+    }
     Ok(["serve", "--config", &site.path("topology.toml"), "--log-filter", "warn"].map(str::to_owned).to_vec())
 }

@@ -9,6 +9,7 @@ mod powerdns;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::plan::Scenario;
 use super::zone::{Host, ZONE};
@@ -41,6 +42,8 @@ pub struct Site<'a> {
     pub port: u16,
     /// Hosts of its zone, beside the fixed names; empty: the small zone.
     pub hosts: &'a [Host],
+    /// Whether its zone is signed, by one key of algorithm 13.
+    pub is_signed: bool,
     /// The geo database.
     pub geo: &'a Path,
     /// Where regions tell their status.
@@ -53,7 +56,7 @@ pub static PEERS: [Peer; 8] = [
         name: "gslb-dns",
         program: "gslb-dns",
         package: None,
-        scenarios: ALL,
+        scenarios: SIGNING,
         is_usual: true,
         prepare: gslb_dns::prepare,
     },
@@ -69,7 +72,7 @@ pub static PEERS: [Peer; 8] = [
         name: "knot",
         program: "knotd",
         package: Some("knot"),
-        scenarios: ALL,
+        scenarios: SIGNING,
         is_usual: true,
         prepare: knot::prepare,
     },
@@ -117,6 +120,20 @@ const ALL: &[Scenario] = &[
     Scenario::Tcp,
     Scenario::Open,
     Scenario::Steady,
+    Scenario::Big,
+];
+/// With signing of steered answers too.
+const SIGNING: &[Scenario] = &[
+    Scenario::Static,
+    Scenario::Nx,
+    Scenario::GeoSrc,
+    Scenario::GeoEcs,
+    Scenario::Spread,
+    Scenario::Tcp,
+    Scenario::Open,
+    Scenario::Steady,
+    Scenario::Signed,
+    Scenario::GeoSigned,
     Scenario::Big,
 ];
 /// Without geo.
@@ -184,6 +201,16 @@ impl Site<'_> {
         let folder = path.parent().unwrap_or(self.folder);
         let written = fs::create_dir_all(folder).and_then(|()| fs::write(&path, text));
         written.map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Runs a program that belongs to the server, to its end.
+    pub fn run(&self, program: &Path, arguments: &[&str]) -> Result<(), String> {
+        let name = program.display();
+        let done = Command::new(program).args(arguments).output().map_err(|error| format!("{name}: {error}"))?;
+        if done.status.success() {
+            return Ok(());
+        }
+        Err(format!("{name} {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr)))
     }
 
     /// Makes a folder in its folder.
