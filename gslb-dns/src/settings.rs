@@ -270,14 +270,11 @@ fn read_zones(root: &Table<'_>, keys: &BTreeSet<OwnerName>) -> (Vec<ZoneSettings
         let file = table.required("file", "the path of its master file").and_then(|value| read_path(&value));
         let secondaries = transfers::read_secondaries(&table, keys);
         let dnssec = table.table("dnssec").and_then(|table| DnssecSettings::read(&table));
-        if dnssec.is_some() && !secondaries.is_empty() {
-            table.problem(
-                "secondaries",
-                "given beside `dnssec`: a zone that is signed here is not transferred, expected one of the two",
-            );
-        }
         let parsed = name.as_ref().and_then(|value| value.parsed(OwnerName::parse));
         let (updates, journal) = updates::read_updates(&table, parsed.as_ref(), keys);
+        if let Some(dnssec) = dnssec.as_ref().filter(|_| !secondaries.is_empty()) {
+            transfers::check_signed(&table, dnssec);
+        }
         if let (Some(value), Some(parsed)) = (&name, &parsed)
             && !seen.insert(parsed.clone())
         {

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use shared::name::OwnerName;
 use shared::settings::{Table, Value};
 
-use super::{read_address, read_path};
+use super::{DnssecSettings, read_address, read_path};
 use crate::tsig::Algorithm;
+use crate::zone::Denial;
 
 /// One `[tsig_keys.NAME]`: a key that messages are signed with (RFC 8945).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -72,6 +73,24 @@ pub(super) fn read_secondaries(table: &Table<'_>, keys: &BTreeSet<OwnerName>) ->
         secondaries.extend(key.map(|key| SecondarySettings { address, key }));
     }
     secondaries
+}
+
+/// Whether a zone that is signed as in `dnssec` can have secondaries.
+pub(super) fn check_signed(table: &Table<'_>, dnssec: &DnssecSettings) {
+    if table.value("journal").is_none() {
+        table.problem(
+            "secondaries",
+            "given beside `dnssec` without a journal, in which the serial is kept that new signatures raise: expected such as \
+             journal = \"example.com.journal\" beside them",
+        );
+    }
+    if dnssec.denial == Denial::Compact {
+        table.problem(
+            "dnssec.denial",
+            "\"compact\" beside `secondaries`, which have no keys to sign a proof for each question: expected \"nsec\" or \
+             \"nsec3\"",
+        );
+    }
 }
 
 /// `None` in it stands for no key; `None`: it is a mistake.
