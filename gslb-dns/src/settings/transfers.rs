@@ -7,9 +7,8 @@ use std::path::PathBuf;
 use shared::name::OwnerName;
 use shared::settings::{Table, Value};
 
-use super::{DnssecSettings, read_address, read_path};
+use super::{read_address, read_path};
 use crate::tsig::Algorithm;
-use crate::zone::Denial;
 
 /// One `[tsig_keys.NAME]`: a key that messages are signed with (RFC 8945).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -75,24 +74,6 @@ pub(super) fn read_secondaries(table: &Table<'_>, keys: &BTreeSet<OwnerName>) ->
     secondaries
 }
 
-/// Whether a zone that is signed as in `dnssec` can have secondaries.
-pub(super) fn check_signed(table: &Table<'_>, dnssec: &DnssecSettings) {
-    if table.value("journal").is_none() {
-        table.problem(
-            "secondaries",
-            "given beside `dnssec` without a journal, in which the serial is kept that new signatures raise: expected such as \
-             journal = \"example.com.journal\" beside them",
-        );
-    }
-    if dnssec.denial == Denial::Compact {
-        table.problem(
-            "dnssec.denial",
-            "\"compact\" beside `secondaries`, which have no keys to sign a proof for each question: expected \"nsec\" or \
-             \"nsec3\"",
-        );
-    }
-}
-
 /// `None` in it stands for no key; `None`: it is a mistake.
 fn read_key(value: &Value<'_>, keys: &BTreeSet<OwnerName>) -> Option<Option<OwnerName>> {
     let name = value.parsed(OwnerName::parse)?;
@@ -141,6 +122,20 @@ mod tests {
         let algorithms: Vec<_> = settings.tsig_keys.iter().map(|key| (key.name.as_str(), key.algorithm)).collect();
         assert_eq!(algorithms, [("xfr", Algorithm::Sha256), ("cert.bot", Algorithm::Sha512)]);
         assert!(parse("", "").expect("right").zones[0].secondaries.is_empty());
+    }
+
+    #[test]
+    fn signed_zone_has_secondaries_only_beside_a_journal_and_with_a_chain() {
+        let secondaries = "secondaries = [{ address = \"192.0.2.54:53\", key = \"none\" }]\n";
+        let zone = |more: &str| parse(&format!("{secondaries}{more}"), "");
+        assert!(zone("journal = \"j\"\ndnssec = { keys = \"k\", denial = \"nsec3\" }").is_ok());
+        let found = zone("dnssec = { keys = \"k\", denial = \"compact\" }").expect_err("wrong");
+        for expected in [
+            "t:6: zones[0].secondaries: given beside `dnssec` without a journal",
+            "t:7: zones[0].dnssec.denial: \"compact\" beside `secondaries`",
+        ] {
+            assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected} is not in {found:#?}");
+        }
     }
 
     #[test]

@@ -1,3 +1,5 @@
+mod transferred;
+
 use crate::serve::sample::apex;
 use crate::sign::{Algorithm, KeyTimes, Role, SigningKey};
 
