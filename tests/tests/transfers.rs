@@ -341,16 +341,12 @@ fn wait_for_verified(world: &World, secondaries: &[(Process, SocketAddr)]) -> He
     Ok(())
 }
 
-/// The secondaries of a signed zone; Knot takes only what validates.
-fn start_both(world: &World) -> Result<[(Process, SocketAddr); 2], String> {
-    Ok([start_knot(world, "")?, start_nsd(world)?])
-}
-
 #[test]
 fn signed_zone_stays_whole_at_knot_and_nsd_through_updates_new_keys_new_signatures_and_a_restart() -> Held {
     let mut world = signed_world("nsec")?;
     let first = serial(&world)?;
-    let secondaries = start_both(&world)?;
+    // With `dnssec-validation` Knot 3.2 takes two CSKs for KSKs, and refuses them both.
+    let secondaries = [start_knot(&world, "")?, start_nsd(&world)?];
     wait_for_verified(&world, &secondaries)?;
     for change in 1..=20 {
         update(&world, &format!("update add u{}.gslb.test 2 TXT \"{change}\"", change / 2))?;
@@ -389,7 +385,7 @@ fn signed_zone_stays_whole_at_knot_and_nsd_through_updates_new_keys_new_signatur
 #[test]
 fn zone_signed_with_nsec3_is_whole_at_knot_and_nsd() -> Held {
     let world = signed_world("nsec3")?;
-    let secondaries = start_both(&world)?;
+    let secondaries = [start_knot(&world, "    dnssec-validation: on")?, start_nsd(&world)?];
     wait_for_verified(&world, &secondaries)?;
     update(&world, "update add new.gslb.test 2 TXT x\nupdate delete a.b.c.gslb.test")?;
     wait_for_verified(&world, &secondaries)

@@ -122,24 +122,34 @@ impl Reader {
     }
 }
 
-/// What is seldom meant: signatures that expire while caches have the records still.
+/// What is seldom meant: signatures that expire while caches or secondaries have the records still (RFC 6781, section
+/// 4.4.2).
 pub(super) fn warnings(zones: &[Zone], keys: &[Option<ZoneKeys>], topology: &Topology) -> Vec<Problem> {
     let services = topology.services.iter().map(|service| service.ttl.max(service.ttl_degraded)).max().unwrap_or(0);
-    let short = zones.iter().zip(keys).filter_map(|(zone, keys)| {
-        let settings = &keys.as_ref()?.settings;
-        let max_ttl = services.max(zone.max_ttl());
-        let is_short = settings.validity_secs() / 4 < max_ttl;
-        let what = || {
-            format!(
-                "validity of {} with TTLs of up to {max_ttl} seconds: expected four times as much, so that no signature \
-                 expires in a cache",
-                show_duration(settings.validity)
-            )
+    let mut found = Vec::new();
+    for (zone, keys) in zones.iter().zip(keys) {
+        let Some(ZoneKeys { settings, is_transferred, .. }) = keys else { continue };
+        // When the next ones come, those before hold for a quarter of it still.
+        let (left, validity) = (settings.validity_secs() / 4, show_duration(settings.validity));
+        let (max_ttl, expire) = (services.max(zone.max_ttl()), zone.expire());
+        let mut warn = |what| {
+            let key = format!("zone {}", zone.apex().to_string().trim_end_matches('.'));
+            found.push(Problem { file: String::new(), line: None, key, what });
         };
-        let key = || format!("zone {}", zone.apex().to_string().trim_end_matches('.'));
-        is_short.then(|| Problem { file: String::new(), line: None, key: key(), what: what() })
-    });
-    short.collect()
+        if left < max_ttl {
+            warn(format!(
+                "validity of {validity} with TTLs of up to {max_ttl} seconds: expected four times as much, so that no \
+                 signature expires in a cache"
+            ));
+        }
+        if *is_transferred && left < expire {
+            warn(format!(
+                "validity of {validity} with an SOA expire of {expire} seconds: expected four times as much, so that no \
+                 signature expires at a secondary that is cut off"
+            ));
+        }
+    }
+    found
 }
 
 /// Gives the zones at `served`, of which secondaries may have something else under the same serial, the next one.

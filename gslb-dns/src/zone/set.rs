@@ -291,7 +291,7 @@ fn compile_signed(
             continue;
         };
         let below = (0..zones.len()).filter(|&below| above[below] == Some(at));
-        let children: Vec<&[u8]> = below.map(|below| zones[below].apex.as_wire()).collect();
+        let children: Vec<&Zone> = below.map(|below| zones[below]).collect();
         builder.add(compiler, &children, signing, topology);
         if builder.is_overfull() {
             return Err(too_large(compiler.zone));

@@ -8,7 +8,7 @@ use super::super::compose::Composer;
 use super::super::steered::{Offer, SteeredName};
 use super::super::table::Table;
 use super::super::tail::pack;
-use super::super::{Map, Rrset, is_wildcard};
+use super::super::{Map, Rrset, Zone, is_wildcard};
 use super::compile::ZoneCompiler;
 use super::content::content;
 use super::denial::{NSEC3_PARAMETERS, Proofs, Records, names_of, successor};
@@ -61,11 +61,11 @@ impl Builder {
         self.insert_from(self.parts.nodes.len() - 1);
     }
 
-    /// Adds the zone of `compiler`, in which the names of the zones `children` lie; `topology` has its steered names.
+    /// Adds the zone of `compiler`, in which the names of the zones `children` lie, which are served here too; `topology` has its steered names.
     pub(in super::super) fn add(
         &mut self,
         compiler: &Compiler<'_>,
-        children: &[&[u8]],
+        children: &[&Zone],
         signing: &Signing,
         topology: &Topology,
     ) {
@@ -86,13 +86,13 @@ impl Builder {
             out: &mut self.parts,
         };
         zone_compiler.nodes(&names);
-        for &child in children {
+        for child in children.iter().map(|child| child.apex.as_wire()) {
             let answer = zone_compiler.parent_side(child);
             self.parent_sides.insert(child.into(), (answer, zone));
         }
         let proofs = zone_compiler.proofs;
         let pieces = (&proofs, &*self.parts.octets);
-        let content = signing.is_transferred.then(|| content(compiler, signing, pieces, topology));
+        let content = signing.is_transferred.then(|| content(compiler, children, signing, pieces, topology));
         self.parts.contents.push(content);
         let nsec_ttl = soa.negative_ttl;
         let signed = SignedZone { apex: apex.into(), soa: soa_at, proofs, nsec_ttl, signing: signing.clone() };

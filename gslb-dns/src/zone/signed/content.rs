@@ -2,9 +2,10 @@
 
 use shared::topology::Topology;
 
-use super::super::Content;
 use super::super::compile::Compiler;
 use super::super::content::{Collector, default_rrsets};
+use super::super::rdata::target_of;
+use super::super::{Content, Zone};
 use super::denial::Proofs;
 use super::piece::{self, Piece};
 use super::{Signing, ttls};
@@ -12,8 +13,12 @@ use crate::wire::Rtype;
 
 /// All that the zone of `compiler` says, with the signatures of what it answers for (RFC 4035, section 2.2), and the chain
 /// of its denial records, whose pieces are in `octets`; steered names as [`Content::of`] has them.
+///
+/// The denial records say that the zones `children` are delegated. Where this one has no records that do it, those of the
+/// child stand in.
 pub(super) fn content(
     compiler: &Compiler<'_>,
+    children: &[&Zone],
     signing: &Signing,
     (proofs, octets): (&Proofs, &[u8]),
     topology: &Topology,
@@ -32,6 +37,16 @@ pub(super) fn content(
             // At a delegation only DS is ours; below one nothing is.
             let is_signed = cut.is_none_or(|cut| rrset.rtype == Rtype::DS && cut.len() == owner.len());
             add(owner, rrset.rtype, rrset.ttl, &rdatas, is_signed);
+        }
+    }
+    for child in children.iter().filter(|child| zone.cut_of(child.apex.as_wire()).is_none()) {
+        let Some(delegation) = child.rrset(child.apex.as_wire(), Rtype::NS) else { continue };
+        let targets = delegation.rdatas().filter_map(|rdata| target_of(Rtype::NS, rdata)).map(|target| target.folded());
+        let glue = targets.flat_map(|target| [Rtype::A, Rtype::AAAA].map(|rtype| (target.clone(), rtype)));
+        let glue = glue.filter_map(|(target, rtype)| Some((child.rrset(target.as_wire(), rtype)?, target)));
+        for (rrset, owner) in std::iter::once((delegation, child.apex.clone())).chain(glue) {
+            let rdatas: Vec<&[u8]> = rrset.rdatas().collect();
+            add(owner.as_wire(), rrset.rtype, rrset.ttl, &rdatas, false);
         }
     }
     for (owner, &at) in compiler.names {

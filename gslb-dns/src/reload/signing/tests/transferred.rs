@@ -56,7 +56,11 @@ fn topology() -> Arc<Topology> {
 }
 
 fn parsed(text: &str) -> Arc<Zone> {
-    let name = shared::name::OwnerName::parse("example.com").expect("a name");
+    parsed_as("example.com", text)
+}
+
+fn parsed_as(name: &str, text: &str) -> Arc<Zone> {
+    let name = shared::name::OwnerName::parse(name).expect("a name");
     Arc::new(Zone::parse(&name, "zone", text).expect("right"))
 }
 
@@ -242,6 +246,20 @@ fn nsec3_records_lead_through_the_hashes_of_all_names_and_back_and_tell_their_ty
         let expected = own.iter().copied().chain(is_signed.then_some(Rtype::RRSIG.0)).collect();
         assert_eq!(types(&rdata[26..]), expected);
     }
+}
+
+#[test]
+fn zone_below_that_is_served_here_too_is_delegated_as_the_chain_says() {
+    let child =
+        parsed_as("sub.example.com", "$TTL 9\n@ SOA ns h 1 2 3 4 5\n@ NS NS\nns A 192.0.2.7\nother A 192.0.2.8\n");
+    let keys = [Some(transferred(Denial::Nsec)), None];
+    let built = build(&[parsed(ZONE), child], &keys, &topology(), &[], NOW).expect("built");
+    let read = Read::new(content(&built));
+    let all: Vec<_> = read.rrsets.keys().filter(|(owner, _)| owner.ends_with(b"\x03sub\x07example\x03com\0")).collect();
+    let types: Vec<_> = all.iter().map(|(_, rtype)| *rtype).collect();
+    assert_eq!(types, [Rtype::A, Rtype::NS, Rtype::NSEC], "{all:?}");
+    let covered: Vec<_> = read.rrsigs.keys().filter(|(owner, _)| owner.starts_with(b"\x03sub")).collect();
+    assert!(matches!(covered[..], [(_, Rtype::NSEC)]), "{covered:?}");
 }
 
 #[test]
