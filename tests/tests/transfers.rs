@@ -1,5 +1,5 @@
 //! Real secondaries: Knot and NSD transfer the sample zone, signed with a key, and follow its changes by NOTIFY and IXFR;
-//! and a zone that is signed by DNSSEC, through new keys, new signatures and a restart.
+//! and they and named a zone that is signed by DNSSEC, through new keys, new signatures and a restart.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -67,7 +67,9 @@ fn signed_world(denial: &str) -> Result<World, String> {
         line if line.starts_with("[services.") => format!("{line}\nttl = 2\n"),
         line => format!("{line}\n"),
     };
-    world.write("topology.toml", world.topology()?.lines().map(with_short_ttl).collect::<String>())?;
+    let named = format!("secondaries = [\n    {{ address = \"{}\", key = \"xfr\" }},\n", named_address(&world));
+    let settings: String = world.topology()?.lines().map(with_short_ttl).collect();
+    world.write("topology.toml", settings.replace("secondaries = [\n", &named))?;
     let zone = world.read("gslb.test.zone")?.replace("$TTL 3600", "$TTL 2").replace(" 300 ", " 2 ");
     world.write("gslb.test.zone", zone + MORE)?;
     keys(&world, "new")?;
@@ -196,6 +198,47 @@ zone:
     let file = world.path("nsd.conf");
     let arguments = ["-d".as_ref(), "-c".as_ref(), file.as_os_str()];
     let process = Process::start("nsd", &require("nsd")?, &arguments).map_err(|error| error.to_string())?;
+    Ok((process, address))
+}
+
+/// named listens only at addresses that an interface has, so all worlds share this one.
+fn named_address(world: &World) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 16_300 + u16::from(world.number())))
+}
+
+fn start_named(world: &World) -> Result<(Process, SocketAddr), String> {
+    let (address, primary, folder) = (named_address(world), world.server(), world.path("named").display().to_string());
+    let settings = format!(
+        r#"options {{
+    directory "{folder}";
+    listen-on port {port} {{ 127.0.0.1; }};
+    listen-on-v6 {{ none; }};
+    transfer-source 127.0.0.1;
+    pid-file none;
+    session-keyfile none;
+    recursion no;
+    dnssec-validation no;
+    notify no;
+    allow-transfer {{ 127.0.0.0/8; }};
+}};
+controls {{ }};
+key "xfr" {{ algorithm {ALGORITHM}; secret "{SECRET}"; }};
+zone "gslb.test" {{
+    type secondary;
+    primaries {{ {primary_ip} port {primary_port} key "xfr"; }};
+    allow-notify {{ key "xfr"; }};
+    file "gslb.test.zone";
+}};
+"#,
+        port = address.port(),
+        primary_ip = primary.ip(),
+        primary_port = primary.port(),
+    );
+    fs::create_dir(world.path("named")).map_err(|error| error.to_string())?;
+    world.write("named.conf", settings)?;
+    let file = world.path("named.conf");
+    let arguments = ["-g".as_ref(), "-4".as_ref(), "-n".as_ref(), "1".as_ref(), "-c".as_ref(), file.as_os_str()];
+    let process = Process::start("named", &require("named")?, &arguments).map_err(|error| error.to_string())?;
     Ok((process, address))
 }
 
@@ -342,11 +385,11 @@ fn wait_for_verified(world: &World, secondaries: &[(Process, SocketAddr)]) -> He
 }
 
 #[test]
-fn signed_zone_stays_whole_at_knot_and_nsd_through_updates_new_keys_new_signatures_and_a_restart() -> Held {
+fn signed_zone_stays_whole_at_secondaries_through_updates_new_keys_new_signatures_and_a_restart() -> Held {
     let mut world = signed_world("nsec")?;
     let first = serial(&world)?;
     // With `dnssec-validation` Knot 3.2 takes two CSKs for KSKs, and refuses them both.
-    let secondaries = [start_knot(&world, "")?, start_nsd(&world)?];
+    let secondaries = [start_knot(&world, "")?, start_nsd(&world)?, start_named(&world)?];
     wait_for_verified(&world, &secondaries)?;
     for change in 1..=20 {
         update(&world, &format!("update add u{}.gslb.test 2 TXT \"{change}\"", change / 2))?;
@@ -383,9 +426,9 @@ fn signed_zone_stays_whole_at_knot_and_nsd_through_updates_new_keys_new_signatur
 }
 
 #[test]
-fn zone_signed_with_nsec3_is_whole_at_knot_and_nsd() -> Held {
+fn zone_signed_with_nsec3_is_whole_at_secondaries() -> Held {
     let world = signed_world("nsec3")?;
-    let secondaries = [start_knot(&world, "    dnssec-validation: on")?, start_nsd(&world)?];
+    let secondaries = [start_knot(&world, "    dnssec-validation: on")?, start_nsd(&world)?, start_named(&world)?];
     wait_for_verified(&world, &secondaries)?;
     update(&world, "update add new.gslb.test 2 TXT x\nupdate delete a.b.c.gslb.test")?;
     wait_for_verified(&world, &secondaries)
