@@ -269,15 +269,12 @@ fn read_zones(root: &Table<'_>, keys: &BTreeSet<OwnerName>) -> (Vec<ZoneSettings
         let name = table.required("name", "the name of the zone, such as \"example.com\"");
         let file = table.required("file", "the path of its master file").and_then(|value| read_path(&value));
         let secondaries = transfers::read_secondaries(&table, keys);
-        let dnssec = table.table("dnssec").and_then(|table| DnssecSettings::read(&table));
-        if dnssec.is_some() && !secondaries.is_empty() {
-            table.problem(
-                "secondaries",
-                "given beside `dnssec`: a zone that is signed here is not transferred, expected one of the two",
-            );
-        }
+        let dnssec = table.table("dnssec").and_then(|table| DnssecSettings::read(&table, !secondaries.is_empty()));
         let parsed = name.as_ref().and_then(|value| value.parsed(OwnerName::parse));
         let (updates, journal) = updates::read_updates(&table, parsed.as_ref(), keys);
+        if dnssec.is_some() && !secondaries.is_empty() && table.value("journal").is_none() {
+            table.problem("secondaries", JOURNAL_EXPECTED);
+        }
         if let (Some(value), Some(parsed)) = (&name, &parsed)
             && !seen.insert(parsed.clone())
         {
@@ -321,6 +318,8 @@ fn non_empty(text: &str) -> Option<String> {
 /// More threads than any machine has cores; a larger number is a slip.
 const THREADS_MAX: i64 = 1024;
 
+const JOURNAL_EXPECTED: &str = "given beside `dnssec` without a journal, which keeps the serial that new signatures raise: \
+                                expected such as journal = \"example.com.journal\" too";
 const LISTEN_EXPECTED: &str = "a list of addresses, such as [\"192.0.2.1:53\", \"[2001:db8::1]:53\"]";
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
-//! Real secondaries: Knot and NSD transfer the sample zone, signed with a key, and follow its changes by NOTIFY and IXFR.
+//! Real secondaries: Knot and NSD transfer the sample zone, signed with a key, and follow its changes by NOTIFY and IXFR;
+//! and they and named a zone that is signed by DNSSEC, through new keys, new signatures and a restart.
 
 use std::collections::BTreeSet;
-use std::fs::{self, Permissions};
+use std::fs;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use gslb_tests::harness::http::Request;
-use gslb_tests::harness::process::Process;
-use gslb_tests::harness::tools::require;
+use gslb_tests::harness::process::{Process, program};
+use gslb_tests::harness::tools::{delv, require};
 use gslb_tests::harness::within;
 use gslb_tests::harness::world::World;
 use nix::sys::signal::Signal;
@@ -22,26 +23,87 @@ const OTHER_SECRET: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
 const ALGORITHM: &str = "hmac-sha512";
 const CHANGES: u32 = 100;
 const SOON: Duration = Duration::from_secs(30);
+/// With the times in the settings a few seconds.
+const KEYS: Duration = Duration::from_secs(30);
+/// As in the settings.
+const VALIDITY: Duration = Duration::from_secs(60);
 
-/// A world whose zone has secondaries at two addresses, which have a key, and whose node runs.
-fn world() -> Result<World, String> {
-    let secondaries = "file = \"gslb.test.zone\"\nsecondaries = [\n  { address = \"127.0.0.54:5353\", key = \"xfr\" },\n  \
-                       { address = \"127.0.0.55:5353\", key = \"xfr\" },\n]";
+/// A zone of the shipped settings with two secondaries, which have a key.
+const SECONDARIES: &str = r#"file = "gslb.test.zone"
+secondaries = [
+    { address = "127.0.0.54:5353", key = "xfr" },
+    { address = "127.0.0.55:5353", key = "xfr" },
+]
+"#;
+
+/// What is needed to sign it, with times in which it can be waited for all, and to update it.
+const SIGNED: &str = r#"journal = "gslb.test.journal"
+updates = [{ key = "xfr", names = ["*"], types = ["ANY"] }]
+dnssec = { keys = "keys", denial = "DENIAL", validity = "1m", dnskey_ttl = "2s", propagation = "1s", parent_ds_ttl = "1s" }
+"#;
+
+/// A world whose zone has secondaries and `more` in its table, and whose node does not run yet.
+fn prepared(more: &str) -> Result<World, String> {
+    let zone = format!("{SECONDARIES}{more}");
     let keys = format!("[tsig_keys.xfr]\nalgorithm = \"{ALGORITHM}\"\nsecret_file = \"xfr.key\"\n\n[geo]\n");
-    let edit = |text: String| text.replacen("file = \"gslb.test.zone\"", secondaries, 1).replacen("[geo]\n", &keys, 1);
-    let mut world = World::new(edit)?;
-    world.write("xfr.key", SECRET)?;
-    let private = Permissions::from_mode(0o600);
-    fs::set_permissions(world.path("xfr.key"), private).map_err(|error| error.to_string())?;
+    let edit = |text: String| text.replacen("file = \"gslb.test.zone\"", &zone, 1).replacen("[geo]\n", &keys, 1);
+    let world = World::new(edit)?;
+    world.write_secret("xfr.key", SECRET)?;
+    Ok(world)
+}
+
+/// The same, and the node runs.
+fn world() -> Result<World, String> {
+    let mut world = prepared("")?;
     world.start_node()?;
     Ok(world)
+}
+
+/// A world whose zone is signed in the way of `denial`, and whose TTLs are of seconds.
+fn signed_world(denial: &str) -> Result<World, String> {
+    let mut world = prepared(&SIGNED.replace("DENIAL", denial))?;
+    let with_short_ttl = |line: &str| match line {
+        line if line.starts_with("ttl") => String::new(),
+        line if line.starts_with("[services.") => format!("{line}\nttl = 2\n"),
+        line => format!("{line}\n"),
+    };
+    let named = format!("secondaries = [\n    {{ address = \"{}\", key = \"xfr\" }},\n", named_address(&world));
+    let settings: String = world.topology()?.lines().map(with_short_ttl).collect();
+    world.write("topology.toml", settings.replace("secondaries = [\n", &named))?;
+    let zone = world.read("gslb.test.zone")?.replace("$TTL 3600", "$TTL 2").replace(" 300 ", " 2 ");
+    world.write("gslb.test.zone", zone + MORE)?;
+    keys(&world, "new")?;
+    world.start_node()?;
+    Ok(world)
+}
+
+/// What a chain of denials must lead through, too.
+const MORE: &str = r#"
+*.wild A 192.0.2.3
+a.b.c TXT "below empty names"
+alias CNAME www
+old DNAME new
+kid NS ns.kid
+kid DS 12345 13 2 a87f1b687ac0e57d2a081a2f282672334d90ed316d2b818ca9580ea384d92401
+ns.kid A 192.0.2.9
+plain NS ns.example.net.
+"#;
+
+/// `gslb-dns keys ACTION gslb.test`: what it prints.
+fn keys(world: &World, action: &str) -> Result<String, String> {
+    let mut command = Command::new(program("gslb-dns")?);
+    command.args(["keys", action, "gslb.test", "--config"]).arg(world.topology_path());
+    let output = command.output().map_err(|error| error.to_string())?;
+    let [out, errors] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    if output.status.success() { Ok(out) } else { Err(format!("keys {action}: {out}{errors}")) }
 }
 
 fn secondary(world: &World, host: u8) -> SocketAddr {
     SocketAddr::new(IpAddr::from([127, world.number(), 0, host]), 5353)
 }
 
-fn start_knot(world: &World) -> Result<(Process, SocketAddr), String> {
+/// Knot with `more` in the table of the zone.
+fn start_knot(world: &World, more: &str) -> Result<(Process, SocketAddr), String> {
     let (address, primary, folder) = (secondary(world, 54), world.server(), world.path("").display().to_string());
     let settings = format!(
         r#"server:
@@ -78,6 +140,7 @@ zone:
     zonefile-sync: -1
     master: primary
     acl: [told, shown]
+{more}
 "#,
         ip = address.ip(),
         port = address.port(),
@@ -138,6 +201,47 @@ zone:
     Ok((process, address))
 }
 
+/// named listens only at addresses that an interface has, so all worlds share this one.
+fn named_address(world: &World) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 16_300 + u16::from(world.number())))
+}
+
+fn start_named(world: &World) -> Result<(Process, SocketAddr), String> {
+    let (address, primary, folder) = (named_address(world), world.server(), world.path("named").display().to_string());
+    let settings = format!(
+        r#"options {{
+    directory "{folder}";
+    listen-on port {port} {{ 127.0.0.1; }};
+    listen-on-v6 {{ none; }};
+    transfer-source 127.0.0.1;
+    pid-file none;
+    session-keyfile none;
+    recursion no;
+    dnssec-validation no;
+    notify no;
+    allow-transfer {{ 127.0.0.0/8; }};
+}};
+controls {{ }};
+key "xfr" {{ algorithm {ALGORITHM}; secret "{SECRET}"; }};
+zone "gslb.test" {{
+    type secondary;
+    primaries {{ {primary_ip} port {primary_port} key "xfr"; }};
+    allow-notify {{ key "xfr"; }};
+    file "gslb.test.zone";
+}};
+"#,
+        port = address.port(),
+        primary_ip = primary.ip(),
+        primary_port = primary.port(),
+    );
+    fs::create_dir(world.path("named")).map_err(|error| error.to_string())?;
+    world.write("named.conf", settings)?;
+    let file = world.path("named.conf");
+    let arguments = ["-g".as_ref(), "-4".as_ref(), "-n".as_ref(), "1".as_ref(), "-c".as_ref(), file.as_os_str()];
+    let process = Process::start("named", &require("named")?, &arguments).map_err(|error| error.to_string())?;
+    Ok((process, address))
+}
+
 /// What `tool`, `dig` or `kdig`, prints about `question` at `server`, signed with `secret`.
 fn ask(tool: &str, server: SocketAddr, question: &str, secret: Option<&str>) -> Result<String, String> {
     let mut command = Command::new(require(tool)?);
@@ -187,7 +291,7 @@ fn metric(world: &World, name: &str) -> Result<u64, String> {
 #[test]
 fn knot_and_nsd_follow_a_hundred_changes_by_notify_and_ixfr() -> Held {
     let mut world = world()?;
-    let secondaries = [start_knot(&world)?, start_nsd(&world)?];
+    let secondaries = [start_knot(&world, "")?, start_nsd(&world)?];
     for (process, server) in &secondaries {
         wait_for_same(&world, process, *server)?;
     }
@@ -218,6 +322,118 @@ fn knot_and_nsd_follow_a_hundred_changes_by_notify_and_ixfr() -> Held {
     Ok(())
 }
 
+/// Has `nsupdate` do `commands`, signed with the key of the secondaries.
+fn update(world: &World, commands: &str) -> Held {
+    let mut command = Command::new(require("nsupdate")?);
+    command.args(["-v", "-t", "10"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| format!("nsupdate: {error}"))?;
+    let server = world.server();
+    let script = format!(
+        "server {} {}\nzone gslb.test\nkey {ALGORITHM}:xfr {SECRET}\n{commands}\nsend\n",
+        server.ip(),
+        server.port()
+    );
+    let mut input = child.stdin.take().ok_or("nsupdate: no input")?;
+    input.write_all(script.as_bytes()).map_err(|error| format!("nsupdate: {error}"))?;
+    drop(input);
+    let output = child.wait_with_output().map_err(|error| format!("nsupdate: {error}"))?;
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    if output.status.success() && said.is_empty() { Ok(()) } else { Err(format!("nsupdate: {said}")) }
+}
+
+fn serial(world: &World) -> Result<u64, String> {
+    world.status()?["zones"][0]["serial"].as_u64().ok_or_else(|| "no serial".to_owned())
+}
+
+/// Waits until every one of `secondaries` has what the node has, and has it checked by `ldns-verify-zone`, and by `delv`
+/// from the keys in it.
+fn wait_for_verified(world: &World, secondaries: &[(Process, SocketAddr)]) -> Held {
+    for (process, server) in secondaries {
+        wait_for_same(world, process, *server)?;
+        let records: Vec<_> = transferred(*server, None)?.into_iter().collect();
+        world.write("transferred.zone", records.join("\n") + "\n")?;
+        let mut command = Command::new(require("ldns-verify-zone")?);
+        let output = command.arg(world.path("transferred.zone")).output().map_err(|error| error.to_string())?;
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        if !output.status.success() {
+            return Err(format!("{}: ldns-verify-zone: {said}\n{}", process.name(), records.join("\n")));
+        }
+        let dnskeys = records.iter().filter_map(|record| {
+            record.split_once(" IN DNSKEY ")?.1.splitn(4, ' ').collect::<Vec<_>>().try_into().ok()
+        });
+        let anchors: Vec<_> = dnskeys
+            .map(|[flags, protocol, algorithm, key]: [&str; 4]| {
+                format!("\"gslb.test\" static-key {flags} {protocol} {algorithm} \"{key}\";")
+            })
+            .collect();
+        world.write("anchors", format!("trust-anchors {{ {} }};", anchors.join("\n")))?;
+        for (question, rtype, verdict) in [
+            ("www.gslb.test", "A", "; fully validated"),
+            ("alias.gslb.test", "AAAA", "; fully validated"),
+            ("x.wild.gslb.test", "A", "; fully validated"),
+            ("www.gslb.test", "MX", "; negative response, fully validated"),
+            ("nothing.gslb.test", "A", "; negative response, fully validated"),
+            ("b.c.gslb.test", "A", "; negative response, fully validated"),
+        ] {
+            let said = delv(*server, "gslb.test", &world.path("anchors"), &[question, rtype])?;
+            if !said.contains(verdict) {
+                return Err(format!("{}: {question} {rtype}: expected {verdict:?}, got {said}", process.name()));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn signed_zone_stays_whole_at_secondaries_through_updates_new_keys_new_signatures_and_a_restart() -> Held {
+    let mut world = signed_world("nsec")?;
+    let first = serial(&world)?;
+    // With `dnssec-validation` Knot 3.2 takes two CSKs for KSKs, and refuses them both.
+    let secondaries = [start_knot(&world, "")?, start_nsd(&world)?, start_named(&world)?];
+    wait_for_verified(&world, &secondaries)?;
+    for change in 1..=20 {
+        update(&world, &format!("update add u{}.gslb.test 2 TXT \"{change}\"", change / 2))?;
+    }
+    assert!(serial(&world)? >= first + 20);
+    wait_for_verified(&world, &secondaries)?;
+    within(KEYS, || keys(&world, "confirm"))?;
+    let of_keys = serial(&world)?;
+    keys(&world, "roll")?;
+    within(KEYS, || {
+        let listed = keys(&world, "list")?;
+        if listed.contains("must come to the parent") { Ok(()) } else { Err(listed) }
+    })?;
+    wait_for_verified(&world, &secondaries)?;
+    keys(&world, "confirm")?;
+    within(KEYS, || {
+        let records = transferred(secondaries[0].1, None)?;
+        let count = records.iter().filter(|record| record.contains(" IN DNSKEY ")).count();
+        if count == 1 { Ok(()) } else { Err(format!("{count} keys\n{}", keys(&world, "list")?)) }
+    })?;
+    wait_for_verified(&world, &secondaries)?;
+    let renewed = serial(&world)?;
+    assert!(renewed >= of_keys + 2, "a key came and a key went: {of_keys}, {renewed}");
+    within(VALIDITY, || if serial(&world)? > renewed { Ok(()) } else { Err("not signed again".to_owned()) })?;
+    wait_for_verified(&world, &secondaries)?;
+    let before = serial(&world)?;
+    world.node()?.kill();
+    world.start_node()?;
+    assert!(serial(&world)? > before, "signatures are new, and so is the serial");
+    wait_for_verified(&world, &secondaries)?;
+    let log = secondaries[0].0.log();
+    assert!(log.iter().any(|line| line.contains("IXFR, incoming") && line.contains("finished")), "{log:#?}");
+    Ok(())
+}
+
+#[test]
+fn zone_signed_with_nsec3_is_whole_at_secondaries() -> Held {
+    let world = signed_world("nsec3")?;
+    let secondaries = [start_knot(&world, "    dnssec-validation: on")?, start_nsd(&world)?, start_named(&world)?];
+    wait_for_verified(&world, &secondaries)?;
+    update(&world, "update add new.gslb.test 2 TXT x\nupdate delete a.b.c.gslb.test")?;
+    wait_for_verified(&world, &secondaries)
+}
+
 #[test]
 fn secondary_that_is_away_is_retried_shown_and_told_when_it_is_back() -> Held {
     let world = world()?;
@@ -231,7 +447,7 @@ fn secondary_that_is_away_is_retried_shown_and_told_when_it_is_back() -> Held {
         standing if standing["failures"].as_u64() >= Some(2) && standing["failure"].is_string() => Ok(()),
         standing => Err(format!("no failure is shown: {standing}")),
     })?;
-    let (knot, server) = start_knot(&world)?;
+    let (knot, server) = start_knot(&world, "")?;
     wait_for_same(&world, &knot, server)?;
     within(SOON, || match standing(54)? {
         standing if standing["is_told"] == true => Ok(()),

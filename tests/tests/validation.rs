@@ -336,7 +336,7 @@ impl Bed {
             ("www", "bogus.test", "resolution failed: "),
         ] {
             let name = owner(name, zone);
-            let text = delv(self.resolvers[0].address(), &anchor, &[&name, "A"])?;
+            let text = delv(self.resolvers[0].address(), ".", &anchor, &[&name, "A"])?;
             assert!(text.contains(verdict), "{name}: expected {verdict:?}, got {text}");
         }
         Ok(())

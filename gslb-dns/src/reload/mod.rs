@@ -25,10 +25,12 @@ use crate::cookie::Secrets;
 use crate::geo::{GeoData, GeoSources, GeoTables, Source, room_for};
 use crate::settings::{GeoSettings, NamedFiles, Outline, Settings, ZoneSettings};
 use crate::tsig::KeySet;
+use crate::update::Standing;
 use crate::zone::{self, Zone, ZoneSet};
 use shared::token::Token;
 
 pub use certificate::Certificate;
+use signing::Built;
 pub use signing::{SignedZone, ZoneKeys};
 pub use transfers::{Secondary, TransferZone};
 pub use updates::JournaledZone;
@@ -154,7 +156,7 @@ impl Reader {
         let secrets = self.read_secrets(&named);
         let tsig_keys = self.read_keys(&named);
         let certificate = self.read_certificate(&named);
-        let zones: Vec<Zone> = named.zones.iter().map(|zone| self.read_zone(zone)).collect();
+        let mut zones: Vec<Zone> = named.zones.iter().map(|zone| self.read_zone(zone)).collect();
         let keys: Vec<Option<ZoneKeys>> = named.zones.iter().map(|zone| self.read_zone_keys(zone, path)).collect();
         let geo_data = self.read_geo(&named.geo, last);
         // Even where something could not be read, the rest must go together: all mistakes come at once.
@@ -169,22 +171,37 @@ impl Reader {
         warnings.extend(zone::warnings(&zones, names, last.map(|last| &*last.zones)));
         let short = signing::warnings(&zones, &keys, &settings.topology);
         warnings.extend(short.into_iter().map(|warning| lines.problem(&warning.key, &["zones"], warning.what)));
-        let transfers = transfers::transfers(&zones, &settings.zones, &settings.topology, last);
-        warnings.extend(transfers::warnings(&transfers, last, &lines));
-        let (is_signed, journals) = (keys.iter().any(Option::is_some), std::mem::take(&mut self.journals));
+        let (is_signed, mut journals) = (keys.iter().any(Option::is_some), std::mem::take(&mut self.journals));
+        let known = last.map_or(&[][..], |last| &last.signed_zones);
+        let serials: Vec<u32> = zones.iter().map(Zone::serial).collect();
+        signing::raise_unknown(&mut zones, &keys, known, |apex| {
+            journals.iter().any(|journal| journal.apex == *apex && journal.standing == Standing::AsServed)
+        });
         // By themselves they take memory, so only where they may change without their files.
         let is_kept = is_signed || !journals.is_empty();
         let kept = zones.iter().filter(|_| is_kept).map(|zone| Arc::new(zone.clone())).collect::<Vec<_>>();
-        let zones = if is_signed {
+        let Settings { zones: zone_settings, topology, .. } = &settings;
+        let built = if is_signed {
             drop(zones);
-            let known = last.map_or(&[][..], |last| &last.signed_zones);
-            signing::build(&kept, &keys, &settings.topology, known, unix_secs())
+            signing::build(&kept, &keys, topology, known, unix_secs()).map(|built| {
+                let transfers = transfers::transfers(&built.kept, &built.signed_zones, zone_settings, topology, last);
+                (built, transfers)
+            })
         } else {
-            ZoneSet::build(zones, &settings.topology).map(|zones| (zones, Vec::new()))
+            let transfers = transfers::transfers(&zones, &[], zone_settings, topology, last);
+            let built = |zones| (Built { zones, signed_zones: Vec::new(), kept }, transfers);
+            ZoneSet::build(zones, topology).map(built)
         };
         let located = |problem| lines.located(problem);
-        let zones = zones.map_err(|problems| self.problems.extend(problems.into_iter().map(located)));
-        let (zones, signed_zones) = zones.ok()?;
+        let built = built.map_err(|problems| self.problems.extend(problems.into_iter().map(located)));
+        let (Built { zones, signed_zones, kept }, transfers) = built.ok()?;
+        warnings.extend(transfers::warnings(&transfers, last, &lines));
+        for (zone, _) in kept.iter().zip(serials).filter(|(zone, serial)| zone.serial() != *serial) {
+            let journal = journals.iter_mut().find(|journal| journal.apex == *zone.apex());
+            if let Some(journal) = journal.filter(|journal| journal.standing == Standing::AsServed) {
+                journal.standing = Standing::Raised;
+            }
+        }
         let is_geo_known =
             |last: &&World| Arc::ptr_eq(&last.geo_data, &geo_data) && last.settings.topology == settings.topology;
         let geo = match last.filter(is_geo_known) {

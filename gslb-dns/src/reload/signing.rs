@@ -1,22 +1,22 @@
 //! Keys and signatures of the zones in the world: read, made ahead, and made again before they expire.
 
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::{fs, iter};
 
 use arc_swap::ArcSwap;
 use shared::problem::Problem;
 use shared::settings::show_duration;
 use shared::topology::Topology;
 
-use super::{Reader, Stamp, World};
+use super::{Reader, Stamp, World, transfers};
 use crate::keys::KeyFolder;
-use crate::settings::{DnssecSettings, ZoneSettings};
+use crate::settings::{DnssecSettings, Settings, ZoneSettings};
 use crate::sign::{self, Fingerprint, KeyRecords, Lifetime, Signatures, Signer, ZoneKey};
 use crate::wire::{Name, Rtype};
-use crate::zone::{Sign, Signing, Zone, ZoneSet};
+use crate::zone::{Content, Sign, Signing, Zone, ZoneSet, is_newer};
 
 /// The keys of a zone that is to be signed.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct ZoneKeys {
     pub settings: DnssecSettings,
     /// The keys, in the order of their files.
     pub keys: Arc<[ZoneKey]>,
+    /// Whether secondaries get the zone.
+    pub is_transferred: bool,
 }
 
 /// A zone that was signed.
@@ -40,6 +42,16 @@ pub struct SignedZone {
     pub signatures: Arc<Signatures>,
     /// When the first of them expires, in seconds since 1970.
     pub earliest_expiration: Option<u64>,
+    /// What its secondaries get; `None`: it has none.
+    pub content: Option<Arc<Content>>,
+}
+
+/// Zones that were put together.
+pub(super) struct Built {
+    pub(super) zones: ZoneSet,
+    pub(super) signed_zones: Vec<SignedZone>,
+    /// The zones as they were given, but for the serials of those whose secondaries get something else now.
+    pub(super) kept: Vec<Arc<Zone>>,
 }
 
 impl SignedZone {
@@ -59,14 +71,23 @@ impl World {
 
     /// The same world signed at `now`, in seconds since 1970: with the keys of then, and with new signatures for those that
     /// would expire soon. Files are not looked at, so a mistake in them lets no signature expire.
+    ///
+    /// Where that changes what secondaries get, the serial is the next one, which belongs into the journal.
     pub fn signed_again(&self, now: u64) -> Result<Self, Vec<Problem>> {
-        let (zones, signed_zones) = self.sign_zones(&self.kept, now)?;
-        Ok(Self { zones: Arc::new(zones), signed_zones, ..self.clone() })
+        self.with_built(self.sign_zones(&self.kept, now)?)
+    }
+
+    /// The same with other zones.
+    pub(super) fn with_built(&self, built: Built) -> Result<Self, Vec<Problem>> {
+        let Built { zones, signed_zones, kept } = built;
+        let Settings { zones: settings, topology, .. } = &self.settings;
+        let transfers = transfers::transfers(&kept, &signed_zones, settings, topology, Some(self));
+        Ok(Self { zones: Arc::new(zones), signed_zones, kept, transfers, ..self.clone() })
     }
 
     /// Puts `zones` together in place of those of this world, with its keys as they are at `now`, its services, and its
     /// signatures as far as they are good for a while yet.
-    pub(super) fn sign_zones(&self, zones: &[Arc<Zone>], now: u64) -> Result<(ZoneSet, Vec<SignedZone>), Vec<Problem>> {
+    pub(super) fn sign_zones(&self, zones: &[Arc<Zone>], now: u64) -> Result<Built, Vec<Problem>> {
         let keys_of = |zone: &Arc<Zone>| {
             let signed = self.signed_zones.iter().find(|signed| signed.apex == *zone.apex());
             signed.map(|signed| signed.keys.clone())
@@ -96,72 +117,146 @@ impl Reader {
         for text in paths.iter().filter(|path| path.extension().is_some_and(|ending| ending == "key")) {
             self.hash.add(&fs::read(text).unwrap_or_default());
         }
-        Some(ZoneKeys { settings, keys: found.into_iter().map(|found| found.key).collect() })
+        let is_transferred = !zone.secondaries.is_empty();
+        Some(ZoneKeys { settings, keys: found.into_iter().map(|found| found.key).collect(), is_transferred })
     }
 }
 
-/// What is seldom meant: signatures that expire while caches have the records still.
+/// What is seldom meant: signatures that expire while caches or secondaries have the records still (RFC 6781, section
+/// 4.4.2).
 pub(super) fn warnings(zones: &[Zone], keys: &[Option<ZoneKeys>], topology: &Topology) -> Vec<Problem> {
     let services = topology.services.iter().map(|service| service.ttl.max(service.ttl_degraded)).max().unwrap_or(0);
-    let short = zones.iter().zip(keys).filter_map(|(zone, keys)| {
-        let settings = &keys.as_ref()?.settings;
-        let max_ttl = services.max(zone.max_ttl());
-        let is_short = settings.validity_secs() / 4 < max_ttl;
-        let what = || {
-            format!(
-                "validity of {} with TTLs of up to {max_ttl} seconds: expected four times as much, so that no signature \
-                 expires in a cache",
-                show_duration(settings.validity)
-            )
+    let mut found = Vec::new();
+    for (zone, keys) in zones.iter().zip(keys) {
+        let Some(ZoneKeys { settings, is_transferred, .. }) = keys else { continue };
+        // When the next ones come, those before hold for a quarter of it still.
+        let (left, validity) = (settings.validity_secs() / 4, show_duration(settings.validity));
+        let (max_ttl, expire) = (services.max(zone.max_ttl()), zone.expire());
+        let mut warn = |what| {
+            let key = format!("zone {}", zone.apex().to_string().trim_end_matches('.'));
+            found.push(Problem { file: String::new(), line: None, key, what });
         };
-        let key = || format!("zone {}", zone.apex().to_string().trim_end_matches('.'));
-        is_short.then(|| Problem { file: String::new(), line: None, key: key(), what: what() })
-    });
-    short.collect()
+        if left < max_ttl {
+            warn(format!(
+                "validity of {validity} with TTLs of up to {max_ttl} seconds: expected four times as much, so that no \
+                 signature expires in a cache"
+            ));
+        }
+        if *is_transferred && left < expire {
+            warn(format!(
+                "validity of {validity} with an SOA expire of {expire} seconds: expected four times as much, so that no \
+                 signature expires at a secondary that is cut off"
+            ));
+        }
+    }
+    found
+}
+
+/// Gives the zones at `served`, of which secondaries may have something else under the same serial, the next one.
+///
+/// So it is after each start: signatures are not kept, so that all are new.
+pub(super) fn raise_unknown(
+    zones: &mut [Zone],
+    keys: &[Option<ZoneKeys>],
+    last: &[SignedZone],
+    is_served: impl Fn(&Name) -> bool,
+) {
+    for (zone, keys) in zones.iter_mut().zip(keys) {
+        let is_transferred = keys.as_ref().is_some_and(|keys| keys.is_transferred);
+        if is_transferred && content_of(last, zone.apex()).is_none() && is_served(zone.apex()) {
+            zone.set_serial(zone.serial().wrapping_add(1));
+        }
+    }
 }
 
 /// Puts zones together as they are kept, those with keys signed at `now`; signatures of `last` are used again while they are good.
+///
+/// A zone whose secondaries get something else than they did of `last`, under a serial that is no newer (RFC 1982), gets
+/// the next one.
 pub(super) fn build(
     kept: &[Arc<Zone>],
     keys: &[Option<ZoneKeys>],
     topology: &Topology,
     last: &[SignedZone],
     now: u64,
-) -> Result<(ZoneSet, Vec<SignedZone>), Vec<Problem>> {
-    let mut problems = Vec::new();
-    let (mut zones, mut makings) = (Vec::new(), Vec::new());
+) -> Result<Built, Vec<Problem>> {
+    let (mut problems, mut makings) = (Vec::new(), Vec::new());
     for (zone, keys) in kept.iter().zip(keys) {
-        let mut zone = Zone::clone(zone);
-        let making = keys.as_ref().map(|keys| Making::begin(&mut zone, keys, last, now)).transpose();
-        let making = making.map_err(|problem| problems.push(problem)).ok().flatten();
-        zones.push((zone, making.as_ref().map(Making::signing)));
-        makings.extend(making);
+        let making = keys.as_ref().map(|keys| Making::begin(zone, keys, last, now)).transpose();
+        makings.push(making.map_err(|problem| problems.push(problem)).ok().flatten());
     }
     if !problems.is_empty() {
         return Err(problems);
     }
-    if makings.iter().map(Making::unknown_max).sum::<usize>() > UNKNOWN_FEW {
+    let mut kept = kept.to_vec();
+    let zones = with_keys(&kept, &makings)?;
+    if makings.iter().flatten().map(Making::unknown_max).sum::<usize>() > UNKNOWN_FEW {
         sign_ahead(&zones, &makings, topology)?;
     }
-    let set = ZoneSet::build_signed(zones, topology)?;
-    let signed: Result<Vec<_>, _> = makings.into_iter().map(|making| making.finish(now)).collect();
-    Ok((set, signed.map_err(|problem| vec![problem])?))
+    let mut set = ZoneSet::build_signed(zones, topology)?;
+    let mut contents = set.take_contents();
+    if raise_changed(&mut kept, &contents, last) {
+        // All but the SOA records is signed.
+        makings.iter().flatten().for_each(|making| making.recorder.remember());
+        set = ZoneSet::build_signed(with_keys(&kept, &makings)?, topology)?;
+        contents = set.take_contents();
+    }
+    let contents = contents.into_iter().chain(iter::repeat_with(|| None));
+    let made = makings.into_iter().zip(contents).filter_map(|(making, content)| Some((making?, content)));
+    let signed: Result<Vec<_>, _> = made.map(|(making, content)| making.finish(content, last)).collect();
+    Ok(Built { zones: set, signed_zones: signed.map_err(|problem| vec![problem])?, kept })
+}
+
+/// The zones of `kept` with what their keys add, and what signs them.
+fn with_keys(kept: &[Arc<Zone>], makings: &[Option<Making>]) -> Result<Vec<(Zone, Option<Signing>)>, Vec<Problem>> {
+    let (mut zones, mut problems) = (Vec::new(), Vec::new());
+    for (zone, making) in kept.iter().zip(makings) {
+        let mut zone = Zone::clone(zone);
+        let added = making.as_ref().map_or(Ok(()), |making| making.add_records(&mut zone));
+        problems.extend(added.err());
+        zones.push((zone, making.as_ref().map(Making::signing)));
+    }
+    if problems.is_empty() { Ok(zones) } else { Err(problems) }
+}
+
+/// Raises the serials of those of `kept` that changed under them; whether there are any.
+fn raise_changed(kept: &mut [Arc<Zone>], contents: &[Option<Content>], last: &[SignedZone]) -> bool {
+    let mut is_raised = false;
+    for (zone, content) in kept.iter_mut().zip(contents) {
+        let before = content_of(last, zone.apex());
+        let Some((content, before)) = content.as_ref().zip(before) else { continue };
+        if *content != **before && !is_newer(content.serial(), before.serial()) {
+            Arc::make_mut(zone).set_serial(before.serial().wrapping_add(1));
+            is_raised = true;
+        }
+    }
+    is_raised
+}
+
+/// What secondaries got of the zone `apex`, where that is known.
+fn content_of<'a>(zones: &'a [SignedZone], apex: &Name) -> Option<&'a Arc<Content>> {
+    zones.iter().find(|zone| zone.apex == *apex)?.content.as_ref()
 }
 
 /// Signs on all cores what is not known yet: a first build finds out what that is, so that the one that counts finds all.
-fn sign_ahead(zones: &[(Zone, Option<Signing>)], makings: &[Making], topology: &Topology) -> Result<(), Vec<Problem>> {
-    makings.iter().for_each(|making| making.recorder.set(Mode::Listing));
+fn sign_ahead(
+    zones: &[(Zone, Option<Signing>)],
+    makings: &[Option<Making>],
+    topology: &Topology,
+) -> Result<(), Vec<Problem>> {
+    let recorders = || makings.iter().flatten().map(|making| &making.recorder);
+    recorders().for_each(|recorder| recorder.set(Mode::Listing));
     ZoneSet::build_signed(zones.to_vec(), topology)?;
-    makings.iter().for_each(|making| making.recorder.set(Mode::Signing));
+    recorders().for_each(|recorder| recorder.set(Mode::Signing));
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    for Making { recorder, .. } in makings {
+    for recorder in recorders() {
         let wanted = std::mem::take(&mut *recorder.wanted());
         thread::scope(|scope| {
             for part in wanted.chunks(wanted.len().div_ceil(threads).max(1)) {
                 scope.spawn(|| part.iter().for_each(|rrset| rrset.sign(recorder)));
             }
         });
-        recorder.known.store(Arc::new(recorder.take_fresh()));
+        recorder.remember();
     }
     Ok(())
 }
@@ -172,13 +267,13 @@ struct Making {
     /// So many RRsets there are about.
     rrsets: usize,
     keys: ZoneKeys,
+    records: KeyRecords,
     lifetime: Lifetime,
     recorder: Arc<Recorder>,
 }
 
 impl Making {
-    /// Adds the records of the keys to `zone`.
-    fn begin(zone: &mut Zone, keys: &ZoneKeys, last: &[SignedZone], now: u64) -> Result<Self, Problem> {
+    fn begin(zone: &Zone, keys: &ZoneKeys, last: &[SignedZone], now: u64) -> Result<Self, Problem> {
         let apex = zone.apex().clone();
         let lifetime = Lifetime { now, validity_secs: keys.settings.validity_secs() };
         let signer = sign::signer(&apex, &keys.keys, lifetime).map_err(|unusable| {
@@ -191,14 +286,18 @@ impl Making {
                 what: format!("{unusable}: expected one as `gslb-dns keys new {zone}` makes"),
             }
         })?;
-        let KeyRecords { dnskey, cds, cdnskey } = KeyRecords::new(&apex, &keys.keys, keys.settings.sync, now);
-        let ttl = keys.settings.timing(0).dnskey_ttl;
-        for (rtype, rdatas) in [(Rtype::DNSKEY, dnskey), (Rtype::CDS, cds), (Rtype::CDNSKEY, cdnskey)] {
-            zone.add_key_records(rtype, ttl, &rdatas)?;
-        }
+        let records = KeyRecords::new(&apex, &keys.keys, keys.settings.sync, now);
         let known = last.iter().find(|signed| signed.apex == apex).map(|signed| Arc::clone(&signed.signatures));
         let recorder = Arc::new(Recorder::new(signer, known.unwrap_or_default()));
-        Ok(Self { apex, rrsets: zone.rrset_count(), keys: keys.clone(), lifetime, recorder })
+        Ok(Self { apex, rrsets: zone.rrset_count(), keys: keys.clone(), records, lifetime, recorder })
+    }
+
+    /// Adds the records of the keys to `zone`.
+    fn add_records(&self, zone: &mut Zone) -> Result<(), Problem> {
+        let KeyRecords { dnskey, cds, cdnskey } = &self.records;
+        let ttl = self.keys.settings.timing(0).dnskey_ttl;
+        let sets = [(Rtype::DNSKEY, dnskey), (Rtype::CDS, cds), (Rtype::CDNSKEY, cdnskey)];
+        sets.into_iter().try_for_each(|(rtype, rdatas)| zone.add_key_records(rtype, ttl, rdatas))
     }
 
     /// How many signatures may have to be made.
@@ -209,10 +308,10 @@ impl Making {
     fn signing(&self) -> Signing {
         let recorder = Arc::clone(&self.recorder);
         let sign: Sign = Arc::new(move |owner, rtype, ttl, rdatas| recorder.sign(owner, rtype, ttl, rdatas));
-        Signing { denial: self.keys.settings.denial, sign }
+        Signing { denial: self.keys.settings.denial, sign, is_transferred: self.keys.is_transferred }
     }
 
-    fn finish(self, now: u64) -> Result<SignedZone, Problem> {
+    fn finish(self, content: Option<Content>, last: &[SignedZone]) -> Result<SignedZone, Problem> {
         let Self { apex, keys, lifetime, recorder, .. } = self;
         let signatures = recorder.close().ok_or_else(|| Problem {
             file: keys.settings.keys.display().to_string(),
@@ -220,8 +319,12 @@ impl Making {
             key: format!("zone {apex}"),
             what: "the library could not sign".to_owned(),
         })?;
-        let earliest_expiration = signatures.earliest_expiration(now);
-        Ok(SignedZone { apex, keys, lifetime, signatures: Arc::new(signatures), earliest_expiration })
+        let earliest_expiration = signatures.earliest_expiration(lifetime.now);
+        let content = content.map(|content| match content_of(last, &apex) {
+            Some(before) if **before == content => Arc::clone(before),
+            _ => Arc::new(content),
+        });
+        Ok(SignedZone { apex, keys, lifetime, signatures: Arc::new(signatures), earliest_expiration, content })
     }
 }
 
@@ -295,7 +398,12 @@ impl Recorder {
         let keep = |fingerprint: Fingerprint, rrsig: &[u8]| {
             locked(&self.fresh[fingerprint.shard(SHARDS)]).insert(fingerprint, rrsig);
         };
-        let rrsigs = self.signer.sign_reusing(&known, owner, rtype, ttl, rdatas, keep);
+        // Some RRsets are part of several answers, and of what secondaries get.
+        let recall = |fingerprint: &Fingerprint| {
+            let fresh = locked(&self.fresh[fingerprint.shard(SHARDS)]).find(fingerprint).map(Box::from);
+            fresh.or_else(|| known.find(fingerprint).map(Box::from))
+        };
+        let rrsigs = self.signer.sign_reusing(recall, owner, rtype, ttl, rdatas, keep);
         if rrsigs.len() < self.signer.signature_count(rtype) {
             self.has_failed.store(true, Ordering::Relaxed);
         }
@@ -304,6 +412,11 @@ impl Recorder {
 
     fn wanted(&self) -> MutexGuard<'_, Vec<Wanted>> {
         locked(&self.wanted)
+    }
+
+    /// Keeps all that was signed so far for the next build, and nothing else.
+    fn remember(&self) {
+        self.known.store(Arc::new(self.take_fresh()));
     }
 
     fn take_fresh(&self) -> Signatures {

@@ -367,4 +367,13 @@ fn signatures_that_expire_before_their_records_are_warned_of() {
     );
     site.write("topology.toml", &site.signed_settings().replace("\"keys\" }", "\"keys\", validity = \"20m\" }"));
     assert!(!warnings(&site, None).iter().any(|found| found.contains("validity")));
+    // The zone's SOA expire is a day.
+    let secondaries =
+        "secondaries = [{ address = \"192.0.2.54:53\", key = \"none\" }]\njournal = \"journal\"\ndnssec =";
+    let with_validity = |validity: &str| {
+        let settings = site.signed_settings().replace("\"keys\" }", &format!("\"keys\", validity = \"{validity}\" }}"));
+        site.write("topology.toml", &settings.replace("dnssec =", secondaries));
+        warnings(&site, None).iter().any(|found| found.contains("validity of 95h with an SOA expire of 86400 seconds"))
+    };
+    assert_eq!(["95h", "96h"].map(with_validity), [true, false]);
 }

@@ -1,5 +1,6 @@
 //! Keys that are shared with others, and the zones that these may transfer.
 
+use std::borrow::Borrow;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use shared::problem::Problem;
 use shared::topology::Topology;
 
-use super::{Reader, Stamp, World};
+use super::{Reader, SignedZone, Stamp, World};
 use crate::settings::{KeyLines, NamedFiles, TsigKeySettings, ZoneSettings};
 use crate::transfer::Transferable;
 use crate::tsig::{Key, KeySet};
@@ -74,17 +75,20 @@ impl Reader {
     }
 }
 
-/// What those of `zones` that have secondaries say, which are in the order of `settings`; each goes on from what it was in
-/// `last`.
-pub(super) fn transfers(
-    zones: &[Zone],
+/// What those of `zones` that have secondaries say, which are in the order of `settings`, of those that are signed with
+/// what `signed` has of them; each goes on from what it was in `last`.
+pub(super) fn transfers<Z: Borrow<Zone>>(
+    zones: &[Z],
+    signed: &[SignedZone],
     settings: &[ZoneSettings],
     topology: &Topology,
     last: Option<&World>,
 ) -> Vec<TransferZone> {
     let with_secondaries = settings.iter().enumerate().filter(|(_, settings)| !settings.secondaries.is_empty());
     let transfers = with_secondaries.map(|(at, settings)| {
-        let content = Content::of(zones, at, topology);
+        let signed = signed.iter().find(|signed| signed.apex == *zones[at].borrow().apex());
+        let content = signed.and_then(|signed| signed.content.clone());
+        let content = content.unwrap_or_else(|| Arc::new(Content::of(zones, at, topology)));
         let before = last.and_then(|last| last.transfer_zone(content.apex().as_wire()));
         let zone = match before {
             Some(before) => before.zone.next(content),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use shared::problem::Problem;
 
-use super::{Reader, World, transfers, unix_secs};
+use super::{Reader, World, unix_secs};
 use crate::journal;
 use crate::settings::ZoneSettings;
 use crate::update::journal::Journal;
@@ -29,7 +29,8 @@ pub struct JournaledZone {
 impl World {
     /// The same with other zones: each takes the place of the one in [`World::kept`] at the position beside it.
     ///
-    /// Compiles all zones anew, and signs what is new in those that are signed. Fails with what does not go together.
+    /// Compiles all zones anew, and signs what is new in those that are signed; as with [`World::signed_again`] that may
+    /// raise the serials of others than those that changed. Fails with what does not go together.
     pub fn with_zones(&self, changed: impl IntoIterator<Item = (usize, Arc<Zone>)>) -> Result<Self, Vec<Problem>> {
         let mut kept = self.kept.clone();
         for (at, zone) in changed {
@@ -37,10 +38,7 @@ impl World {
                 *place = zone;
             }
         }
-        let (zones, signed_zones) = self.sign_zones(&kept, unix_secs())?;
-        let plain: Vec<Zone> = kept.iter().map(|zone| Zone::clone(zone)).collect();
-        let transfers = transfers::transfers(&plain, &self.settings.zones, &self.settings.topology, Some(self));
-        Ok(Self { zones: Arc::new(zones), signed_zones, kept, transfers, ..self.clone() })
+        self.with_built(self.sign_zones(&kept, unix_secs())?)
     }
 }
 

@@ -58,7 +58,8 @@ impl FileTask {
                 tell_reloading();
             }
             let mut journals = Arc::clone(&self.journals).lock_owned().await;
-            let (config, last) = (self.config.clone(), Arc::clone(&self.live.load().world));
+            let Some(last) = self.world().await else { return };
+            let config = self.config.clone();
             let read = move || {
                 let Loaded { world, files } = load(&config, Some(&last));
                 let world = world.and_then(|world| journals.follow(&world).map(|()| world));
@@ -80,12 +81,27 @@ impl FileTask {
         }
     }
 
+    /// What is in force, once all that was sent before has been taken; `None`: nobody takes anything any more.
+    ///
+    /// Under the turn it stays so: serials go on from what it says.
+    async fn world(&self) -> Option<Arc<World>> {
+        let (look, world) = oneshot::channel();
+        self.commands.send(Command::World(look)).await.ok()?;
+        world.await.ok()
+    }
+
     /// Signs again what is due, from what is in memory; ends when nobody takes it any more.
     async fn sign_again(&self) -> ControlFlow<()> {
-        let _turn = self.journals.lock().await;
-        let base = Arc::clone(&self.live.load().world);
-        let world = spawn_blocking(move || (base.signed_again(unix_secs()), base)).await;
-        let Ok((world, base)) = world.inspect_err(|error| error!(%error, "signing broke off: a bug, please report it"))
+        let mut journals = Arc::clone(&self.journals).lock_owned().await;
+        let Some(base) = self.world().await else { return ControlFlow::Break(()) };
+        let sign = move || {
+            let world = base.signed_again(unix_secs());
+            let world = world.and_then(|world| journals.note_raised(&base, &world).map(|()| world));
+            (world, base, journals)
+        };
+        let signed = spawn_blocking(sign).await;
+        let Ok((world, base, _turn)) =
+            signed.inspect_err(|error| error!(%error, "signing broke off: a bug, please report it"))
         else {
             return ControlFlow::Continue(());
         };

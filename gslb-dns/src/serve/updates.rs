@@ -10,6 +10,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tracing::{error, info};
 
 use super::Command;
 use crate::journal::{JournalError, JournalFile};
-use crate::reload::World;
+use crate::reload::{JournaledZone, World};
 use crate::update::journal::Entry;
 use crate::update::{Access, Keys, Refusal, Standing, Update};
 use crate::wire::{Name, Rcode};
@@ -167,6 +168,9 @@ fn work(world: &World, journals: &mut Journals, jobs: &[Job]) -> Worked {
             return Worked { verdicts, world: None };
         }
     };
+    for (at, mark) in marks(&zones, &next.kept) {
+        entries.entry(at).or_default().push(mark);
+    }
     match journals.append(world, &entries) {
         Ok(()) => Worked { verdicts, world: Some(next) },
         Err(error) => {
@@ -255,6 +259,18 @@ impl Journals {
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
+    /// Writes down the serials that signing has raised from those of `base` to those of `world`, which is about to be served
+    /// in its place. Fails, and has changed nothing, when that cannot be written.
+    pub(super) fn note_raised(&mut self, base: &World, world: &World) -> Result<(), Vec<Problem>> {
+        let entries: BTreeMap<usize, Vec<Entry>> =
+            marks(&base.kept, &world.kept).map(|(at, mark)| (at, vec![mark])).collect();
+        self.append(world, &entries).map_err(|error| {
+            let is_meant = |zone: &&JournaledZone| entries.keys().any(|&at| *world.kept[at].apex() == zone.apex);
+            let paths = world.journals.iter().filter(is_meant).map(|zone| zone.path.display().to_string());
+            paths.map(|path| problem(&path, &error)).collect()
+        })
+    }
+
     /// Adds `entries` of the zones of `world`, by position: all, or none.
     fn append(&mut self, world: &World, entries: &BTreeMap<usize, Vec<Entry>>) -> Result<(), JournalError> {
         let mut lens = Vec::new();
@@ -281,6 +297,17 @@ impl Journals {
         }
         result
     }
+}
+
+/// Marks of those of `after` that have another serial than `before`, by position.
+fn marks<'a>(before: &'a [impl Borrow<Zone>], after: &'a [Arc<Zone>]) -> impl Iterator<Item = (usize, Entry)> + 'a {
+    let pairs = before.iter().map(Borrow::borrow).zip(after).enumerate();
+    let raised = pairs.filter(|(_, (before, after))| before.serial() != after.serial());
+    raised.map(|(at, (before, after))| {
+        let (zone, serial, from) = (after.apex(), after.serial(), before.serial());
+        info!(%zone, serial, from, "the serial is raised: secondaries get new signatures");
+        (at, Entry::mark(after))
+    })
 }
 
 /// `error` as a mistake in the file.

@@ -57,13 +57,19 @@ impl DnssecSettings {
         whole_secs(self.validity)
     }
 
-    /// Reads the table. `None`: without the folder it is of no use, and that is reported.
-    pub(super) fn read(table: &Table<'_>) -> Option<Self> {
+    /// Reads the table of a zone, which may have secondaries. `None`: without the folder it is of no use, and that is reported.
+    pub(super) fn read(table: &Table<'_>, has_secondaries: bool) -> Option<Self> {
         let keys = table.required("keys", "the path of the folder with its key files");
         let keys = keys.and_then(|value| super::read_path(&value));
         let default = Self::with_keys(PathBuf::new());
         let denials = [("nsec", Denial::Nsec), ("nsec3", Denial::Nsec3), ("compact", Denial::Compact)];
-        let denial = table.value("denial").and_then(|value| value.choice(&denials));
+        let denial = table.value("denial").and_then(|value| {
+            let denial = value.choice(&denials);
+            if denial == Some(Denial::Compact) && has_secondaries {
+                value.problem(COMPACT_ALONE);
+            }
+            denial
+        });
         let syncs = [("publish", Sync::Publish), ("none", Sync::Absent), ("delete", Sync::Delete)];
         let sync = table.value("cds").and_then(|value| value.choice(&syncs));
         let time = |key, range: RangeInclusive<Duration>, default| {
@@ -89,6 +95,8 @@ fn whole_secs(span: Duration) -> u32 {
 
 /// With less, signatures would be renewed without end; with more, keys that were stolen would sign for as long.
 const VALIDITIES: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_hours(366 * 24);
+const COMPACT_ALONE: &str = "\"compact\" beside `secondaries`, which have no key to sign a proof for each question with: \
+                             expected \"nsec\" or \"nsec3\"";
 const SPANS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(30 * 24);
 
 #[cfg(test)]

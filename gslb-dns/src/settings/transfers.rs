@@ -125,6 +125,20 @@ mod tests {
     }
 
     #[test]
+    fn signed_zone_has_secondaries_only_beside_a_journal_and_with_a_chain() {
+        let secondaries = "secondaries = [{ address = \"192.0.2.54:53\", key = \"none\" }]\n";
+        let zone = |more: &str| parse(&format!("{secondaries}{more}"), "");
+        assert!(zone("journal = \"j\"\ndnssec = { keys = \"k\", denial = \"nsec3\" }").is_ok());
+        let found = zone("dnssec = { keys = \"k\", denial = \"compact\" }").expect_err("wrong");
+        for expected in [
+            "t:6: zones[0].secondaries: given beside `dnssec` without a journal",
+            "t:7: zones[0].dnssec.denial: \"compact\" beside `secondaries`",
+        ] {
+            assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected} is not in {found:#?}");
+        }
+    }
+
+    #[test]
     fn every_mistake_is_reported_with_what_would_be_right() {
         let secondaries = "secondaries = [{ address = \"192.0.2.54\", key = \"xfr\" }, { address = \"192.0.2.55:53\" }, \
                            { address = \"192.0.2.56:53\", key = \"nobody\", x = 1 }, { address = \"0.0.0.0:53\", key = \"none\" }]";

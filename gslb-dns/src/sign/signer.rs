@@ -87,14 +87,14 @@ impl Signer {
     /// The RRSIG data to send with an RRset, one for each key whose duty it is; `owner` is in wire form and lower case,
     /// `rdatas` are uncompressed, in any order.
     pub fn sign(&self, owner: &[u8], rtype: Rtype, ttl: u32, rdatas: &[&[u8]]) -> Vec<Box<[u8]>> {
-        self.sign_reusing(&Signatures::default(), owner, rtype, ttl, rdatas, |_, _| {})
+        self.sign_reusing(|_| None, owner, rtype, ttl, rdatas, |_, _| {})
     }
 
-    /// The same, but takes signatures from `known` that are good for a while yet; `keep` gets each that is given out, for
-    /// the next build.
+    /// The same, but takes those signatures that `recall` knows and that are good for a while yet; `keep` gets each that is
+    /// given out, for the next build.
     pub fn sign_reusing(
         &self,
-        known: &Signatures,
+        recall: impl Fn(&Fingerprint) -> Option<Box<[u8]>>,
         owner: &[u8],
         rtype: Rtype,
         ttl: u32,
@@ -104,7 +104,7 @@ impl Signer {
         let mut rrsigs = Vec::new();
         for draft in self.drafts(owner, rtype, ttl, rdatas) {
             let fingerprint = draft.fingerprint();
-            let good = self.recall(known, &fingerprint).map(Box::from);
+            let good = recall(&fingerprint).filter(|rrsig| self.is_good(rrsig));
             let Some(rrsig) = good.or_else(|| draft.sign(&self.lifetime, &fingerprint)) else { continue };
             keep(fingerprint, &rrsig);
             rrsigs.push(rrsig);
@@ -115,7 +115,8 @@ impl Signer {
     /// Whether all signatures of an RRset are in `known` and good for a while yet: then [`Signer::sign_reusing`] signs
     /// nothing.
     pub fn knows(&self, known: &Signatures, owner: &[u8], rtype: Rtype, ttl: u32, rdatas: &[&[u8]]) -> bool {
-        self.drafts(owner, rtype, ttl, rdatas).all(|draft| self.recall(known, &draft.fingerprint()).is_some())
+        let mut drafts = self.drafts(owner, rtype, ttl, rdatas);
+        drafts.all(|draft| known.find(&draft.fingerprint()).is_some_and(|rrsig| self.is_good(rrsig)))
     }
 
     /// What has the size of the signatures of an RRset of this type and is none: for finding out what has to be signed.
@@ -124,12 +125,10 @@ impl Signer {
         self.on_duty(rtype).map(|_| vec![0; len].into()).collect()
     }
 
-    fn recall<'a>(&self, known: &'a Signatures, fingerprint: &Fingerprint) -> Option<&'a [u8]> {
+    fn is_good(&self, rrsig: &[u8]) -> bool {
         let now = self.lifetime.now;
         // One from the future was made by a clock that was set back since.
-        let is_good =
-            |rrsig: &&[u8]| expiration(rrsig, now) >= self.lifetime.good_until() && inception(rrsig, now) <= now;
-        known.find(fingerprint).filter(is_good)
+        expiration(rrsig, now) >= self.lifetime.good_until() && inception(rrsig, now) <= now
     }
 
     fn drafts(&self, owner: &[u8], rtype: Rtype, ttl: u32, rdatas: &[&[u8]]) -> impl Iterator<Item = Draft<'_>> {

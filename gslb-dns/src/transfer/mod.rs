@@ -31,23 +31,24 @@ pub struct Transferable {
 
 impl Transferable {
     /// One without a past.
-    pub fn new(content: Content) -> Self {
-        Self { content: Arc::new(content), history: History::default() }
+    pub fn new(content: impl Into<Arc<Content>>) -> Self {
+        Self { content: content.into(), history: History::default() }
     }
 
     /// The same zone when it says `content`.
     ///
     /// Its past goes on where the serial grows (RFC 1982). Where it does not, though something has changed, secondaries
     /// that have the old one would never know: there is no past then, so that who asks gets the whole zone.
-    pub fn next(&self, content: Content) -> Self {
-        if content == *self.content {
+    pub fn next(&self, content: impl Into<Arc<Content>>) -> Self {
+        let content = content.into();
+        if Arc::ptr_eq(&content, &self.content) || content == self.content {
             return self.clone();
         }
         let history = match is_newer(content.serial(), self.content.serial()) {
             true => self.history.with(Delta::between(&self.content, &content)),
             false => History::default(),
         };
-        Self { content: Arc::new(content), history }
+        Self { content, history }
     }
 
     /// All that it says.

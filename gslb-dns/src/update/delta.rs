@@ -140,6 +140,8 @@ pub enum Standing {
     Unknown,
     /// The same.
     AsServed,
+    /// The same, but what secondaries get of it is not, since it was signed anew: the serial is another.
+    Raised,
     /// The file was edited.
     Edited,
 }

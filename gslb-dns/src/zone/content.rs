@@ -1,5 +1,7 @@
 //! All records of a zone in one row, as its secondaries get them.
 
+use std::borrow::Borrow;
+
 use shared::topology::{MemberSet, Policy, ServiceId, Topology};
 
 use super::overlay::deepest;
@@ -30,7 +32,7 @@ pub struct ContentRecord<'a> {
 pub struct Records<'a>(&'a [u8]);
 
 /// Puts content together.
-struct Collector {
+pub(super) struct Collector {
     octets: Vec<u8>,
     /// Where each record starts and ends.
     spans: Vec<(u32, u32)>,
@@ -41,8 +43,12 @@ impl Content {
     /// All that the zone at `at` of `zones` says, steered names included, as a server answers that knows neither clients
     /// nor health: with what all regions in the first tier give (of the first one, where they are `ordered`), and the
     /// normal TTL.
-    pub fn of(zones: &[Zone], at: usize, topology: &Topology) -> Self {
-        let zone = &zones[at];
+    ///
+    /// Of a zone that is signed here the same, with signatures, comes out of [`ZoneSet::build_signed`].
+    ///
+    /// [`ZoneSet::build_signed`]: super::ZoneSet::build_signed
+    pub fn of<Z: Borrow<Zone>>(zones: &[Z], at: usize, topology: &Topology) -> Self {
+        let zone = zones[at].borrow();
         let mut collector = Collector::new();
         for (owner, node) in &zone.nodes {
             for rrset in node {
@@ -55,16 +61,14 @@ impl Content {
                 continue;
             }
             let steered = SteeredName::new(ServiceId(id), service, topology.steering(service).policy);
-            for (rtype, rdata) in default_data(&steered, topology) {
-                collector.add(name.as_wire(), rtype, service.ttl, &rdata);
+            for (rtype, rdatas) in default_rrsets(&steered, topology) {
+                rdatas.iter().for_each(|rdata| collector.add(name.as_wire(), rtype, service.ttl, rdata));
             }
         }
         collector.finish(zone.apex.clone())
     }
 
     /// The zone `apex`, in lower case, made of `records`: owner in lower case, type, TTL, data. One of them is its SOA.
-    ///
-    /// For zones whose records come from elsewhere than one file, such as signed ones.
     pub fn collect<'a>(apex: Name, records: impl IntoIterator<Item = (&'a [u8], Rtype, u32, &'a [u8])>) -> Self {
         let mut collector = Collector::new();
         records.into_iter().for_each(|(owner, rtype, ttl, rdata)| collector.add(owner, rtype, ttl, rdata));
@@ -104,11 +108,12 @@ impl Content {
 }
 
 impl Collector {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { octets: Vec::new(), spans: Vec::new(), soa: Vec::new() }
     }
 
-    fn add(&mut self, owner: &[u8], rtype: Rtype, ttl: u32, rdata: &[u8]) {
+    /// Adds a record; `owner` is in lower case.
+    pub(super) fn add(&mut self, owner: &[u8], rtype: Rtype, ttl: u32, rdata: &[u8]) {
         let start = self.octets.len();
         let out = if rtype == Rtype::SOA { &mut self.soa } else { &mut self.octets };
         out.extend_from_slice(owner);
@@ -122,7 +127,8 @@ impl Collector {
         }
     }
 
-    fn finish(mut self, apex: Name) -> Content {
+    /// The content of the zone `apex`.
+    pub(super) fn finish(mut self, apex: Name) -> Content {
         let record = |(start, end): (u32, u32)| &self.octets[start as usize..end as usize];
         self.spans.sort_unstable_by_key(|&span| record(span));
         let mut records = Vec::with_capacity(self.octets.len());
@@ -181,8 +187,8 @@ impl<'a> ContentRecord<'a> {
     }
 }
 
-/// What a steered name answers where nobody decides.
-fn default_data(steered: &SteeredName, topology: &Topology) -> Vec<(Rtype, Vec<u8>)> {
+/// What a steered name answers where nobody decides: the data of each of its types that has some.
+pub(super) fn default_rrsets(steered: &SteeredName, topology: &Topology) -> Vec<(Rtype, Vec<Vec<u8>>)> {
     let steering = &topology.steerings[steered.steering.0 as usize];
     let first_tier = steering.members.iter().map(|member| member.tier).min();
     let members = steering.member_ids().filter(|&member| Some(steering.member(member).tier) == first_tier);
@@ -190,8 +196,8 @@ fn default_data(steered: &SteeredName, topology: &Topology) -> Vec<(Rtype, Vec<u
     let count = if steering.policy == Policy::Ordered { 1 } else { usize::MAX };
     let members: MemberSet = members.take(count).collect();
     let offers = Offer::ALL.into_iter().filter(|&offer| steered.offers(offer));
-    let data = |offer: Offer| steered.rdatas(offer, members).into_iter().map(move |rdata| (offer.rtype(), rdata));
-    offers.flat_map(data).collect()
+    let rrsets = offers.map(|offer| (offer.rtype(), steered.rdatas(offer, members)));
+    rrsets.filter(|(_, rdatas)| !rdatas.is_empty()).collect()
 }
 
 /// Type, class, TTL and length of the data.

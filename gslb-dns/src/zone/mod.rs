@@ -198,9 +198,18 @@ impl Zone {
 
     /// The serial of its SOA record.
     pub fn serial(&self) -> u32 {
-        let soa = self.rrset(self.apex.as_wire(), Rtype::SOA).and_then(|soa| soa.first());
-        let numbers = soa.and_then(|soa| soa.last_chunk::<20>());
-        numbers.map_or(0, |&[a, b, c, d, ..]| u32::from_be_bytes([a, b, c, d]))
+        self.soa_numbers().map_or(0, |&[a, b, c, d, ..]| u32::from_be_bytes([a, b, c, d]))
+    }
+
+    /// How long secondaries serve the zone without having heard of it, in seconds (RFC 1035, section 3.3.13).
+    pub fn expire(&self) -> u32 {
+        self.soa_numbers().map_or(0, |&[.., a, b, c, d, _, _, _, _]| u32::from_be_bytes([a, b, c, d]))
+    }
+
+    /// The octets of serial, refresh, retry, expire and minimum.
+    fn soa_numbers(&self) -> Option<&[u8; 20]> {
+        let soa = self.rrset(self.apex.as_wire(), Rtype::SOA)?;
+        soa.first()?.last_chunk()
     }
 
     /// Adds records of type `rtype` at the apex, which keys have there. Fails when the file has some.

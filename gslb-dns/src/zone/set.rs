@@ -5,7 +5,6 @@ use std::borrow::Borrow;
 use shared::problem::Problem;
 use shared::topology::{Service, ServiceOutline, Topology};
 
-use super::Zone;
 use super::compile::{Compiler, Drafted, Kind};
 use super::node::{ArenaBuilder, Dname, Node};
 use super::overlay::{Overlay, deepest, lay_over, leading_to_aliases, problem_of_alpn, problems_of};
@@ -13,6 +12,7 @@ use super::signed::{self, Signed, SignedSet, SignedSteered, Signing};
 use super::steered::{Offer, SteeredName};
 use super::table::Table;
 use super::tail::{Chain, Tail};
+use super::{Content, Zone};
 use crate::wire::{Name, Rtype, is_at_or_below, label_count, parent};
 
 /// All zones with the steered names laid over them, ready to answer: immutable.
@@ -176,6 +176,12 @@ impl ZoneSet {
         self.signed.is_some()
     }
 
+    /// What secondaries get of each signed zone that is transferred, by position, and of others `None`; there may be fewer
+    /// than zones. It is given once.
+    pub fn take_contents(&mut self) -> Vec<Option<Content>> {
+        self.signed.as_mut().map(|signed| signed.take_contents()).unwrap_or_default()
+    }
+
     /// Finds the answer with signatures for `qname`, in lower case, and `qtype`.
     pub fn find_signed(&self, qname: &[u8], qtype: Rtype) -> FoundSigned<'_> {
         let signed = self.signed.as_ref().and_then(|signed| signed.find(&self.steered, qname, qtype));
@@ -279,18 +285,14 @@ fn compile_signed(
     let steered_count = compilers.first().map_or(0, |compiler| compiler.steered.len());
     let names_max = zones.iter().map(|zone| zone.nodes.len()).sum();
     let mut builder = signed::Builder::new(names_max, steered_count);
-    let ttls = |steered: &SteeredName| {
-        let service = topology.service(steered.service);
-        [service.ttl, service.ttl_degraded]
-    };
     for (at, (compiler, signing)) in compilers.iter().zip(signings).enumerate() {
         let Some(signing) = signing else {
             builder.add_unsigned(compiler.zone.apex.as_wire());
             continue;
         };
         let below = (0..zones.len()).filter(|&below| above[below] == Some(at));
-        let children: Vec<&[u8]> = below.map(|below| zones[below].apex.as_wire()).collect();
-        builder.add(compiler, &children, signing, ttls);
+        let children: Vec<&Zone> = below.map(|below| zones[below]).collect();
+        builder.add(compiler, &children, signing, topology);
         if builder.is_overfull() {
             return Err(too_large(compiler.zone));
         }

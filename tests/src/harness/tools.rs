@@ -43,12 +43,12 @@ pub fn dig_short(server: SocketAddr, arguments: &[&str]) -> Result<Vec<IpAddr>, 
     Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect())
 }
 
-/// Has `delv` ask the resolver `server` and validate from the root's key in the file `anchor`: what it says of that, and
-/// the records.
-pub fn delv(server: SocketAddr, anchor: &Path, arguments: &[&str]) -> Result<String, String> {
+/// Has `delv` ask `server` and validate from the keys of the zone `top` in the file `anchor`: what it says of that, and the
+/// records.
+pub fn delv(server: SocketAddr, top: &str, anchor: &Path, arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new(require("delv")?);
     let (address, port) = (format!("@{}", server.ip()), server.port().to_string());
-    command.args([address.as_str(), "-p", &port, "+root=.", "-a"]).arg(anchor).args(arguments);
+    command.args([&address, "-p", &port, &format!("+root={top}"), "-a"]).arg(anchor).args(arguments);
     let output = command.output().map_err(|error| format!("delv: {error}"))?;
     Ok(String::from_utf8_lossy(&[output.stderr, output.stdout].concat()).into_owned())
 }

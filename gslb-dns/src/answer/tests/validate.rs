@@ -19,7 +19,7 @@ use crate::zone::{Denial, Signing};
 pub(super) fn signing(apex: &str, denial: Denial) -> Signing {
     let apex = wire::Name::parse(apex, &wire::Name::root()).expect("a name").folded();
     let sign = move |owner: &[u8], rtype, ttl, rdatas: &[&[u8]]| vec![sign(apex.as_wire(), owner, rtype, ttl, rdatas)];
-    Signing { denial, sign: Arc::new(sign) }
+    Signing { denial, sign: Arc::new(sign), is_transferred: false }
 }
 
 static KEY: LazyLock<Ed25519KeyPair> =

@@ -1,3 +1,5 @@
+mod transferred;
+
 use crate::serve::sample::apex;
 use crate::sign::{Algorithm, KeyTimes, Role, SigningKey};
 
@@ -6,7 +8,7 @@ use super::*;
 fn keys() -> ZoneKeys {
     let key = SigningKey::generate(Algorithm::EcdsaP256Sha256, Role::Csk).expect("a key");
     let key = ZoneKey { key: Arc::new(key), role: Role::Csk, times: KeyTimes::default() };
-    ZoneKeys { settings: DnssecSettings::with_keys("keys".into()), keys: [key].into() }
+    ZoneKeys { settings: DnssecSettings::with_keys("keys".into()), keys: [key].into(), is_transferred: false }
 }
 
 fn zone(names: usize) -> Arc<Zone> {
@@ -21,13 +23,13 @@ fn large_zone_is_signed_on_all_cores_and_only_once() {
     let (zones, keys) = ([zone(UNKNOWN_FEW + 10)], [Some(keys())]);
     let topology = Topology::default();
     let now = 1_800_000_000;
-    let (_, first) = build(&zones, &keys, &topology, &[], now).expect("built");
+    let first = build(&zones, &keys, &topology, &[], now).expect("built").signed_zones;
     assert!(first[0].signatures.len() > UNKNOWN_FEW);
     assert_eq!(first[0].apex, apex());
-    let (_, second) = build(&zones, &keys, &topology, &first, now + 5).expect("built");
+    let second = build(&zones, &keys, &topology, &first, now + 5).expect("built").signed_zones;
     let [one, other] = [&first, &second].map(|zones| &zones[0].signatures);
     assert_eq!((one.same(other), one.len()), (other.len(), other.len()));
     // Most of it was known: what is new is signed on the way.
-    let (_, third) = build(&[zone(UNKNOWN_FEW + 20)], &keys, &topology, &first, now + 5).expect("built");
+    let third = build(&[zone(UNKNOWN_FEW + 20)], &keys, &topology, &first, now + 5).expect("built").signed_zones;
     assert!(third[0].signatures.same(one) > UNKNOWN_FEW && third[0].signatures.len() > one.len());
 }

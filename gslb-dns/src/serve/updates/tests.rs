@@ -1,5 +1,7 @@
 //! Over real sockets: who may update, what is served afterwards, and what is left after a restart.
 
+mod signed;
+
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};

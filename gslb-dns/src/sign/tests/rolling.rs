@@ -117,7 +117,8 @@ impl World {
         let mut kept = Signatures::default();
         let mut sign = |owner: &[u8], rtype, ttl, rdatas: &[&[u8]]| {
             let keep = |fingerprint, rrsig: &[u8]| kept.insert(fingerprint, rrsig);
-            let rrsigs = signer.sign_reusing(&self.known, owner, rtype, ttl, rdatas, keep);
+            let recall = |fingerprint: &Fingerprint| self.known.find(fingerprint).map(Box::from);
+            let rrsigs = signer.sign_reusing(recall, owner, rtype, ttl, rdatas, keep);
             Signed { rdatas: rdatas.iter().map(|&rdata| rdata.into()).collect(), rrsigs }
         };
         let dnskeys: Vec<&[u8]> = records.dnskey.iter().map(|rdata| &**rdata).collect();

@@ -28,7 +28,8 @@ fn dnskey(signer: &Signer, at: usize) -> &[u8] {
 fn signed(signer: &Signer, known: &Signatures, sets: u8) -> Signatures {
     let mut kept = Signatures::default();
     for host in 0..sets {
-        signer.sign_reusing(known, WWW, Rtype::A, 60, &[&[192, 0, 2, host]], |fingerprint, rrsig| {
+        let recall = |fingerprint: &Fingerprint| known.find(fingerprint).map(Box::from);
+        signer.sign_reusing(recall, WWW, Rtype::A, 60, &[&[192, 0, 2, host]], |fingerprint, rrsig| {
             kept.insert(fingerprint, rrsig);
         });
     }
@@ -122,9 +123,10 @@ fn change_of_anything_but_the_time_asks_for_a_new_signature() {
     let signer = csk(Algorithm::Ed25519);
     let mut known = Signatures::default();
     let mut sign = |signer: &Signer, owner: &[u8], rtype, ttl, rdatas: &[&[u8]]| {
-        let before = known.len();
-        signer.sign_reusing(&known.clone(), owner, rtype, ttl, rdatas, |f, rrsig| known.insert(f, rrsig));
-        known.len() - before
+        let before = known.clone();
+        let recall = |fingerprint: &Fingerprint| before.find(fingerprint).map(Box::from);
+        signer.sign_reusing(recall, owner, rtype, ttl, rdatas, |fingerprint, rrsig| known.insert(fingerprint, rrsig));
+        known.len() - before.len()
     };
     assert_eq!(sign(&signer, WWW, Rtype::A, 60, &[b"1111"]), 1);
     assert_eq!(sign(&signer, WWW, Rtype::A, 60, &[b"1111"]), 0);

@@ -1,18 +1,22 @@
 //! A signed set in the making.
 
+use shared::topology::Topology;
+
+use super::super::Content;
 use super::super::compile::Compiler;
 use super::super::compose::Composer;
 use super::super::steered::{Offer, SteeredName};
 use super::super::table::Table;
 use super::super::tail::pack;
-use super::super::{Map, Rrset, is_wildcard};
+use super::super::{Map, Rrset, Zone, is_wildcard};
 use super::compile::ZoneCompiler;
+use super::content::content;
 use super::denial::{NSEC3_PARAMETERS, Proofs, Records, names_of, successor};
 use super::index::nsec3_hash;
 use super::node::{Answer, DnameLink, Id, Node, Online, SteeredLink};
 use super::piece::{self, Piece};
 use super::variants::{Empty, Variants};
-use super::{Denial, ParentSide, SignedSet, SignedZone, Signing, ZoneEntry};
+use super::{Denial, ParentSide, SignedSet, SignedZone, Signing, ZoneEntry, ttls};
 use crate::wire::{Name, Rcode, Rtype, parent};
 
 /// Zones in the making, added in the order of their positions.
@@ -34,6 +38,7 @@ pub(super) struct Parts {
     pub(super) online: Vec<Online>,
     steered: Vec<SteeredLink>,
     zones: Vec<ZoneEntry>,
+    contents: Vec<Option<Content>>,
     variants: Vec<Option<Variants>>,
 }
 
@@ -50,19 +55,19 @@ impl Builder {
     pub(in super::super) fn add_unsigned(&mut self, apex: &[u8]) {
         let zone = self.parts.zones.len() as u32;
         self.parts.zones.push(ZoneEntry::default());
+        self.parts.contents.push(None);
         let name = self.parts.push_name(apex);
         self.parts.nodes.push(Node::unsigned(name, zone));
         self.insert_from(self.parts.nodes.len() - 1);
     }
 
-    /// Adds the zone of `compiler`, in which the names of the zones `children` lie; `ttls` gives the TTLs of a steered
-    /// name, that when all is well and that when it is not.
+    /// Adds the zone of `compiler`, in which the names of the zones `children` lie, which are served here too; `topology` has its steered names.
     pub(in super::super) fn add(
         &mut self,
         compiler: &Compiler<'_>,
-        children: &[&[u8]],
+        children: &[&Zone],
         signing: &Signing,
-        ttls: impl Fn(&SteeredName) -> [u32; 2],
+        topology: &Topology,
     ) {
         let (zone, first) = (self.parts.zones.len() as u32, self.parts.nodes.len());
         let apex = compiler.apex();
@@ -81,17 +86,21 @@ impl Builder {
             out: &mut self.parts,
         };
         zone_compiler.nodes(&names);
-        for &child in children {
+        for child in children.iter().map(|child| child.apex.as_wire()) {
             let answer = zone_compiler.parent_side(child);
             self.parent_sides.insert(child.into(), (answer, zone));
         }
         let proofs = zone_compiler.proofs;
+        let pieces = (&proofs, &*self.parts.octets);
+        let content = signing.is_transferred.then(|| content(compiler, children, signing, pieces, topology));
+        self.parts.contents.push(content);
         let nsec_ttl = soa.negative_ttl;
         let signed = SignedZone { apex: apex.into(), soa: soa_at, proofs, nsec_ttl, signing: signing.clone() };
         for (owner, &at) in compiler.names {
             let steered = &compiler.steered[at as usize];
             let empty = self.parts.empty(compiler, owner, steered, &signed, &soa);
-            self.parts.variants[at as usize] = Some(Variants::new(owner, steered, ttls(steered), empty, signing));
+            self.parts.variants[at as usize] =
+                Some(Variants::new(owner, steered, ttls(steered, topology), empty, signing));
         }
         self.parts.zones.push(ZoneEntry { signed: Some(signed), parent_side: None });
         self.insert_from(first);
@@ -109,7 +118,7 @@ impl Builder {
                 self.parts.zones[zone].parent_side = Some(ParentSide::Signed(*answer, *parent));
             }
         }
-        let Parts { octets, nodes, answers, proofs, dnames, online, steered, zones, variants } = self.parts;
+        let Parts { octets, nodes, answers, proofs, dnames, online, steered, zones, contents, variants } = self.parts;
         SignedSet {
             table: self.table,
             octets: octets.into(),
@@ -120,6 +129,7 @@ impl Builder {
             online: online.into(),
             steered: steered.into(),
             zones: zones.into(),
+            contents,
             variants: variants.into(),
         }
     }

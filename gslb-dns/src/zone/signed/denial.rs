@@ -74,6 +74,14 @@ impl Proofs {
         }
     }
 
+    /// The positions of all records; none where they are made for each question.
+    pub(super) fn pieces(&self) -> &[u32] {
+        match self {
+            Self::Nsec(index) | Self::Nsec3(index) => index.pieces(),
+            Self::Compact => &[],
+        }
+    }
+
     /// The record that covers `name`, in lower case, or that it owns. `None`: it has to be made.
     pub(super) fn covering(&self, name: &[u8], apex_len: usize) -> Option<u32> {
         match self {

@@ -56,6 +56,11 @@ impl Index {
         self.pieces.get(last.wrapping_sub(1)).copied().unwrap_or_default()
     }
 
+    /// All pieces, in the order of their keys.
+    pub(super) fn pieces(&self) -> &[u32] {
+        &self.pieces
+    }
+
     fn key(&self, at: usize) -> &[u8] {
         let start = if at > 0 { self.ends[at - 1] } else { 0 };
         &self.keys[start as usize..self.ends[at] as usize]

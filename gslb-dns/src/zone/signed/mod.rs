@@ -11,6 +11,7 @@
 mod answer;
 mod build;
 mod compile;
+mod content;
 mod denial;
 mod index;
 mod node;
@@ -21,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use shared::problem::Problem;
+use shared::topology::Topology;
 
 use crate::wire::{Name, Rtype, is_at_or_below};
 
@@ -30,7 +32,7 @@ pub(super) use build::Builder;
 use super::steered::{Offer, SteeredName};
 use super::table::Table;
 use super::tail::Tail;
-use super::{Dname, FilePlace, FoundSigned, Rdata, Record, Rrset, Zone};
+use super::{Content, Dname, FilePlace, FoundSigned, Rdata, Record, Rrset, Zone};
 use denial::{NSEC3_PARAMETERS, Proofs};
 use node::{Answer, DnameLink, Kind, Node, Online, SteeredLink};
 use variants::Variants;
@@ -49,6 +51,9 @@ pub struct Signing {
     pub denial: Denial,
     /// What signs.
     pub sign: Sign,
+    /// Whether secondaries get it, so that its content is put together: not with [`Denial::Compact`], which leaves them
+    /// without proofs.
+    pub is_transferred: bool,
 }
 
 /// How a zone proves that a name or a type does not exist.
@@ -80,6 +85,8 @@ pub(super) struct SignedSet {
     online: Box<[Online]>,
     steered: Box<[SteeredLink]>,
     zones: Box<[ZoneEntry]>,
+    /// What secondaries get, by the position of the zone, until it is taken.
+    contents: Vec<Option<Content>>,
     /// By position among the steered names; `None`: it lies in a zone that is not signed.
     variants: Box<[Option<Variants>]>,
 }
@@ -145,7 +152,18 @@ pub(super) fn prepare(zones: &mut [Zone], signings: &[Option<Signing>]) {
     }
 }
 
+/// The TTLs of a steered name: that when all is well, and that when it is not.
+fn ttls(steered: &SteeredName, topology: &Topology) -> [u32; 2] {
+    let service = topology.service(steered.service);
+    [service.ttl, service.ttl_degraded]
+}
+
 impl SignedSet {
+    /// What secondaries get of each zone, by position; `None`: it is not signed, or it has none. Afterwards it is gone.
+    pub(super) fn take_contents(&mut self) -> Vec<Option<Content>> {
+        std::mem::take(&mut self.contents)
+    }
+
     /// Finds the answer for `qname`, in lower case, and `qtype`; `None`: that of the unsigned set holds.
     pub(super) fn find<'a>(
         &'a self,

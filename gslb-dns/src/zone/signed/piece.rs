@@ -37,6 +37,12 @@ pub(super) fn push_record(out: &mut Vec<u8>, rtype: Rtype, ttl: u32, rdata: &[u8
     out.extend_from_slice(rdata);
 }
 
+/// Type, TTL and data of a record that [`push_record`] appended, without the count before it.
+pub(super) fn read_record(octets: &[u8]) -> Option<(Rtype, u32, &[u8])> {
+    let (&[high, low, _, _, a, b, c, d, ..], rdata) = octets.split_first_chunk::<RECORD_HEAD_LEN>()?;
+    Some((Rtype(u16::from_be_bytes([high, low])), u32::from_be_bytes([a, b, c, d]), rdata))
+}
+
 /// Writes the records that [`push_record`] appended to what became `octets`, each owned by the name that the pointer
 /// `owner` leads to; gives how many.
 pub(super) fn write_records(octets: &[u8], owner: u16, reply: &mut Reply<'_>) -> u16 {
