@@ -34,14 +34,16 @@ pub enum JournalError {
     Io(#[from] io::Error),
     /// What stands in it.
     #[error(
-        "is broken: {fault}. Put a copy back; or cut it there with `truncate --size={} FILE`, which loses that update and \
-         all later ones; or remove it, which loses all updates",
-        fault.offset
+        "is broken: {fault}. Put a copy back; or cut it there with `truncate --size={} {}`, which loses that update and all \
+         later ones; or remove it, which loses all updates",
+        fault.offset,
+        quoted(path)
     )]
     Fault {
         /// Where, and what.
-        #[from]
         fault: Fault,
+        /// Of which file.
+        path: PathBuf,
     },
     /// Another process has it.
     #[error("is written by another process: expected a journal of its own for each")]
@@ -57,10 +59,21 @@ pub enum JournalError {
 /// Reads the journal of the zone `apex` at `path`; empty where there is no file.
 pub fn read(path: &Path, apex: &Name) -> Result<Journal, JournalError> {
     match fs::read(path) {
-        Ok(octets) => Ok(journal::read(apex, &octets)?),
+        Ok(octets) => read_octets(path, apex, &octets),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Journal::default()),
         Err(error) => Err(error.into()),
     }
+}
+
+fn read_octets(path: &Path, apex: &Name, octets: &[u8]) -> Result<Journal, JournalError> {
+    journal::read(apex, octets).map_err(|fault| JournalError::Fault { fault, path: path.to_owned() })
+}
+
+/// `path` as a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&octet);
+    if text.bytes().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 impl JournalFile {
@@ -169,7 +182,7 @@ impl JournalFile {
     fn compact(&mut self) -> Result<(), JournalError> {
         let mut octets = vec![0; self.len];
         self.file.read_exact_at(&mut octets, 0)?;
-        let Journal { entries, .. } = journal::read(&self.apex, &octets)?;
+        let Journal { entries, .. } = read_octets(&self.path, &self.apex, &octets)?;
         let mut short = journal::header(&self.apex);
         short.extend(journal::frame(short.len(), &Entry::merged(&entries)));
         self.file = write_whole(&self.path, &short)?;
@@ -355,6 +368,12 @@ mod tests {
         fs::write(&path, octets).expect("written");
         let error = read(&path, &apex()).expect_err("broken").to_string();
         assert!(error.contains(&format!("a wrong checksum at octet {header_len}")), "{error}");
-        assert!(error.contains(&format!("truncate --size={header_len}")), "{error}");
+        assert!(error.contains(&format!("`truncate --size={header_len} {}`", path.display())), "{error}");
+    }
+
+    #[test]
+    fn path_in_a_command_is_one_word() {
+        assert_eq!(quoted(Path::new("/var/lib/gslb/a.example.journal")), "/var/lib/gslb/a.example.journal");
+        assert_eq!(quoted(Path::new("my journals/it's")), "'my journals/it'\\''s'");
     }
 }
