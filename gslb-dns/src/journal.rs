@@ -51,6 +51,9 @@ pub enum JournalError {
     /// Written to between reading and opening.
     #[error("has changed while it was read: another process writes it")]
     Changed,
+    /// Moved away, removed, or written to by others.
+    #[error("is not the file any more that was opened: put it back, or reload, which takes what is there")]
+    Replaced,
     /// See [`JournalFile`].
     #[error("could not be written before: it is not written again before the next reload")]
     Broken,
@@ -86,6 +89,15 @@ impl JournalFile {
         }
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         lock(&file)?;
+        Self::take(path, apex, file, journal)
+    }
+
+    /// The same where `path` leads to the file that this one has open already, under the same lock.
+    pub fn open_again(&self, path: &Path, apex: &Name, journal: &Journal) -> Result<Self, JournalError> {
+        Self::take(path, apex, self.file.try_clone()?, journal)
+    }
+
+    fn take(path: &Path, apex: &Name, file: File, journal: &Journal) -> Result<Self, JournalError> {
         if file.metadata()?.len() != (journal.len + journal.torn) as u64 {
             return Err(JournalError::Changed);
         }
@@ -109,11 +121,17 @@ impl JournalFile {
     }
 
     /// Whether the file at `path` is the one that is written to.
-    fn is_at(&self, path: &Path) -> bool {
-        let is_same = |there: fs::Metadata| {
-            self.file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
-        };
-        fs::metadata(path).is_ok_and(is_same)
+    pub fn is_at(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|there| self.is_same_as(&there))
+    }
+
+    fn is_same_as(&self, there: &fs::Metadata) -> bool {
+        self.file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+    }
+
+    /// Whether what is at its path is what was written there. Else a process that starts would not find what is added.
+    fn is_untouched(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|there| self.is_same_as(&there) && there.len() == self.len as u64)
     }
 
     /// Where it is.
@@ -136,6 +154,9 @@ impl JournalFile {
         if self.is_broken {
             return Err(JournalError::Broken);
         }
+        if !self.is_untouched() {
+            return Err(JournalError::Replaced);
+        }
         let frame = journal::frame(self.len, entries);
         let written = self.file.write_all_at(&frame, self.len as u64).and_then(|()| self.file.sync_data());
         match written {
@@ -155,6 +176,12 @@ impl JournalFile {
         let cut = self.file.set_len(len as u64).and_then(|()| self.file.sync_data());
         self.is_broken |= cut.is_err();
         self.len = len;
+    }
+
+    /// Removes the file, which was made in vain.
+    pub fn remove(self) {
+        // Left behind it would be an empty journal, which does no harm.
+        let _ = fs::remove_file(&self.path);
     }
 
     /// Rewrites it with the difference that all entries make together, where it is much longer than that.
@@ -326,6 +353,22 @@ mod tests {
         drop(file);
         open(&path).append(&[entry(4)]).expect("added");
         assert_eq!(read(&path, &apex()).expect("readable").entries, [entry(1), entry(4)]);
+    }
+
+    #[test]
+    fn what_others_moved_away_or_cut_is_not_added_to() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, aside) = (folder.path().join("journal"), folder.path().join("aside"));
+        let mut file = open(&path);
+        file.append(&[entry(1)]).expect("added");
+        fs::rename(&path, &aside).expect("moved");
+        assert!(matches!(file.append(&[entry(2)]), Err(JournalError::Replaced)));
+        fs::copy(&aside, &path).expect("copied");
+        assert!(matches!(file.append(&[entry(2)]), Err(JournalError::Replaced)));
+        fs::rename(&aside, &path).expect("put back");
+        file.append(&[entry(3)]).expect("added");
+        OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(40)).expect("cut");
+        assert!(matches!(file.append(&[entry(4)]), Err(JournalError::Replaced)));
     }
 
     #[test]

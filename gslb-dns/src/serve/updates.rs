@@ -22,7 +22,7 @@ use tracing::{error, info};
 
 use super::Command;
 use crate::journal::{JournalError, JournalFile};
-use crate::reload::World;
+use crate::reload::{JournaledZone, World};
 use crate::update::journal::Entry;
 use crate::update::{Access, Keys, Refusal, Standing, Update};
 use crate::wire::{Name, Rcode};
@@ -221,38 +221,71 @@ impl Journals {
     /// Opens the journals of `world`, which is about to be served, and closes all others. Where the file of a zone was
     /// edited, that is written down, so that the serial stays above those that were served.
     ///
-    /// Fails with every one that cannot be written.
+    /// Fails with every one that cannot be written; then all is as it was before.
     pub(super) fn follow(&mut self, world: &World) -> Result<(), Vec<Problem>> {
-        let (mut opened, mut problems) = (BTreeMap::new(), Vec::new());
-        for zone in &world.journals {
-            let known = self.0.get(zone.apex.as_wire()).is_some_and(|known| known.is(&zone.path, &zone.journal));
-            if !known {
-                // A lock on the same file would be in the way.
-                self.0.retain(|_, file| file.path() != zone.path);
-                match JournalFile::open(&zone.path, &zone.apex, &zone.journal) {
-                    Ok(file) => _ = opened.insert(zone.apex.as_wire().into(), file),
-                    Err(error) => problems.push(problem(&zone.path.display().to_string(), &error)),
-                }
+        let (mut opened, mut problems) = (Self::default(), Vec::new());
+        for zone in world.journals.iter().filter(|zone| !self.holds(zone)) {
+            match self.open(zone) {
+                Ok(file) => _ = opened.0.insert(zone.apex.as_wire().into(), file),
+                Err(error) => problems.push(problem(zone, &error)),
+            }
+        }
+        let mut marked = Vec::new();
+        for zone in world.journals.iter().filter(|zone| zone.standing != Standing::AsServed) {
+            let kept = world.zones.position_of(&zone.apex).and_then(|at| world.kept.get(at));
+            let file = opened.file(zone).or_else(|| self.file(zone));
+            let Some((kept, file)) = kept.zip(file).filter(|_| problems.is_empty()) else { continue };
+            let len = file.len();
+            match file.append(&[Entry::mark(kept)]) {
+                Ok(()) => marked.push((zone, len, kept.serial())),
+                Err(error) => problems.push(problem(zone, &error)),
             }
         }
         if !problems.is_empty() {
+            for (zone, len, _) in marked {
+                if let Some(file) = opened.file(zone).or_else(|| self.file(zone)) {
+                    file.cut(len);
+                }
+            }
+            opened.remove_made(world);
             return Err(problems);
         }
         self.0.retain(|apex, _| world.journals.iter().any(|zone| zone.apex.as_wire() == &**apex));
-        self.0.append(&mut opened);
-        for zone in world.journals.iter().filter(|zone| zone.standing != Standing::AsServed) {
-            let kept = world.zones.position_of(&zone.apex).and_then(|at| world.kept.get(at));
-            let file = self.0.get_mut(zone.apex.as_wire());
-            if let Some((kept, file)) = kept.zip(file) {
-                let added = file.append(&[Entry::mark(kept)]);
-                problems.extend(added.err().map(|error| problem(&zone.path.display().to_string(), &error)));
-                if zone.standing == Standing::Edited {
-                    let (zone, serial) = (kept.apex(), kept.serial());
-                    info!(%zone, serial, "the zone file was edited: served with the updates over it");
-                }
-            }
+        self.0.append(&mut opened.0);
+        for (JournaledZone { apex, .. }, _, serial) in
+            marked.into_iter().filter(|(zone, ..)| zone.standing == Standing::Edited)
+        {
+            info!(zone = %apex, serial, "the zone file was edited: served with the updates over it");
         }
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
+        Ok(())
+    }
+
+    fn file(&mut self, zone: &JournaledZone) -> Option<&mut JournalFile> {
+        self.0.get_mut(zone.apex.as_wire())
+    }
+
+    /// Whether the journal of `zone` is open, and is what was read.
+    fn holds(&self, zone: &JournaledZone) -> bool {
+        self.0.get(zone.apex.as_wire()).is_some_and(|known| known.is(&zone.path, &zone.journal))
+    }
+
+    /// Opens the journal of `zone`. The one that is open stays, for it may have to go on; where both are one file, they
+    /// share its lock.
+    fn open(&self, zone: &JournaledZone) -> Result<JournalFile, JournalError> {
+        let JournaledZone { apex, path, journal, .. } = zone;
+        match self.0.values().find(|file| journal.len > 0 && file.is_at(path)) {
+            Some(file) => file.open_again(path, apex, journal),
+            None => JournalFile::open(path, apex, journal),
+        }
+    }
+
+    /// Removes the files that were not there when `world` was read.
+    fn remove_made(self, world: &World) {
+        let is_made = |apex: &[u8]| {
+            let zone = world.journals.iter().find(|zone| zone.apex.as_wire() == apex);
+            zone.is_some_and(|zone| zone.journal.len + zone.journal.torn == 0)
+        };
+        self.0.into_iter().filter(|(apex, _)| is_made(apex)).for_each(|(_, file)| file.remove());
     }
 
     /// Adds `entries` of the zones of `world`, by position: all, or none.
@@ -283,8 +316,8 @@ impl Journals {
     }
 }
 
-/// `error` as a mistake in the file.
-fn problem(file: &str, error: &JournalError) -> Problem {
+/// `error` as a mistake in the journal of `zone`.
+fn problem(zone: &JournaledZone, error: &JournalError) -> Problem {
     let what = match error {
         JournalError::Io(error) => {
             format!(
@@ -293,7 +326,7 @@ fn problem(file: &str, error: &JournalError) -> Problem {
         }
         error => error.to_string(),
     };
-    Problem { file: file.to_owned(), line: None, key: String::new(), what }
+    Problem { file: zone.path.display().to_string(), line: None, key: String::new(), what }
 }
 
 /// Updates that wait: more would wait longer than clients do.

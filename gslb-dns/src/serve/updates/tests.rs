@@ -1,5 +1,6 @@
 //! Over real sockets: who may update, what is served afterwards, and what is left after a restart.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -12,10 +13,11 @@ use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
 use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordSet, RecordType, TSigner};
 
-use crate::reload::load;
-use crate::reload::unix_secs;
+use super::Journals;
+use crate::reload::{World, load, unix_secs};
 use crate::serve::sample::{Site, data, query, until};
 use crate::serve::{Node, StartError};
+use crate::update::journal::Entry;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
@@ -214,6 +216,54 @@ fn updates_and_reloads_at_the_same_time_lose_nothing() {
     let node = start(&site);
     assert_eq!(count(&node), 100);
     node.stop();
+}
+
+/// What the files of `site` say.
+fn read_world(site: &Site) -> World {
+    load(&site.config(), None).world.expect("no mistakes")
+}
+
+#[test]
+fn journals_that_cannot_all_be_followed_stay_as_they_were() {
+    let site = site();
+    let (mut journals, world) = (Journals::default(), read_world(&site));
+    journals.follow(&world).expect("followed");
+    let before = fs::read(site.path("journal")).expect("readable");
+    let settings = fs::read_to_string(site.config()).expect("readable");
+    let file = fs::read_to_string(site.path("example.com.zone")).expect("readable");
+    site.write("example.com.zone", &format!("{file}edit TXT \"y\"\n"));
+    site.write("other.zone", &file);
+    // The first could be followed, with a mark in it; the second cannot be made.
+    let other = "\n[[zones]]\nname = \"example.net\"\nfile = \"other.zone\"\njournal = \"missing/journal\"\n";
+    for journal in ["journal", "moved"] {
+        let settings = settings.replace("journal = \"journal\"", &format!("journal = \"{journal}\""));
+        site.write("topology.toml", &(settings + other));
+        let problems = journals.follow(&read_world(&site)).expect_err("the second cannot be made");
+        assert!(problems.len() == 1 && problems[0].file.ends_with("/missing/journal"), "{problems:?}");
+        assert_eq!(fs::read(site.path("journal")).expect("readable"), before, "{journal}");
+    }
+    assert!(!site.path("moved").exists());
+    let entries = BTreeMap::from([(0, vec![Entry::mark(&world.kept[0])])]);
+    journals.append(&world, &entries).expect("the old one is open still");
+    site.write("topology.toml", &settings);
+    journals.follow(&read_world(&site)).expect("followed");
+    assert!(fs::read(site.path("journal")).expect("readable").len() > before.len());
+}
+
+#[test]
+fn journal_that_was_cut_is_followed_under_the_lock_that_is_held() {
+    let site = site();
+    let (mut journals, world) = (Journals::default(), read_world(&site));
+    journals.follow(&world).expect("followed");
+    let entries = BTreeMap::from([(0, vec![Entry::mark(&world.kept[0])])]);
+    journals.append(&world, &entries).expect("added");
+    let len = fs::metadata(site.path("journal")).expect("there").len();
+    fs::OpenOptions::new().write(true).open(site.path("journal")).expect("opened").set_len(len - 9).expect("cut");
+    assert!(journals.append(&world, &entries).is_err(), "it would be lost in a hole");
+    let world = read_world(&site);
+    journals.follow(&world).expect("followed");
+    journals.append(&world, &entries).expect("added");
+    assert_eq!(read_world(&site).journals[0].journal.torn, 0);
 }
 
 #[test]
