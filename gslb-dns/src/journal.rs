@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use crate::update::journal::{self, Entry, Fault, Journal};
 use crate::wire::Name;
+use crate::zone::Zone;
 
 /// A journal that updates are added to.
 #[derive(Debug)]
@@ -20,8 +21,8 @@ pub struct JournalFile {
     file: File,
     /// Octets up to the end of the last frame.
     len: usize,
-    /// Octets after it was last rewritten.
-    least_len: usize,
+    /// Octets from which on it is long, and worth rewriting.
+    long_len: usize,
     /// A write could neither be done nor undone: nothing is added until the file is opened again.
     is_broken: bool,
 }
@@ -111,7 +112,7 @@ impl JournalFile {
     }
 
     fn new(path: &Path, apex: &Name, file: File, len: usize) -> Self {
-        Self { path: path.to_owned(), apex: apex.clone(), file, len, least_len: 0, is_broken: false }
+        Self { path: path.to_owned(), apex: apex.clone(), file, len, long_len: LONG_LEN, is_broken: false }
     }
 
     /// Whether it is the one at `path` with this content, and can be used on.
@@ -184,37 +185,43 @@ impl JournalFile {
         let _ = fs::remove_file(&self.path);
     }
 
-    /// Rewrites it with the difference that all entries make together, where it is much longer than that.
-    pub fn compact_if_long(&mut self) {
-        if self.len < LONG_LEN.max(self.least_len * LONG_TIMES) || self.is_broken {
+    /// Rewrites it with what all entries come to over the zone file, where it is much longer than that; `read_file` reads
+    /// that file as it is now.
+    ///
+    /// A file that was edited, and is not served yet, is left for the reload to mark.
+    pub fn compact_if_long(&mut self, read_file: impl FnOnce() -> Option<Zone>) {
+        if self.len < self.long_len || self.is_broken {
             return;
         }
         let before = self.len;
         // A journal that stays long works on.
-        match self.compact() {
-            Ok(()) => {
+        self.long_len = before + LONG_LEN;
+        match self.compact(read_file) {
+            Ok(false) => {}
+            Ok(true) => {
                 let path = self.path.display();
                 info!(%path, octets = self.len, before, "journal: rewritten with what all updates come to");
             }
             Err(error) => {
                 let path = self.path.display();
                 warn!(%path, %error, "journal: cannot be rewritten shorter");
-                self.least_len = before;
                 // It may have failed when the old file had gone already: what is written there is lost.
                 self.is_broken |= !self.is_at(&self.path);
             }
         }
     }
 
-    fn compact(&mut self) -> Result<(), JournalError> {
+    fn compact(&mut self, read_file: impl FnOnce() -> Option<Zone>) -> Result<bool, JournalError> {
+        let Some(file) = read_file() else { return Ok(false) };
         let mut octets = vec![0; self.len];
         self.file.read_exact_at(&mut octets, 0)?;
         let Journal { entries, .. } = read_octets(&self.path, &self.apex, &octets)?;
+        let Some(merged) = Entry::merged(&file, &entries) else { return Ok(false) };
         let mut short = journal::header(&self.apex);
-        short.extend(journal::frame(short.len(), &Entry::merged(&entries)));
+        short.extend(journal::frame(short.len(), &merged));
         self.file = write_whole(&self.path, &short)?;
-        (self.len, self.least_len) = (short.len(), short.len());
-        Ok(())
+        (self.len, self.long_len) = (short.len(), LONG_LEN.max(short.len() * LONG_TIMES));
+        Ok(true)
     }
 }
 
@@ -264,9 +271,10 @@ const LONG_TIMES: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::update::Delta;
+    use crate::update::{Delta, replayed};
     use crate::wire::Rtype;
     use crate::zone::ZoneRecord;
+    use shared::name::OwnerName;
 
     fn apex() -> Name {
         Name::parse("example.com.", &Name::root()).expect("a name")
@@ -277,6 +285,19 @@ mod tests {
             |text: u32| ZoneRecord { owner: apex(), rtype: Rtype(65280), ttl: 60, rdata: text.to_be_bytes().into() };
         let delta = Delta { from, to: from + 1, removed: vec![record(from)], added: vec![record(from + 1)] };
         Entry { delta, digest: u64::from(from) }
+    }
+
+    fn zone() -> Zone {
+        let text = "@ 60 SOA ns1 m 7 4h 1h 2w 5m\n@ NS ns1\nns1 A 192.0.2.53\n@ TYPE65280 \\# 4 00000000\n";
+        Zone::parse(&OwnerName::parse("example.com").expect("a name"), "z", text).expect("a zone")
+    }
+
+    /// What gives what is served, in `count` changes.
+    fn history(count: u32) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = (0..count).map(entry).collect();
+        let served = replayed(&zone(), &entries).0.digest();
+        entries.iter_mut().for_each(|entry| entry.digest = served);
+        entries
     }
 
     fn open(path: &Path) -> JournalFile {
@@ -302,12 +323,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("journal");
         let mut file = open(&path);
-        file.append(&vec![entry(1); LONG_LEN / 32]).expect("added");
+        file.append(&history(LONG_LEN as u32 / 32)).expect("added");
         // As when a rewrite fails behind its renaming.
         fs::copy(&path, folder.path().join("other")).expect("copied");
         fs::rename(folder.path().join("other"), &path).expect("renamed");
         fs::create_dir(folder.path().join("journal.new")).expect("in the way");
-        file.compact_if_long();
+        file.compact_if_long(|| Some(zone()));
         assert!(matches!(file.append(&[entry(2)]), Err(JournalError::Broken)));
     }
 
@@ -385,12 +406,17 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("journal");
         let mut file = open(&path);
-        let entries: Vec<Entry> = (0..5000).map(entry).collect();
+        let entries = history(5000);
         file.append(&entries).expect("added");
-        file.compact_if_long();
+        // The file cannot be read, or has been edited.
+        file.compact_if_long(|| None);
+        assert_eq!(read(&path, &apex()).expect("readable").entries.len(), 5000);
+        drop(file);
+        let mut file = open(&path);
+        file.compact_if_long(|| Some(zone()));
         let first_and_last =
             Delta { from: 0, to: 5000, removed: entry(0).delta.removed, added: entry(4999).delta.added };
-        let expected = [Entry { delta: first_and_last, digest: 4999 }];
+        let expected = [Entry { delta: first_and_last, digest: entries[4999].digest }];
         assert_eq!(read(&path, &apex()).expect("readable").entries, expected);
         file.append(&[entry(5000)]).expect("added");
         assert_eq!(read(&path, &apex()).expect("readable").entries.len(), 2);

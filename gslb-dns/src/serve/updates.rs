@@ -305,9 +305,11 @@ impl Journals {
             }
         }
         for (at, len) in lens {
-            if let Some(file) = self.0.get_mut(world.kept[at].apex().as_wire()) {
+            let apex = world.kept[at].apex();
+            let zone = world.journals.iter().find(|zone| zone.apex == *apex);
+            if let Some((zone, file)) = zone.zip(self.0.get_mut(apex.as_wire())) {
                 match result {
-                    Ok(()) => file.compact_if_long(),
+                    Ok(()) => file.compact_if_long(|| zone.read_file(&world.settings)),
                     Err(_) => file.cut(len),
                 }
             }
