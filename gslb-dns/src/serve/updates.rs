@@ -10,7 +10,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use shared::problem::Problem;
 use shared::topology::{Service, ServiceOutline};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 use tokio::task::spawn_blocking;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use super::Command;
 use crate::journal::{JournalError, JournalFile};
-use crate::reload::{JournaledZone, World};
+use crate::reload::{JournaledZone, World, unix_secs};
 use crate::update::journal::Entry;
-use crate::update::{Access, Keys, Refusal, Standing, Update};
+use crate::update::{Access, Answered, Keys, Refusal, Standing, Update};
 use crate::wire::{Name, Rcode};
 use crate::zone::{Zone, ZoneSet};
 
@@ -37,6 +37,7 @@ pub(super) struct Updater {
     jobs: mpsc::Receiver<Job>,
     journals: SharedJournals,
     commands: mpsc::Sender<Command>,
+    answered: Answered,
 }
 
 /// The journals, and with them the turn to change what is served.
@@ -46,11 +47,21 @@ pub(super) type SharedJournals = Arc<Mutex<Journals>>;
 #[derive(Debug, Default)]
 pub(super) struct Journals(BTreeMap<Box<[u8]>, JournalFile>);
 
-/// One message that is to be done, and has been signed with `key`.
+/// A message that is to be done, and has been signed.
+pub(super) struct UpdateRequest {
+    /// Who has signed it.
+    pub(super) key: Name,
+    /// What it is signed with.
+    pub(super) mac: Box<[u8]>,
+    /// The last second since 1970 in which that holds.
+    pub(super) end: u64,
+    pub(super) peer: IpAddr,
+    /// Without its TSIG record.
+    pub(super) message: Vec<u8>,
+}
+
 struct Job {
-    key: Name,
-    peer: IpAddr,
-    message: Vec<u8>,
+    request: UpdateRequest,
     done: oneshot::Sender<Rcode>,
 }
 
@@ -75,13 +86,14 @@ impl Updates {
     /// The queue, and who does what stands in it.
     pub(super) fn new(journals: SharedJournals, commands: mpsc::Sender<Command>) -> (Self, Updater) {
         let (sender, jobs) = mpsc::channel(WAITING_MAX);
-        (Self(sender), Updater { jobs, journals, commands })
+        (Self(sender), Updater { jobs, journals, commands, answered: Answered::default() })
     }
 
-    /// Has `message` of `peer` done, which `key` has signed, and waits until it is served; SERVFAIL when too many wait.
-    pub(super) async fn ask(&self, key: Name, peer: IpAddr, message: Vec<u8>) -> Rcode {
+    /// Has `request` done and waits until it is served; SERVFAIL when too many wait. A copy of one that was done is
+    /// answered as that was.
+    pub(super) async fn ask(&self, request: UpdateRequest) -> Rcode {
         let (done, is_done) = oneshot::channel();
-        if self.0.try_send(Job { key, peer, message, done }).is_err() {
+        if self.0.try_send(Job { request, done }).is_err() {
             return Rcode::SERVFAIL;
         }
         is_done.await.unwrap_or(Rcode::SERVFAIL)
@@ -93,7 +105,11 @@ impl Updater {
     pub(super) async fn run(mut self) {
         let mut batch = Vec::new();
         while self.jobs.recv_many(&mut batch, BATCH_MAX).await > 0 {
-            let jobs = std::mem::take(&mut batch);
+            let (jobs, copies) = self.first_of_each(batch.drain(..));
+            if jobs.is_empty() {
+                self.answer_copies(copies);
+                continue;
+            }
             let journals = Arc::clone(&self.journals).lock_owned().await;
             let (look, world) = oneshot::channel();
             if self.commands.send(Command::World(look)).await.is_err() {
@@ -101,10 +117,31 @@ impl Updater {
             }
             let Ok(world) = world.await else { return };
             self.work(world, journals, jobs).await;
+            self.answer_copies(copies);
         }
     }
 
-    async fn work(&self, world: Arc<World>, journals: OwnedMutexGuard<Journals>, jobs: Vec<Job>) {
+    /// Those of `jobs` that were not asked for before, each once, and copies of them.
+    fn first_of_each(&self, jobs: impl Iterator<Item = Job>) -> (Vec<Job>, Vec<Job>) {
+        let now = unix_secs();
+        let mut seen = HashSet::new();
+        jobs.partition(|Job { request: UpdateRequest { key, mac, .. }, .. }| {
+            self.answered.recall(key, mac, now).is_none() && seen.insert((key.clone(), mac.clone()))
+        })
+    }
+
+    /// Answers what was done already, or could not be.
+    fn answer_copies(&self, copies: Vec<Job>) {
+        let now = unix_secs();
+        for Job { request: UpdateRequest { key, mac, peer, .. }, done } in copies {
+            let rcode = self.answered.recall(&key, &mac, now).unwrap_or(Rcode::SERVFAIL);
+            debug!(%key, %peer, %rcode, "the same update again: answered as before");
+            // Who asked may have gone.
+            let _ = done.send(rcode);
+        }
+    }
+
+    async fn work(&mut self, world: Arc<World>, journals: OwnedMutexGuard<Journals>, jobs: Vec<Job>) {
         let mut journals = journals;
         let worked = spawn_blocking(move || {
             let worked = work(&world, &mut journals, &jobs);
@@ -123,8 +160,9 @@ impl Updater {
             }
         }
         drop(journals);
-        for (Job { key, peer, message, done }, verdict) in jobs.into_iter().zip(worked.verdicts) {
-            drop(message);
+        let now = unix_secs();
+        for (Job { request, done }, verdict) in jobs.into_iter().zip(worked.verdicts) {
+            let UpdateRequest { key, mac, end, peer, .. } = request;
             let rcode = match verdict {
                 Verdict::Changed(_, Entry { delta, .. }) => {
                     let zone = delta.added.first().or(delta.removed.first()).map(|soa| soa.owner.to_string());
@@ -135,6 +173,7 @@ impl Updater {
                 Verdict::Unchanged => Rcode::NOERROR,
                 Verdict::Refused(rcode) => rcode,
             };
+            self.answered.remember(&key, &mac, rcode, end, now);
             // Who asked may have gone.
             let _ = done.send(rcode);
         }
@@ -144,7 +183,7 @@ impl Updater {
 /// Applies all `jobs` to the zones of `world` and writes what has changed; blocks.
 fn work(world: &World, journals: &mut Journals, jobs: &[Job]) -> Worked {
     let mut zones: Vec<Zone> = world.kept.iter().map(|zone| Zone::clone(zone)).collect();
-    let mut verdicts: Vec<Verdict> = jobs.iter().map(|job| apply(world, &mut zones, job)).collect();
+    let mut verdicts: Vec<Verdict> = jobs.iter().map(|job| apply(world, &mut zones, &job.request)).collect();
     let mut entries: BTreeMap<usize, Vec<Entry>> = BTreeMap::new();
     for verdict in &verdicts {
         if let Verdict::Changed(at, entry) = verdict {
@@ -177,13 +216,13 @@ fn work(world: &World, journals: &mut Journals, jobs: &[Job]) -> Worked {
 }
 
 /// Applies one update to its zone in `zones`, which stay as they are where it is refused.
-fn apply(world: &World, zones: &mut [Zone], job: &Job) -> Verdict {
+fn apply(world: &World, zones: &mut [Zone], request: &UpdateRequest) -> Verdict {
     let refused = |zone: Option<&Name>, refusal: &Refusal| {
-        let (zone, rcode, key, peer) = (zone.map(ToString::to_string), refusal.rcode(), &job.key, &job.peer);
+        let (zone, rcode, key, peer) = (zone.map(ToString::to_string), refusal.rcode(), &request.key, &request.peer);
         info!(zone, %rcode, why = %refusal, %key, %peer, "update refused");
         Verdict::Refused(rcode)
     };
-    let update = match Update::parse(&job.message) {
+    let update = match Update::parse(&request.message) {
         Ok(update) => update,
         Err(refusal) => return refused(None, &refusal),
     };
@@ -195,7 +234,7 @@ fn apply(world: &World, zones: &mut [Zone], job: &Job) -> Verdict {
     };
     let is_signed = world.signed_zones.iter().any(|signed| signed.apex == *apex);
     let keys = if is_signed { Keys::Ours } else { Keys::Foreign };
-    let access = Access { policy, key: &job.key, keys };
+    let access = Access { policy, key: &request.key, keys };
     match update.apply(zone, &access) {
         Ok(None) => Verdict::Unchanged,
         Ok(Some((next, delta))) => {

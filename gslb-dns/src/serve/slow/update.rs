@@ -3,6 +3,7 @@
 use super::{Answers, SlowPath, refusal, rejected};
 use crate::answer::Peer;
 use crate::reload::unix_secs;
+use crate::serve::updates::UpdateRequest;
 use crate::tsig::Request;
 use crate::wire::{Query, Rcode};
 
@@ -21,7 +22,14 @@ impl SlowPath {
             Ok(session) => session,
             Err(rejection) => return rejected(*rejection, &query, message, unix_secs()),
         };
-        let rcode = self.updates.ask(session.key().name().clone(), peer.address, request.message().to_vec()).await;
+        let asked = UpdateRequest {
+            key: session.key().name().clone(),
+            mac: request.mac().into(),
+            end: request.end(),
+            peer: peer.address,
+            message: request.message().to_vec(),
+        };
+        let rcode = self.updates.ask(asked).await;
         let mut answer = refusal(&query, request.message(), rcode);
         session.sign(&mut answer, unix_secs());
         (Answers::one(answer), rcode)

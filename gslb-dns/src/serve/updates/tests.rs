@@ -117,6 +117,39 @@ fn acknowledged_update_is_served_at_once_and_after_a_restart() {
     node.stop();
 }
 
+/// The answer to a message that was lost, or that somebody else has seen pass (RFC 8945, section 10.2).
+#[test]
+fn copy_of_an_update_is_answered_alike_and_not_done_again() {
+    let site = site();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    let key = TSigner::new(SECRET.to_vec(), TsigAlgorithm::HmacSha256, name("any."), 300).expect("a key");
+    let mut adding = create(txt("a.example.com.", "x"), name("example.com."), false);
+    adding.finalize(&key, unix_secs()).expect("signed");
+    let adding = adding.to_vec().expect("encoded");
+    let rcode = || Message::from_vec(&exchange(server, &adding)).expect("readable").response_code;
+    assert_eq!((rcode(), rcode()), (ResponseCode::NoError, ResponseCode::NoError));
+    let removing =
+        delete_rrset(Record::update0(name("a.example.com."), 0, RecordType::TXT), name("example.com."), false);
+    assert_eq!(send(server, "any.", removing), ResponseCode::NoError);
+    assert_eq!(rcode(), ResponseCode::NoError);
+    assert_eq!((found(&node, "a.example.com.", RecordType::TXT).len(), serial(&node)), (0, 3));
+    // Many at once are one, too: else the prerequisite would hold for the first alone.
+    let mut message = create(txt("b.example.com.", "x"), name("example.com."), false);
+    message.finalize(&key, unix_secs()).expect("signed");
+    let message = message.to_vec().expect("encoded");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let answer = Message::from_vec(&exchange(server, &message)).expect("readable");
+                assert_eq!(answer.response_code, ResponseCode::NoError);
+            });
+        }
+    });
+    assert_eq!(serial(&node), 4);
+    node.stop();
+}
+
 #[test]
 fn prerequisites_are_looked_at() {
     let site = site();
