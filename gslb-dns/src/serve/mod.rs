@@ -14,6 +14,7 @@ mod files;
 mod flood;
 mod mmsg;
 mod notifier;
+mod refusals;
 mod report;
 mod seats;
 mod slow;

@@ -247,7 +247,7 @@ impl Starter {
         if let Some(limiter) = turns.limiter() {
             tokio::spawn(flood::watch(Arc::clone(&self.counters), Arc::clone(limiter)));
         }
-        let (updates, updater) = Updates::new(Arc::clone(&self.journals), self.commands.clone());
+        let (updates, updater) = Updates::new(Arc::clone(&self.journals), self.commands.clone(), self.counters.slow());
         tokio::spawn(updater.run());
         let slow = Arc::new(SlowPath::new(Arc::clone(&self.live), self.counters.slow(), updates));
         let mailbox = Mailbox::open(Arc::clone(&slow));

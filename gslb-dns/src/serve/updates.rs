@@ -21,6 +21,8 @@ use tokio::task::spawn_blocking;
 use tracing::{debug, error, info};
 
 use super::Command;
+use super::counters::SlowCounters;
+use super::refusals::{Reason, Refusals, Refused};
 use crate::journal::{JournalError, JournalFile};
 use crate::reload::{JournaledZone, World, unix_secs};
 use crate::update::journal::Entry;
@@ -37,6 +39,7 @@ pub(super) struct Updater {
     jobs: mpsc::Receiver<Job>,
     journals: SharedJournals,
     commands: mpsc::Sender<Command>,
+    counters: Arc<SlowCounters>,
     answered: Answered,
 }
 
@@ -84,9 +87,13 @@ struct Worked {
 
 impl Updates {
     /// The queue, and who does what stands in it.
-    pub(super) fn new(journals: SharedJournals, commands: mpsc::Sender<Command>) -> (Self, Updater) {
+    pub(super) fn new(
+        journals: SharedJournals,
+        commands: mpsc::Sender<Command>,
+        counters: Arc<SlowCounters>,
+    ) -> (Self, Updater) {
         let (sender, jobs) = mpsc::channel(WAITING_MAX);
-        (Self(sender), Updater { jobs, journals, commands, answered: Answered::default() })
+        (Self(sender), Updater { jobs, journals, commands, counters, answered: Answered::default() })
     }
 
     /// Has `request` done and waits until it is served; SERVFAIL when too many wait. A copy of one that was done is
@@ -143,8 +150,9 @@ impl Updater {
 
     async fn work(&mut self, world: Arc<World>, journals: OwnedMutexGuard<Journals>, jobs: Vec<Job>) {
         let mut journals = journals;
+        let counters = Arc::clone(&self.counters);
         let worked = spawn_blocking(move || {
-            let worked = work(&world, &mut journals, &jobs);
+            let worked = work(&world, &mut journals, &jobs, &counters.refusals);
             (worked, journals, jobs)
         });
         let (worked, journals, jobs) = match worked.await {
@@ -181,9 +189,9 @@ impl Updater {
 }
 
 /// Applies all `jobs` to the zones of `world` and writes what has changed; blocks.
-fn work(world: &World, journals: &mut Journals, jobs: &[Job]) -> Worked {
+fn work(world: &World, journals: &mut Journals, jobs: &[Job], refusals: &Refusals) -> Worked {
     let mut zones: Vec<Zone> = world.kept.iter().map(|zone| Zone::clone(zone)).collect();
-    let mut verdicts: Vec<Verdict> = jobs.iter().map(|job| apply(world, &mut zones, &job.request)).collect();
+    let mut verdicts: Vec<Verdict> = jobs.iter().map(|job| apply(world, &mut zones, &job.request, refusals)).collect();
     let mut entries: BTreeMap<usize, Vec<Entry>> = BTreeMap::new();
     for verdict in &verdicts {
         if let Verdict::Changed(at, entry) = verdict {
@@ -216,8 +224,13 @@ fn work(world: &World, journals: &mut Journals, jobs: &[Job]) -> Worked {
 }
 
 /// Applies one update to its zone in `zones`, which stay as they are where it is refused.
-fn apply(world: &World, zones: &mut [Zone], request: &UpdateRequest) -> Verdict {
+fn apply(world: &World, zones: &mut [Zone], request: &UpdateRequest, refusals: &Refusals) -> Verdict {
     let refused = |zone: Option<&Name>, refusal: &Refusal| {
+        if refusal.is_forbidden() {
+            let (client, zone, key) = (request.peer, zone.cloned(), Some(&request.key));
+            refusals.note(&Refused { reason: Reason::ForbiddenUpdate, client, zone, key, why: refusal });
+            return Verdict::Refused(refusal.rcode());
+        }
         let (zone, rcode, key, peer) = (zone.map(ToString::to_string), refusal.rcode(), &request.key, &request.peer);
         info!(zone, %rcode, why = %refusal, %key, %peer, "update refused");
         Verdict::Refused(rcode)

@@ -214,6 +214,11 @@ impl Session {
 }
 
 impl Rejection {
+    /// The key that the message names.
+    pub fn key(&self) -> &Name {
+        &self.key
+    }
+
     /// Adds the TSIG record that says so to `message`, the answer; `now` in seconds since 1970 (RFC 8945, section 5.3.2).
     pub fn append_to(self, message: &mut Vec<u8>, now: u64) {
         let Self { error, key, algorithm, time_signed, original_id, session } = self;

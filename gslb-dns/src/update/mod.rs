@@ -178,6 +178,11 @@ impl Class {
 }
 
 impl Refusal {
+    /// Whether it is for want of a right.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::UnknownKey | Self::NotAllowed(..) | Self::Maintained(_))
+    }
+
     /// The code that the answer has.
     pub fn rcode(&self) -> Rcode {
         match self {

@@ -15,7 +15,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordSet, RecordType, TSigner};
 
 use super::Journals;
 use crate::reload::{World, load, unix_secs};
-use crate::serve::sample::{Site, data, query, until};
+use crate::serve::sample::{Site, data, http, query, until};
 use crate::serve::{Node, StartError};
 use crate::update::journal::Entry;
 
@@ -181,6 +181,10 @@ fn who_may_not_changes_nothing() {
     assert_eq!(send(server, "any.", other_zone), ResponseCode::NotAuth);
     assert_eq!((found(&node, "a.example.com.", RecordType::TXT).len(), serial(&node)), (0, 1));
     assert_eq!(send(server, "acme.", adding(txt("_acme-challenge.a.example.com.", "x"))), ResponseCode::NoError);
+    let (_, metrics) = http(node.admin_address().expect("there is one"), "GET", "/metrics", "", "");
+    for reason in ["update-forbidden", "tsig-badkey", "tsig-badsig", "update-unsigned"] {
+        assert!(metrics.contains(&format!("gslb_refused_total{{reason=\"{reason}\"}} 1")), "{reason}: {metrics}");
+    }
     node.stop();
 }
 
