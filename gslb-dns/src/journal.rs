@@ -21,10 +21,21 @@ pub struct JournalFile {
     file: File,
     /// Octets up to the end of the last frame.
     len: usize,
+    /// Entries in these.
+    count: usize,
     /// Octets from which on it is long, and worth rewriting.
     long_len: usize,
     /// A write could neither be done nor undone: nothing is added until the file is opened again.
     is_broken: bool,
+}
+
+/// How much is in a journal.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Extent {
+    /// Octets.
+    pub octets: usize,
+    /// Updates, and marks of edits.
+    pub entries: usize,
 }
 
 /// Why a journal cannot be used.
@@ -86,7 +97,7 @@ impl JournalFile {
     pub fn open(path: &Path, apex: &Name, journal: &Journal) -> Result<Self, JournalError> {
         if journal.len == 0 {
             let file = write_whole(path, &journal::header(apex))?;
-            return Ok(Self::new(path, apex, file, journal::header(apex).len()));
+            return Ok(Self::new(path, apex, file, journal::header(apex).len(), 0));
         }
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         lock(&file)?;
@@ -108,11 +119,11 @@ impl JournalFile {
             let path = path.display();
             warn!(%path, octets = journal.torn, offset = journal.len, "journal: cut off what a crash had left unfinished");
         }
-        Ok(Self::new(path, apex, file, journal.len))
+        Ok(Self::new(path, apex, file, journal.len, journal.count))
     }
 
-    fn new(path: &Path, apex: &Name, file: File, len: usize) -> Self {
-        Self { path: path.to_owned(), apex: apex.clone(), file, len, long_len: LONG_LEN, is_broken: false }
+    fn new(path: &Path, apex: &Name, file: File, len: usize, count: usize) -> Self {
+        Self { path: path.to_owned(), apex: apex.clone(), file, len, count, long_len: LONG_LEN, is_broken: false }
     }
 
     /// Whether it is the one at `path` with this content, and can be used on.
@@ -135,9 +146,19 @@ impl JournalFile {
         fs::metadata(&self.path).is_ok_and(|there| self.is_same_as(&there) && there.len() == self.len as u64)
     }
 
+    /// The zone's name, in lower case.
+    pub fn apex(&self) -> &Name {
+        &self.apex
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// How much is in it.
+    pub fn extent(&self) -> Extent {
+        Extent { octets: self.len, entries: self.count }
     }
 
     /// Octets in it.
@@ -163,20 +184,21 @@ impl JournalFile {
         match written {
             Ok(()) => {
                 self.len += frame.len();
+                self.count += entries.len();
                 Ok(())
             }
             Err(error) => {
-                self.cut(self.len);
+                self.cut(self.extent());
                 Err(error.into())
             }
         }
     }
 
-    /// Takes back what was added since there were `len` octets.
-    pub fn cut(&mut self, len: usize) {
-        let cut = self.file.set_len(len as u64).and_then(|()| self.file.sync_data());
+    /// Takes back what was added since it had this `extent`.
+    pub fn cut(&mut self, extent: Extent) {
+        let cut = self.file.set_len(extent.octets as u64).and_then(|()| self.file.sync_data());
         self.is_broken |= cut.is_err();
-        self.len = len;
+        (self.len, self.count) = (extent.octets, extent.entries);
     }
 
     /// Removes the file, which was made in vain.
@@ -220,6 +242,7 @@ impl JournalFile {
         let mut short = journal::header(&self.apex);
         short.extend(journal::frame(short.len(), &merged));
         self.file = write_whole(&self.path, &short)?;
+        self.count = merged.len();
         (self.len, self.long_len) = (short.len(), LONG_LEN.max(short.len() * LONG_TIMES));
         Ok(true)
     }
@@ -353,9 +376,10 @@ mod tests {
         let path = folder.path().join("journal");
         let mut file = open(&path);
         file.append(&[entry(1)]).expect("added");
-        let len = file.len();
+        let extent = file.extent();
         file.append(&[entry(2)]).expect("added");
-        file.cut(len);
+        file.cut(extent);
+        assert_eq!(file.extent().entries, 1);
         file.append(&[entry(5)]).expect("added");
         assert_eq!(read(&path, &apex()).expect("readable").entries, [entry(1), entry(5)]);
     }
@@ -413,7 +437,10 @@ mod tests {
         assert_eq!(read(&path, &apex()).expect("readable").entries.len(), 5000);
         drop(file);
         let mut file = open(&path);
+        assert_eq!(file.extent().entries, 5000);
         file.compact_if_long(|| Some(zone()));
+        let octets = fs::metadata(&path).expect("there").len() as usize;
+        assert_eq!(file.extent(), Extent { octets, entries: 1 });
         let first_and_last =
             Delta { from: 0, to: 5000, removed: entry(0).delta.removed, added: entry(4999).delta.added };
         let expected = [Entry { delta: first_and_last, digest: entries[4999].digest }];

@@ -56,6 +56,7 @@ pub(crate) use notifier::{NotifyBook, NotifyEntry, NotifyStanding};
 pub(crate) use seats::TcpCounters;
 pub(crate) use systemd::tell_systemd;
 use tcp::TcpThreads;
+pub(crate) use updates::{JournalBook, JournalEntry};
 pub(crate) use writer::{Command, Look};
 
 /// What every answer is made from; swapped whole.

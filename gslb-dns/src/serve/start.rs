@@ -30,7 +30,7 @@ use super::slow::{Mailbox, SlowPath};
 use super::tcp::{Lane, TcpThreads};
 use super::turns::Turns;
 use super::udp::UdpWorker;
-use super::updates::{Journals, SharedJournals, Updates};
+use super::updates::{JournalBook, Journals, SharedJournals, Updates};
 use super::writer::{Command, Reloads, Writer};
 use super::{BindError, Clock, Live, Node, StartError};
 use crate::admin::{self, AdminParts};
@@ -120,6 +120,7 @@ struct Starter {
     served: watch::Receiver<Arc<World>>,
     notify_book: Arc<NotifyBook>,
     journals: SharedJournals,
+    journal_book: Arc<JournalBook>,
     is_answering: Arc<AtomicBool>,
     writer: JoinHandle<()>,
     udp_stop: Arc<AtomicBool>,
@@ -170,6 +171,7 @@ impl Starter {
             readiness,
             served,
             notify_book: Arc::default(),
+            journal_book: journals.book(),
             journals: Arc::new(Mutex::new(journals)),
             is_answering: Arc::default(),
             writer,
@@ -215,6 +217,7 @@ impl Starter {
             counters: Arc::clone(&self.counters),
             tcp_counters: Arc::clone(&self.tcp_counters),
             notify_book: Arc::clone(&self.notify_book),
+            journal_book: Arc::clone(&self.journal_book),
             is_answering: Arc::clone(&self.is_answering),
             clock: self.clock,
             config: self.config.clone(),

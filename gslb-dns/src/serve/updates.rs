@@ -12,7 +12,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use shared::problem::Problem;
 use shared::topology::{Service, ServiceOutline};
@@ -23,7 +23,7 @@ use tracing::{debug, error, info};
 use super::Command;
 use super::counters::SlowCounters;
 use super::refusals::{Reason, Refusals, Refused};
-use crate::journal::{JournalError, JournalFile};
+use crate::journal::{Extent, JournalError, JournalFile};
 use crate::reload::{JournaledZone, World, unix_secs};
 use crate::update::journal::Entry;
 use crate::update::{Access, Answered, Keys, Refusal, Standing, Update};
@@ -48,7 +48,18 @@ pub(super) type SharedJournals = Arc<Mutex<Journals>>;
 
 /// The journals that are open, one for each zone that has one.
 #[derive(Debug, Default)]
-pub(super) struct Journals(BTreeMap<Box<[u8]>, JournalFile>);
+pub(super) struct Journals {
+    /// By the octets of the zone's name.
+    files: BTreeMap<Box<[u8]>, JournalFile>,
+    book: Arc<JournalBook>,
+}
+
+/// How much is in each journal, to show without waiting for who writes them.
+#[derive(Debug, Default)]
+pub(crate) struct JournalBook(std::sync::Mutex<Vec<JournalEntry>>);
+
+/// The name of a zone, and how much is in its journal.
+pub(crate) type JournalEntry = (String, Extent);
 
 /// A message that is to be done, and has been signed.
 pub(super) struct UpdateRequest {
@@ -269,7 +280,24 @@ fn misfit(world: &World, zones: &[Zone]) -> Option<Problem> {
     ZoneSet::check(zones, &services).into_iter().next()
 }
 
+impl JournalBook {
+    /// That of every zone that has a journal.
+    pub(crate) fn extents(&self) -> Vec<JournalEntry> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl Journals {
+    /// Where they are shown.
+    pub(super) fn book(&self) -> Arc<JournalBook> {
+        Arc::clone(&self.book)
+    }
+
+    fn show(&self) {
+        let extents = self.files.values().map(|file| (file.apex().to_string(), file.extent())).collect();
+        *self.book.0.lock().unwrap_or_else(PoisonError::into_inner) = extents;
+    }
+
     /// Opens the journals of `world`, which is about to be served, and closes all others. Where the file of a zone was
     /// edited, that is written down, so that the serial stays above those that were served.
     ///
@@ -278,7 +306,7 @@ impl Journals {
         let (mut opened, mut problems) = (Self::default(), Vec::new());
         for zone in world.journals.iter().filter(|zone| !self.holds(zone)) {
             match self.open(zone) {
-                Ok(file) => _ = opened.0.insert(zone.apex.as_wire().into(), file),
+                Ok(file) => _ = opened.files.insert(zone.apex.as_wire().into(), file),
                 Err(error) => problems.push(problem(zone, &error)),
             }
         }
@@ -287,45 +315,46 @@ impl Journals {
             let kept = world.zones.position_of(&zone.apex).and_then(|at| world.kept.get(at));
             let file = opened.file(zone).or_else(|| self.file(zone));
             let Some((kept, file)) = kept.zip(file).filter(|_| problems.is_empty()) else { continue };
-            let len = file.len();
+            let extent = file.extent();
             match file.append(&[Entry::mark(kept)]) {
-                Ok(()) => marked.push((zone, len, kept.serial())),
+                Ok(()) => marked.push((zone, extent, kept.serial())),
                 Err(error) => problems.push(problem(zone, &error)),
             }
         }
         if !problems.is_empty() {
-            for (zone, len, _) in marked {
+            for (zone, extent, _) in marked {
                 if let Some(file) = opened.file(zone).or_else(|| self.file(zone)) {
-                    file.cut(len);
+                    file.cut(extent);
                 }
             }
             opened.remove_made(world);
             return Err(problems);
         }
-        self.0.retain(|apex, _| world.journals.iter().any(|zone| zone.apex.as_wire() == &**apex));
-        self.0.append(&mut opened.0);
+        self.files.retain(|apex, _| world.journals.iter().any(|zone| zone.apex.as_wire() == &**apex));
+        self.files.append(&mut opened.files);
         for (JournaledZone { apex, .. }, _, serial) in
             marked.into_iter().filter(|(zone, ..)| zone.standing == Standing::Edited)
         {
             info!(zone = %apex, serial, "the zone file was edited: served with the updates over it");
         }
+        self.show();
         Ok(())
     }
 
     fn file(&mut self, zone: &JournaledZone) -> Option<&mut JournalFile> {
-        self.0.get_mut(zone.apex.as_wire())
+        self.files.get_mut(zone.apex.as_wire())
     }
 
     /// Whether the journal of `zone` is open, and is what was read.
     fn holds(&self, zone: &JournaledZone) -> bool {
-        self.0.get(zone.apex.as_wire()).is_some_and(|known| known.is(&zone.path, &zone.journal))
+        self.files.get(zone.apex.as_wire()).is_some_and(|known| known.is(&zone.path, &zone.journal))
     }
 
     /// Opens the journal of `zone`. The one that is open stays, for it may have to go on; where both are one file, they
     /// share its lock.
     fn open(&self, zone: &JournaledZone) -> Result<JournalFile, JournalError> {
         let JournaledZone { apex, path, journal, .. } = zone;
-        match self.0.values().find(|file| journal.len > 0 && file.is_at(path)) {
+        match self.files.values().find(|file| journal.len > 0 && file.is_at(path)) {
             Some(file) => file.open_again(path, apex, journal),
             None => JournalFile::open(path, apex, journal),
         }
@@ -337,35 +366,36 @@ impl Journals {
             let zone = world.journals.iter().find(|zone| zone.apex.as_wire() == apex);
             zone.is_some_and(|zone| zone.journal.len + zone.journal.torn == 0)
         };
-        self.0.into_iter().filter(|(apex, _)| is_made(apex)).for_each(|(_, file)| file.remove());
+        self.files.into_iter().filter(|(apex, _)| is_made(apex)).for_each(|(_, file)| file.remove());
     }
 
     /// Adds `entries` of the zones of `world`, by position: all, or none.
     fn append(&mut self, world: &World, entries: &BTreeMap<usize, Vec<Entry>>) -> Result<(), JournalError> {
-        let mut lens = Vec::new();
+        let mut extents = Vec::new();
         let mut result = Ok(());
         for (at, entries) in entries {
-            let file = world.kept.get(*at).and_then(|zone| self.0.get_mut(zone.apex().as_wire()));
+            let file = world.kept.get(*at).and_then(|zone| self.files.get_mut(zone.apex().as_wire()));
             let Some(file) = file else {
                 result = Err(JournalError::Broken);
                 break;
             };
-            lens.push((*at, file.len()));
+            extents.push((*at, file.extent()));
             result = file.append(entries);
             if result.is_err() {
                 break;
             }
         }
-        for (at, len) in lens {
+        for (at, extent) in extents {
             let apex = world.kept[at].apex();
             let zone = world.journals.iter().find(|zone| zone.apex == *apex);
-            if let Some((zone, file)) = zone.zip(self.0.get_mut(apex.as_wire())) {
+            if let Some((zone, file)) = zone.zip(self.files.get_mut(apex.as_wire())) {
                 match result {
                     Ok(()) => file.compact_if_long(|| zone.read_file(&world.settings)),
-                    Err(_) => file.cut(len),
+                    Err(_) => file.cut(extent),
                 }
             }
         }
+        self.show();
         result
     }
 }

@@ -33,6 +33,8 @@ pub struct Entry {
 pub struct Journal {
     /// From the oldest on.
     pub entries: Vec<Entry>,
+    /// How many these are, also where they were taken out.
+    pub count: usize,
     /// Octets up to the end of the last whole frame; zero where there is no header yet.
     pub len: usize,
     /// Octets behind them, of a write that a crash cut short: nobody was told that it was done.
@@ -176,6 +178,7 @@ pub fn read(apex: &Name, octets: &[u8]) -> Result<Journal, Fault> {
             return Err(fault(journal.len, "a wrong checksum"));
         }
         read_entries(content, &mut journal.entries).ok_or(fault(journal.len, "entries of an unknown form"))?;
+        journal.count = journal.entries.len();
         journal.len += FRAME_HEAD_LEN + content.len();
         journal.torn = 0;
     }

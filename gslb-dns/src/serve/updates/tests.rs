@@ -110,6 +110,14 @@ fn acknowledged_update_is_served_at_once_and_after_a_restart() {
         ResponseCode::NoError
     );
     assert_eq!((serial(&node), found(&node, "n3.example.com.", RecordType::TXT).len()), (22, 0));
+    // With the mark of the first start.
+    let admin = node.admin_address().expect("there is one");
+    let octets = fs::metadata(site.path("journal")).expect("a file").len();
+    let status: serde_json::Value = serde_json::from_str(&http(admin, "GET", "/status", "", "").1).expect("JSON");
+    assert_eq!(status["zones"][0]["journal"], serde_json::json!({ "bytes": octets, "entries": 22 }));
+    let metrics = http(admin, "GET", "/metrics", "", "").1;
+    assert!(metrics.contains("gslb_journal_entries{zone=\"example.com.\"} 22\n"), "{metrics}");
+    assert!(metrics.contains(&format!("gslb_journal_bytes{{zone=\"example.com.\"}} {octets}\n")), "{metrics}");
     node.stop();
     let node = start(&site);
     assert_eq!((serial(&node), found(&node, "n3.example.com.", RecordType::TXT).len()), (22, 0));
