@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{AccessFlags, access};
 use tracing::{info, warn};
 
 use crate::update::journal::{self, Entry, Fault, Journal};
@@ -82,6 +83,34 @@ pub fn read(path: &Path, apex: &Name) -> Result<Journal, JournalError> {
 
 fn read_octets(path: &Path, apex: &Name, octets: &[u8]) -> Result<Journal, JournalError> {
     journal::read(apex, octets).map_err(|fault| JournalError::Fault { fault, path: path.to_owned() })
+}
+
+/// Why this process cannot keep a journal at `path`, and what would be right; `None`: it can, as far as rights go.
+pub fn hindrance(path: &Path) -> Option<String> {
+    let folder = folder_of(path);
+    let shown = folder.display();
+    let expected = "expected one that the user of the server may write to";
+    match fs::metadata(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Some(format!("there is no folder {shown}: {expected}"))
+        }
+        Ok(metadata) if !metadata.is_dir() => Some(format!("{shown} is no folder: {expected}")),
+        Err(error) => Some(format!("the folder {shown} cannot be reached: {error}: {expected}")),
+        // It is put in its place by renaming.
+        Ok(_) => match (access(folder, AccessFlags::W_OK | AccessFlags::X_OK), path.exists()) {
+            (Err(error), _) => Some(format!("the folder {shown} cannot be written to: {error}: {expected}")),
+            (Ok(()), false) => None,
+            (Ok(()), true) => {
+                let error = access(path, AccessFlags::R_OK | AccessFlags::W_OK).err()?;
+                Some(format!("cannot be written: {error}: expected a file of the user of the server"))
+            }
+        },
+    }
+}
+
+/// The folder in which the file at `path` is.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// `path` as a shell takes it for one word.
@@ -253,9 +282,8 @@ fn write_whole(path: &Path, octets: &[u8]) -> Result<File, JournalError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let temporary = path.with_file_name(name);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Before anything is replaced, so that want of files or of rights fails in time.
-    let folder = File::open(folder)?;
+    let folder = File::open(folder_of(path))?;
     let written = write_new(&temporary, octets).and_then(|file| {
         fs::rename(&temporary, path)?;
         folder.sync_all()?;

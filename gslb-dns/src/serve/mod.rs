@@ -16,6 +16,7 @@ mod mmsg;
 mod notifier;
 mod refusals;
 mod report;
+pub(crate) mod rights;
 mod seats;
 mod slow;
 mod start;

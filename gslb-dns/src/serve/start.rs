@@ -25,6 +25,7 @@ use super::encrypted::{self, EncryptedSockets};
 use super::files::FileTask;
 use super::flood;
 use super::notifier::{Notifier, NotifyBook};
+use super::rights;
 use super::seats::{Seats, TcpCounters};
 use super::slow::{Mailbox, SlowPath};
 use super::tcp::{Lane, TcpThreads};
@@ -49,8 +50,8 @@ pub(super) fn start(config: &Path) -> Result<Node, StartError> {
     let server = world.settings.server.clone();
     let connections = open_files::connections(open_files::raise());
     let sockets = Sockets::bind(&server)?;
+    rights::take(&world)?;
     if let Some(user) = &server.user {
-        bind::become_user(user)?;
         info!(user, "dropped privileges");
         warn_of_unreadable(&files, user);
     }
