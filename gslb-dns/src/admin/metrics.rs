@@ -12,22 +12,18 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use shared::topology::ServiceId;
 
+use super::ZoneBooks;
 use crate::answer::Transport;
+use crate::journal::Extent;
 use crate::reload::{SignedZone, unix_secs};
-use crate::serve::{Clock, Look, NotifyEntry, NotifyStanding, RCODES, TcpCounters, Totals};
+use crate::serve::{Clock, Look, NotifyStanding, RCODES, TcpCounters, Totals};
 use crate::wire::Rcode;
 
 /// What the text is.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All metrics at this moment.
-pub(super) fn encode(
-    look: Look,
-    totals: Totals,
-    tcp: &TcpCounters,
-    secondaries: Vec<NotifyEntry>,
-    clock: Clock,
-) -> String {
+pub(super) fn encode(look: Look, totals: Totals, tcp: &TcpCounters, zones: ZoneBooks, clock: Clock) -> String {
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let tcp = Tcp {
         open: read(&tcp.open),
@@ -42,7 +38,7 @@ pub(super) fn encode(
         ],
     };
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape { look, totals, tcp, secondaries, clock }));
+    registry.register_collector(Box::new(Scrape { look, totals, tcp, zones, clock }));
     let mut text = String::new();
     // Writing to a text does not fail.
     let _ = encode_text(&mut text, &registry);
@@ -54,7 +50,7 @@ struct Scrape {
     look: Look,
     totals: Totals,
     tcp: Tcp,
-    secondaries: Vec<NotifyEntry>,
+    zones: ZoneBooks,
     clock: Clock,
 }
 
@@ -75,6 +71,7 @@ impl Collector for Scrape {
         self.encode_protection(&mut sheet)?;
         self.encode_tcp(&mut sheet)?;
         self.encode_secondaries(&mut sheet)?;
+        self.encode_journals(&mut sheet)?;
         self.encode_health(&mut sheet)?;
         self.encode_dnssec(&mut sheet)?;
         self.encode_reloads(&mut sheet)
@@ -100,6 +97,8 @@ impl Scrape {
         let slow =
             totals.slow.iter().map(|&(kind, code, count)| ([("kind", kind), ("rcode", rcode_word(code))], count));
         sheet.counters("gslb_slow_answers", "Answers to updates, transfers, and what is signed by a key", slow)?;
+        let refused = totals.refused.iter().map(|&(reason, count)| ([("reason", reason)], count));
+        sheet.counters("gslb_refused", "Messages refused for who sent them, by reason", refused)?;
         let dropped = totals.dropped.iter().map(|&(reason, count)| ([("reason", reason)], count));
         sheet.counters("gslb_dropped", "Queries without an answer, by reason", dropped)?;
         let regions = totals.regions.iter().map(|(region, count)| ([("region", region.as_str())], *count));
@@ -146,6 +145,7 @@ impl Scrape {
 
     fn encode_secondaries(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
         let shown: Vec<(String, String, &NotifyStanding)> = self
+            .zones
             .secondaries
             .iter()
             .map(|((zone, address), standing)| (zone.clone(), address.to_string(), standing))
@@ -169,6 +169,21 @@ impl Scrape {
             "gslb_acknowledged_serial",
             "The last serial that a secondary has acknowledged",
             as_labels(&serials),
+        )
+    }
+
+    fn encode_journals(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let rows = |value: fn(&Extent) -> usize| {
+            let row = move |(zone, extent): &'_ (String, Extent)| ([("zone", zone.clone())], value(extent) as u64);
+            self.zones.journals.iter().map(row).collect::<Vec<_>>()
+        };
+        let bytes = rows(|extent| extent.octets);
+        sheet.gauges("gslb_journal_bytes", "Octets in the journal of a zone", as_labels(&bytes))?;
+        let entries = rows(|extent| extent.entries);
+        sheet.gauges(
+            "gslb_journal_entries",
+            "Updates in the journal of a zone, and marks of edits",
+            as_labels(&entries),
         )
     }
 
@@ -292,9 +307,9 @@ impl Sheet<'_> {
 }
 
 /// `rows` with labels that are borrowed.
-fn as_labels<'a>(
-    rows: &'a [([(&'static str, String); 2], u64)],
-) -> impl Iterator<Item = ([(&'a str, &'a str); 2], u64)> {
+fn as_labels<'a, const N: usize>(
+    rows: &'a [([(&'static str, String); N], u64)],
+) -> impl Iterator<Item = ([(&'a str, &'a str); N], u64)> {
     rows.iter().map(|(labels, value)| (labels.each_ref().map(|(name, label)| (*name, label.as_str())), *value))
 }
 

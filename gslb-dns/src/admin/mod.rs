@@ -38,7 +38,9 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 use crate::explain::{Question, QuestionError, explain};
-use crate::serve::{Clock, Command, CounterBook, Live, Look, NotifyBook, TcpCounters};
+use crate::serve::{
+    Clock, Command, CounterBook, JournalBook, JournalEntry, Live, Look, NotifyBook, NotifyEntry, TcpCounters,
+};
 
 use listener::FewConnections;
 
@@ -53,9 +55,19 @@ pub(crate) struct AdminParts {
     pub(crate) counters: Arc<CounterBook>,
     pub(crate) tcp_counters: Arc<TcpCounters>,
     pub(crate) notify_book: Arc<NotifyBook>,
+    pub(crate) journal_book: Arc<JournalBook>,
     pub(crate) is_answering: Arc<AtomicBool>,
     pub(crate) clock: Clock,
     pub(crate) config: PathBuf,
+}
+
+/// What is known of zones beside what serves.
+#[derive(Debug)]
+struct ZoneBooks {
+    /// How it stands with each secondary.
+    secondaries: Vec<NotifyEntry>,
+    /// How much is in each journal.
+    journals: Vec<JournalEntry>,
 }
 
 /// Why a request is not done.
@@ -106,14 +118,14 @@ async fn sign(mut response: Response) -> Response {
 async fn show_metrics(State(parts): State<AdminParts>) -> Result<Response, Refusal> {
     let look = parts.look().await?;
     let totals = parts.counters.totals();
-    let text = metrics::encode(look, totals, &parts.tcp_counters, parts.notify_book.standings(), parts.clock);
+    let zones = parts.books();
+    let text = metrics::encode(look, totals, &parts.tcp_counters, zones, parts.clock);
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
 async fn show_status(State(parts): State<AdminParts>) -> Result<Response, Refusal> {
     let look = parts.look().await?;
-    let standings = parts.notify_book.standings();
-    Ok(Json(status::page(&look, &standings, parts.clock, &parts.config)).into_response())
+    Ok(Json(status::page(&look, &parts.books(), parts.clock, &parts.config)).into_response())
 }
 
 /// Without its writer a node answers for ever as it does now, whatever fails: that is no life.
@@ -165,6 +177,10 @@ async fn show_explanation(
 }
 
 impl AdminParts {
+    fn books(&self) -> ZoneBooks {
+        ZoneBooks { secondaries: self.notify_book.standings(), journals: self.journal_book.extents() }
+    }
+
     /// Everything as it stands now.
     async fn look(&self) -> Result<Look, Refusal> {
         let (answer, look) = oneshot::channel();

@@ -7,14 +7,16 @@ use shared::name::RegionName;
 use shared::state::ProxyFacts;
 use shared::topology::{Region, ServiceId};
 
+use super::ZoneBooks;
 use crate::explain::ALARM;
+use crate::journal::Extent;
 use crate::keys::{next_text, show_time};
 use crate::reload::unix_secs;
 use crate::serve::{Clock, Look, NotifyEntry};
 use crate::wire::Name;
 
 /// The page. Keys are stable; readers ignore those they do not know.
-pub(super) fn page(look: &Look, standings: &[NotifyEntry], clock: Clock, config: &Path) -> Value {
+pub(super) fn page(look: &Look, books: &ZoneBooks, clock: Clock, config: &Path) -> Value {
     let view = look.live.snapshot.view();
     let failure = look.reloads.failure.as_ref().map(|(at, problems)| {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -28,8 +30,10 @@ pub(super) fn page(look: &Look, standings: &[NotifyEntry], clock: Clock, config:
         .zones()
         .map(|(name, serial)| {
             let (dnssec, name) = (dnssec(look, name), name.to_string());
-            let secondaries = secondaries(&name, serial, standings);
-            json!({ "name": name, "serial": serial, "dnssec": dnssec, "secondaries": secondaries })
+            let secondaries = secondaries(&name, serial, &books.secondaries);
+            let journal = books.journals.iter().find(|(zone, _)| *zone == name);
+            let journal = journal.map(|(_, Extent { octets, entries })| json!({ "bytes": octets, "entries": entries }));
+            json!({ "name": name, "serial": serial, "dnssec": dnssec, "secondaries": secondaries, "journal": journal })
         })
         .collect();
     let certificate = look.live.world.certificate.as_ref().map(|certificate| {

@@ -21,7 +21,7 @@ use crate::admin::with_expected;
 use crate::answer::Snapshot;
 use crate::explain::{Explained, Question, explain as explain_question};
 use crate::reload::{World, load};
-use crate::serve::{Node, PrivilegeError, StartError, tell_systemd};
+use crate::serve::{Node, PrivilegeError, StartError, rights, tell_systemd};
 use crate::wire::Name;
 
 /// Serves until a signal ends it.
@@ -111,11 +111,18 @@ fn log_filter(option: Option<&str>, variable: Option<&str>) -> Result<EnvFilter,
     })
 }
 
-/// Prints every mistake, or what the files come to and what is seldom meant.
+/// Prints every mistake, or what the files come to and what is seldom meant. Becomes `server.user`, as a node does.
 pub(super) fn check(config: &Path) -> Result<(), Failure> {
     let world = read(config)?;
+    let unjudged = match rights::take(&world) {
+        Ok(()) => String::new(),
+        Err(StartError::Privileges(error @ PrivilegeError::Refused { .. })) => {
+            format!("warning: server.user: {error}: whether it may write the journals is not known\n")
+        }
+        Err(error) => return Err(not_started(error)),
+    };
     let warnings: String = world.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
-    output::print(&format!("{warnings}{}", summary(config, &world)))
+    output::print(&format!("{unjudged}{warnings}{}", summary(config, &world)))
 }
 
 fn read(config: &Path) -> Result<World, Failure> {

@@ -1,5 +1,6 @@
 //! Zones that change without their files: what updates have made of them.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,17 +8,19 @@ use shared::problem::Problem;
 
 use super::{Reader, World, unix_secs};
 use crate::journal;
-use crate::settings::ZoneSettings;
+use crate::settings::{Settings, ZoneSettings};
 use crate::update::journal::Journal;
 use crate::update::{Standing, replayed};
 use crate::wire::Name;
-use crate::zone::Zone;
+use crate::zone::{Zone, wire_name};
 
 /// A zone that has a journal.
 #[derive(Clone, Debug)]
 pub struct JournaledZone {
     /// The zone's name, in lower case.
     pub apex: Name,
+    /// Where its zone file is.
+    pub file: PathBuf,
     /// Where its journal is.
     pub path: PathBuf,
     /// How much stood in that; the entries are left out.
@@ -39,6 +42,15 @@ impl World {
             }
         }
         self.with_built(self.sign_zones(&kept, unix_secs())?)
+    }
+}
+
+impl JournaledZone {
+    /// The zone as its file gives it now, without updates; `None`: it cannot be read, or has mistakes.
+    pub fn read_file(&self, settings: &Settings) -> Option<Zone> {
+        let name = &settings.zones.iter().find(|zone| wire_name(&zone.name) == self.apex)?.name;
+        let text = fs::read_to_string(&self.file).ok()?;
+        Zone::parse(name, &self.file.display().to_string(), &text).ok()
     }
 }
 
@@ -71,7 +83,8 @@ impl Reader {
             ..problem
         });
         self.problems.extend(told);
-        self.journals.push(JournaledZone { apex, path, journal, standing });
+        let file = self.folder.join(&settings.file);
+        self.journals.push(JournaledZone { apex, file, path, journal, standing });
         updated
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use shared::name::RegionName;
 use shared::topology::Topology;
 
+use super::refusals::Refusals;
 use crate::answer::{Decided, Outcome, Transport};
 use crate::cookie::Standing;
 use crate::wire::{DropReason, Rcode};
@@ -68,6 +69,8 @@ pub(crate) struct Totals {
     pub(crate) regions: Vec<(RegionName, u64)>,
     /// Answers given beside the line of queries, by kind and rcode: of these some.
     pub(crate) slow: Vec<(&'static str, usize, u64)>,
+    /// Messages refused for who sent them, by reason.
+    pub(crate) refused: Vec<(&'static str, u64)>,
 }
 
 /// Limited answers.
@@ -86,6 +89,8 @@ pub(crate) struct Limited {
 pub(crate) struct SlowCounters {
     answers: [[AtomicU64; RCODES]; SLOW_KINDS.len()],
     by_transport: [[AtomicU64; RCODES]; TRANSPORTS],
+    /// What of it was refused for who sent it.
+    pub(super) refusals: Refusals,
 }
 
 /// What is answered beside the line of queries.
@@ -295,6 +300,7 @@ impl CounterBook {
             sums.iter_mut().zip(slow).for_each(|(sum, counter)| *sum += counter.load(Ordering::Relaxed));
         }
         totals.slow = self.slow.sums();
+        totals.refused = self.slow.refusals.sums();
         totals
     }
 

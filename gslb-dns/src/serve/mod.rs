@@ -14,7 +14,9 @@ mod files;
 mod flood;
 mod mmsg;
 mod notifier;
+mod refusals;
 mod report;
+pub(crate) mod rights;
 mod seats;
 mod slow;
 mod start;
@@ -55,6 +57,7 @@ pub(crate) use notifier::{NotifyBook, NotifyEntry, NotifyStanding};
 pub(crate) use seats::TcpCounters;
 pub(crate) use systemd::tell_systemd;
 use tcp::TcpThreads;
+pub(crate) use updates::{JournalBook, JournalEntry};
 pub(crate) use writer::{Command, Look};
 
 /// What every answer is made from; swapped whole.

@@ -25,12 +25,13 @@ use super::encrypted::{self, EncryptedSockets};
 use super::files::FileTask;
 use super::flood;
 use super::notifier::{Notifier, NotifyBook};
+use super::rights;
 use super::seats::{Seats, TcpCounters};
 use super::slow::{Mailbox, SlowPath};
 use super::tcp::{Lane, TcpThreads};
 use super::turns::Turns;
 use super::udp::UdpWorker;
-use super::updates::{Journals, SharedJournals, Updates};
+use super::updates::{JournalBook, Journals, SharedJournals, Updates};
 use super::writer::{Command, Reloads, Writer};
 use super::{BindError, Clock, Live, Node, StartError};
 use crate::admin::{self, AdminParts};
@@ -49,8 +50,8 @@ pub(super) fn start(config: &Path) -> Result<Node, StartError> {
     let server = world.settings.server.clone();
     let connections = open_files::connections(open_files::raise());
     let sockets = Sockets::bind(&server)?;
+    rights::take(&world)?;
     if let Some(user) = &server.user {
-        bind::become_user(user)?;
         info!(user, "dropped privileges");
         warn_of_unreadable(&files, user);
     }
@@ -120,6 +121,7 @@ struct Starter {
     served: watch::Receiver<Arc<World>>,
     notify_book: Arc<NotifyBook>,
     journals: SharedJournals,
+    journal_book: Arc<JournalBook>,
     is_answering: Arc<AtomicBool>,
     writer: JoinHandle<()>,
     udp_stop: Arc<AtomicBool>,
@@ -170,6 +172,7 @@ impl Starter {
             readiness,
             served,
             notify_book: Arc::default(),
+            journal_book: journals.book(),
             journals: Arc::new(Mutex::new(journals)),
             is_answering: Arc::default(),
             writer,
@@ -215,6 +218,7 @@ impl Starter {
             counters: Arc::clone(&self.counters),
             tcp_counters: Arc::clone(&self.tcp_counters),
             notify_book: Arc::clone(&self.notify_book),
+            journal_book: Arc::clone(&self.journal_book),
             is_answering: Arc::clone(&self.is_answering),
             clock: self.clock,
             config: self.config.clone(),
@@ -247,7 +251,7 @@ impl Starter {
         if let Some(limiter) = turns.limiter() {
             tokio::spawn(flood::watch(Arc::clone(&self.counters), Arc::clone(limiter)));
         }
-        let (updates, updater) = Updates::new(Arc::clone(&self.journals), self.commands.clone());
+        let (updates, updater) = Updates::new(Arc::clone(&self.journals), self.commands.clone(), self.counters.slow());
         tokio::spawn(updater.run());
         let slow = Arc::new(SlowPath::new(Arc::clone(&self.live), self.counters.slow(), updates));
         let mailbox = Mailbox::open(Arc::clone(&slow));

@@ -11,21 +11,23 @@
 mod tests;
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use shared::problem::Problem;
 use shared::topology::{Service, ServiceOutline};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 use tokio::task::spawn_blocking;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use super::Command;
-use crate::journal::{JournalError, JournalFile};
-use crate::reload::{JournaledZone, World};
+use super::counters::SlowCounters;
+use super::refusals::{Reason, Refusals, Refused};
+use crate::journal::{Extent, JournalError, JournalFile};
+use crate::reload::{JournaledZone, World, unix_secs};
 use crate::update::journal::Entry;
-use crate::update::{Access, Keys, Refusal, Standing, Update};
+use crate::update::{Access, Answered, Keys, Refusal, Standing, Update};
 use crate::wire::{Name, Rcode};
 use crate::zone::{Zone, ZoneSet};
 
@@ -38,6 +40,8 @@ pub(super) struct Updater {
     jobs: mpsc::Receiver<Job>,
     journals: SharedJournals,
     commands: mpsc::Sender<Command>,
+    counters: Arc<SlowCounters>,
+    answered: Answered,
 }
 
 /// The journals, and with them the turn to change what is served.
@@ -45,13 +49,34 @@ pub(super) type SharedJournals = Arc<Mutex<Journals>>;
 
 /// The journals that are open, one for each zone that has one.
 #[derive(Debug, Default)]
-pub(super) struct Journals(BTreeMap<Box<[u8]>, JournalFile>);
+pub(super) struct Journals {
+    /// By the octets of the zone's name.
+    files: BTreeMap<Box<[u8]>, JournalFile>,
+    book: Arc<JournalBook>,
+}
 
-/// One message that is to be done, and has been signed with `key`.
+/// How much is in each journal, to show without waiting for who writes them.
+#[derive(Debug, Default)]
+pub(crate) struct JournalBook(std::sync::Mutex<Vec<JournalEntry>>);
+
+/// The name of a zone, and how much is in its journal.
+pub(crate) type JournalEntry = (String, Extent);
+
+/// A message that is to be done, and has been signed.
+pub(super) struct UpdateRequest {
+    /// Who has signed it.
+    pub(super) key: Name,
+    /// What it is signed with.
+    pub(super) mac: Box<[u8]>,
+    /// The last second since 1970 in which that holds.
+    pub(super) end: u64,
+    pub(super) peer: IpAddr,
+    /// Without its TSIG record.
+    pub(super) message: Vec<u8>,
+}
+
 struct Job {
-    key: Name,
-    peer: IpAddr,
-    message: Vec<u8>,
+    request: UpdateRequest,
     done: oneshot::Sender<Rcode>,
 }
 
@@ -74,15 +99,20 @@ struct Worked {
 
 impl Updates {
     /// The queue, and who does what stands in it.
-    pub(super) fn new(journals: SharedJournals, commands: mpsc::Sender<Command>) -> (Self, Updater) {
+    pub(super) fn new(
+        journals: SharedJournals,
+        commands: mpsc::Sender<Command>,
+        counters: Arc<SlowCounters>,
+    ) -> (Self, Updater) {
         let (sender, jobs) = mpsc::channel(WAITING_MAX);
-        (Self(sender), Updater { jobs, journals, commands })
+        (Self(sender), Updater { jobs, journals, commands, counters, answered: Answered::default() })
     }
 
-    /// Has `message` of `peer` done, which `key` has signed, and waits until it is served; SERVFAIL when too many wait.
-    pub(super) async fn ask(&self, key: Name, peer: IpAddr, message: Vec<u8>) -> Rcode {
+    /// Has `request` done and waits until it is served; SERVFAIL when too many wait. A copy of one that was done is
+    /// answered as that was.
+    pub(super) async fn ask(&self, request: UpdateRequest) -> Rcode {
         let (done, is_done) = oneshot::channel();
-        if self.0.try_send(Job { key, peer, message, done }).is_err() {
+        if self.0.try_send(Job { request, done }).is_err() {
             return Rcode::SERVFAIL;
         }
         is_done.await.unwrap_or(Rcode::SERVFAIL)
@@ -94,7 +124,11 @@ impl Updater {
     pub(super) async fn run(mut self) {
         let mut batch = Vec::new();
         while self.jobs.recv_many(&mut batch, BATCH_MAX).await > 0 {
-            let jobs = std::mem::take(&mut batch);
+            let (jobs, copies) = self.first_of_each(batch.drain(..));
+            if jobs.is_empty() {
+                self.answer_copies(copies);
+                continue;
+            }
             let journals = Arc::clone(&self.journals).lock_owned().await;
             let (look, world) = oneshot::channel();
             if self.commands.send(Command::World(look)).await.is_err() {
@@ -102,13 +136,35 @@ impl Updater {
             }
             let Ok(world) = world.await else { return };
             self.work(world, journals, jobs).await;
+            self.answer_copies(copies);
         }
     }
 
-    async fn work(&self, world: Arc<World>, journals: OwnedMutexGuard<Journals>, jobs: Vec<Job>) {
+    /// Those of `jobs` that were not asked for before, each once, and copies of them.
+    fn first_of_each(&self, jobs: impl Iterator<Item = Job>) -> (Vec<Job>, Vec<Job>) {
+        let now = unix_secs();
+        let mut seen = HashSet::new();
+        jobs.partition(|Job { request: UpdateRequest { key, mac, .. }, .. }| {
+            self.answered.recall(key, mac, now).is_none() && seen.insert((key.clone(), mac.clone()))
+        })
+    }
+
+    /// Answers what was done already, or could not be.
+    fn answer_copies(&self, copies: Vec<Job>) {
+        let now = unix_secs();
+        for Job { request: UpdateRequest { key, mac, peer, .. }, done } in copies {
+            let rcode = self.answered.recall(&key, &mac, now).unwrap_or(Rcode::SERVFAIL);
+            debug!(%key, %peer, %rcode, "the same update again: answered as before");
+            // Who asked may have gone.
+            let _ = done.send(rcode);
+        }
+    }
+
+    async fn work(&mut self, world: Arc<World>, journals: OwnedMutexGuard<Journals>, jobs: Vec<Job>) {
         let mut journals = journals;
+        let counters = Arc::clone(&self.counters);
         let worked = spawn_blocking(move || {
-            let worked = work(&world, &mut journals, &jobs);
+            let worked = work(&world, &mut journals, &jobs, &counters.refusals);
             (worked, journals, jobs)
         });
         let (worked, journals, jobs) = match worked.await {
@@ -124,8 +180,9 @@ impl Updater {
             }
         }
         drop(journals);
-        for (Job { key, peer, message, done }, verdict) in jobs.into_iter().zip(worked.verdicts) {
-            drop(message);
+        let now = unix_secs();
+        for (Job { request, done }, verdict) in jobs.into_iter().zip(worked.verdicts) {
+            let UpdateRequest { key, mac, end, peer, .. } = request;
             let rcode = match verdict {
                 Verdict::Changed(_, Entry { delta, .. }) => {
                     let zone = delta.added.first().or(delta.removed.first()).map(|soa| soa.owner.to_string());
@@ -136,6 +193,7 @@ impl Updater {
                 Verdict::Unchanged => Rcode::NOERROR,
                 Verdict::Refused(rcode) => rcode,
             };
+            self.answered.remember(&key, &mac, rcode, end, now);
             // Who asked may have gone.
             let _ = done.send(rcode);
         }
@@ -143,9 +201,9 @@ impl Updater {
 }
 
 /// Applies all `jobs` to the zones of `world` and writes what has changed; blocks.
-fn work(world: &World, journals: &mut Journals, jobs: &[Job]) -> Worked {
+fn work(world: &World, journals: &mut Journals, jobs: &[Job], refusals: &Refusals) -> Worked {
     let mut zones: Vec<Zone> = world.kept.iter().map(|zone| Zone::clone(zone)).collect();
-    let mut verdicts: Vec<Verdict> = jobs.iter().map(|job| apply(world, &mut zones, job)).collect();
+    let mut verdicts: Vec<Verdict> = jobs.iter().map(|job| apply(world, &mut zones, &job.request, refusals)).collect();
     let mut entries: BTreeMap<usize, Vec<Entry>> = BTreeMap::new();
     for verdict in &verdicts {
         if let Verdict::Changed(at, entry) = verdict {
@@ -181,13 +239,18 @@ fn work(world: &World, journals: &mut Journals, jobs: &[Job]) -> Worked {
 }
 
 /// Applies one update to its zone in `zones`, which stay as they are where it is refused.
-fn apply(world: &World, zones: &mut [Zone], job: &Job) -> Verdict {
+fn apply(world: &World, zones: &mut [Zone], request: &UpdateRequest, refusals: &Refusals) -> Verdict {
     let refused = |zone: Option<&Name>, refusal: &Refusal| {
-        let (zone, rcode, key, peer) = (zone.map(ToString::to_string), refusal.rcode(), &job.key, &job.peer);
+        if refusal.is_forbidden() {
+            let (client, zone, key) = (request.peer, zone.cloned(), Some(&request.key));
+            refusals.note(&Refused { reason: Reason::ForbiddenUpdate, client, zone, key, why: refusal });
+            return Verdict::Refused(refusal.rcode());
+        }
+        let (zone, rcode, key, peer) = (zone.map(ToString::to_string), refusal.rcode(), &request.key, &request.peer);
         info!(zone, %rcode, why = %refusal, %key, %peer, "update refused");
         Verdict::Refused(rcode)
     };
-    let update = match Update::parse(&job.message) {
+    let update = match Update::parse(&request.message) {
         Ok(update) => update,
         Err(refusal) => return refused(None, &refusal),
     };
@@ -199,7 +262,7 @@ fn apply(world: &World, zones: &mut [Zone], job: &Job) -> Verdict {
     };
     let is_signed = world.signed_zones.iter().any(|signed| signed.apex == *apex);
     let keys = if is_signed { Keys::Ours } else { Keys::Foreign };
-    let access = Access { policy, key: &job.key, keys };
+    let access = Access { policy, key: &request.key, keys };
     match update.apply(zone, &access) {
         Ok(None) => Verdict::Unchanged,
         Ok(Some((next, delta))) => {
@@ -221,42 +284,93 @@ fn misfit(world: &World, zones: &[Zone]) -> Option<Problem> {
     ZoneSet::check(zones, &services).into_iter().next()
 }
 
+impl JournalBook {
+    /// That of every zone that has a journal.
+    pub(crate) fn extents(&self) -> Vec<JournalEntry> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl Journals {
+    /// Where they are shown.
+    pub(super) fn book(&self) -> Arc<JournalBook> {
+        Arc::clone(&self.book)
+    }
+
+    fn show(&self) {
+        let extents = self.files.values().map(|file| (file.apex().to_string(), file.extent())).collect();
+        *self.book.0.lock().unwrap_or_else(PoisonError::into_inner) = extents;
+    }
+
     /// Opens the journals of `world`, which is about to be served, and closes all others. Where the file of a zone was
     /// edited, that is written down, so that the serial stays above those that were served.
     ///
-    /// Fails with every one that cannot be written.
+    /// Fails with every one that cannot be written; then all is as it was before.
     pub(super) fn follow(&mut self, world: &World) -> Result<(), Vec<Problem>> {
-        let (mut opened, mut problems) = (BTreeMap::new(), Vec::new());
-        for zone in &world.journals {
-            let known = self.0.get(zone.apex.as_wire()).is_some_and(|known| known.is(&zone.path, &zone.journal));
-            if !known {
-                // A lock on the same file would be in the way.
-                self.0.retain(|_, file| file.path() != zone.path);
-                match JournalFile::open(&zone.path, &zone.apex, &zone.journal) {
-                    Ok(file) => _ = opened.insert(zone.apex.as_wire().into(), file),
-                    Err(error) => problems.push(problem(&zone.path.display().to_string(), &error)),
-                }
+        let (mut opened, mut problems) = (Self::default(), Vec::new());
+        for zone in world.journals.iter().filter(|zone| !self.holds(zone)) {
+            match self.open(zone) {
+                Ok(file) => _ = opened.files.insert(zone.apex.as_wire().into(), file),
+                Err(error) => problems.push(problem(zone, &error)),
+            }
+        }
+        let mut marked = Vec::new();
+        for zone in world.journals.iter().filter(|zone| zone.standing != Standing::AsServed) {
+            let kept = world.zones.position_of(&zone.apex).and_then(|at| world.kept.get(at));
+            let file = opened.file(zone).or_else(|| self.file(zone));
+            let Some((kept, file)) = kept.zip(file).filter(|_| problems.is_empty()) else { continue };
+            let extent = file.extent();
+            match file.append(&[Entry::mark(kept)]) {
+                Ok(()) => marked.push((zone, extent, kept.serial())),
+                Err(error) => problems.push(problem(zone, &error)),
             }
         }
         if !problems.is_empty() {
-            return Err(problems);
-        }
-        self.0.retain(|apex, _| world.journals.iter().any(|zone| zone.apex.as_wire() == &**apex));
-        self.0.append(&mut opened);
-        for zone in world.journals.iter().filter(|zone| zone.standing != Standing::AsServed) {
-            let kept = world.zones.position_of(&zone.apex).and_then(|at| world.kept.get(at));
-            let file = self.0.get_mut(zone.apex.as_wire());
-            if let Some((kept, file)) = kept.zip(file) {
-                let added = file.append(&[Entry::mark(kept)]);
-                problems.extend(added.err().map(|error| problem(&zone.path.display().to_string(), &error)));
-                if zone.standing == Standing::Edited {
-                    let (zone, serial) = (kept.apex(), kept.serial());
-                    info!(%zone, serial, "the zone file was edited: served with the updates over it");
+            for (zone, extent, _) in marked {
+                if let Some(file) = opened.file(zone).or_else(|| self.file(zone)) {
+                    file.cut(extent);
                 }
             }
+            opened.remove_made(world);
+            return Err(problems);
         }
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
+        self.files.retain(|apex, _| world.journals.iter().any(|zone| zone.apex.as_wire() == &**apex));
+        self.files.append(&mut opened.files);
+        for (JournaledZone { apex, .. }, _, serial) in
+            marked.into_iter().filter(|(zone, ..)| zone.standing == Standing::Edited)
+        {
+            info!(zone = %apex, serial, "the zone file was edited: served with the updates over it");
+        }
+        self.show();
+        Ok(())
+    }
+
+    fn file(&mut self, zone: &JournaledZone) -> Option<&mut JournalFile> {
+        self.files.get_mut(zone.apex.as_wire())
+    }
+
+    /// Whether the journal of `zone` is open, and is what was read.
+    fn holds(&self, zone: &JournaledZone) -> bool {
+        self.files.get(zone.apex.as_wire()).is_some_and(|known| known.is(&zone.path, &zone.journal))
+    }
+
+    /// Opens the journal of `zone`. The one that is open stays, for it may have to go on; where both are one file, they
+    /// share its lock.
+    fn open(&self, zone: &JournaledZone) -> Result<JournalFile, JournalError> {
+        let JournaledZone { apex, path, journal, .. } = zone;
+        match self.files.values().find(|file| journal.len > 0 && file.is_at(path)) {
+            Some(file) => file.open_again(path, apex, journal),
+            None => JournalFile::open(path, apex, journal),
+        }
+    }
+
+    /// Removes the files that were not there when `world` was read.
+    fn remove_made(self, world: &World) {
+        let is_made = |apex: &[u8]| {
+            let zone = world.journals.iter().find(|zone| zone.apex.as_wire() == apex);
+            zone.is_some_and(|zone| zone.journal.len + zone.journal.torn == 0)
+        };
+        self.files.into_iter().filter(|(apex, _)| is_made(apex)).for_each(|(_, file)| file.remove());
     }
 
     /// Writes down the serials that signing has raised from those of `base` to those of `world`, which is about to be served
@@ -266,35 +380,37 @@ impl Journals {
             marks(&base.kept, &world.kept).map(|(at, mark)| (at, vec![mark])).collect();
         self.append(world, &entries).map_err(|error| {
             let is_meant = |zone: &&JournaledZone| entries.keys().any(|&at| *world.kept[at].apex() == zone.apex);
-            let paths = world.journals.iter().filter(is_meant).map(|zone| zone.path.display().to_string());
-            paths.map(|path| problem(&path, &error)).collect()
+            world.journals.iter().filter(is_meant).map(|zone| problem(zone, &error)).collect()
         })
     }
 
     /// Adds `entries` of the zones of `world`, by position: all, or none.
     fn append(&mut self, world: &World, entries: &BTreeMap<usize, Vec<Entry>>) -> Result<(), JournalError> {
-        let mut lens = Vec::new();
+        let mut extents = Vec::new();
         let mut result = Ok(());
         for (at, entries) in entries {
-            let file = world.kept.get(*at).and_then(|zone| self.0.get_mut(zone.apex().as_wire()));
+            let file = world.kept.get(*at).and_then(|zone| self.files.get_mut(zone.apex().as_wire()));
             let Some(file) = file else {
                 result = Err(JournalError::Broken);
                 break;
             };
-            lens.push((*at, file.len()));
+            extents.push((*at, file.extent()));
             result = file.append(entries);
             if result.is_err() {
                 break;
             }
         }
-        for (at, len) in lens {
-            if let Some(file) = self.0.get_mut(world.kept[at].apex().as_wire()) {
+        for (at, extent) in extents {
+            let apex = world.kept[at].apex();
+            let zone = world.journals.iter().find(|zone| zone.apex == *apex);
+            if let Some((zone, file)) = zone.zip(self.files.get_mut(apex.as_wire())) {
                 match result {
-                    Ok(()) => file.compact_if_long(),
-                    Err(_) => file.cut(len),
+                    Ok(()) => file.compact_if_long(|| zone.read_file(&world.settings)),
+                    Err(_) => file.cut(extent),
                 }
             }
         }
+        self.show();
         result
     }
 }
@@ -310,8 +426,8 @@ fn marks<'a>(before: &'a [impl Borrow<Zone>], after: &'a [Arc<Zone>]) -> impl It
     })
 }
 
-/// `error` as a mistake in the file.
-fn problem(file: &str, error: &JournalError) -> Problem {
+/// `error` as a mistake in the journal of `zone`.
+fn problem(zone: &JournaledZone, error: &JournalError) -> Problem {
     let what = match error {
         JournalError::Io(error) => {
             format!(
@@ -320,7 +436,7 @@ fn problem(file: &str, error: &JournalError) -> Problem {
         }
         error => error.to_string(),
     };
-    Problem { file: file.to_owned(), line: None, key: String::new(), what }
+    Problem { file: zone.path.display().to_string(), line: None, key: String::new(), what }
 }
 
 /// Updates that wait: more would wait longer than clients do.

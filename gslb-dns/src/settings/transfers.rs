@@ -62,7 +62,7 @@ pub(super) fn read_secondaries(table: &Table<'_>, keys: &BTreeSet<OwnerName>) ->
     for table in items.unwrap_or_default().iter().filter_map(|item| item.table()) {
         let address = table.required("address", "its address and port, such as \"192.0.2.54:53\"");
         let address = address.and_then(|value| read_address(&value).map(|address| (value, address)));
-        let key = table.required("key", KEY_EXPECTED).and_then(|value| read_key(&value, keys));
+        let key = table.required("key", KEY_EXPECTED).and_then(|value| read_key_or_none(&value, keys));
         let Some((value, address)) = address else { continue };
         if address.port() == 0 || address.ip().is_unspecified() {
             value.problem(format_args!("{address} cannot be reached: expected an address and a port"));
@@ -75,16 +75,21 @@ pub(super) fn read_secondaries(table: &Table<'_>, keys: &BTreeSet<OwnerName>) ->
 }
 
 /// `None` in it stands for no key; `None`: it is a mistake.
-fn read_key(value: &Value<'_>, keys: &BTreeSet<OwnerName>) -> Option<Option<OwnerName>> {
-    let name = value.parsed(OwnerName::parse)?;
-    if name.as_str() == NO_KEY {
-        return Some(None);
+fn read_key_or_none(value: &Value<'_>, keys: &BTreeSet<OwnerName>) -> Option<Option<OwnerName>> {
+    match value.parsed(OwnerName::parse)? {
+        name if name.as_str() == NO_KEY => Some(None),
+        _ => read_key(value, keys, KEY_EXPECTED).map(Some),
     }
+}
+
+/// The name of one of `keys`; `None`: it is a mistake, for `expected` should stand there.
+pub(super) fn read_key(value: &Value<'_>, keys: &BTreeSet<OwnerName>, expected: &str) -> Option<OwnerName> {
+    let name = value.parsed(OwnerName::parse)?;
     if !keys.contains(&name) {
-        value.problem(format_args!("there is no key {name}: expected {KEY_EXPECTED}"));
+        value.problem(format_args!("there is no key {name}: expected {expected}"));
         return None;
     }
-    Some(Some(name))
+    Some(name)
 }
 
 /// Whoever sends from a secondary's address may transfer then: that must be said.

@@ -7,6 +7,7 @@ use shared::name::OwnerName;
 use shared::settings::{Table, Value};
 
 use super::read_path;
+use super::transfers::read_key;
 use crate::update::{NamePattern, Policy, Rule};
 use crate::wire::{Name, Rtype};
 use crate::zone::{is_meta, parse_type, wire_name};
@@ -29,21 +30,13 @@ pub(super) fn read_updates(
 }
 
 fn read_rule(table: &Table<'_>, apex: Option<&Name>, keys: &BTreeSet<OwnerName>) -> Option<Rule> {
-    let key = table.required("key", "the name of a key in [tsig_keys]");
+    let key = table.required("key", KEY_EXPECTED);
     let names = table.required("names", NAMES_EXPECTED);
     let types = table.required("types", TYPES_EXPECTED);
-    let key = key.and_then(|value| read_key(&value, keys));
+    let key = key.and_then(|value| read_key(&value, keys, KEY_EXPECTED)).map(|name| wire_name(&name));
     let names = names.and_then(|value| read_list(&value, NAMES_EXPECTED, |item| read_pattern(item, apex)));
     let types = types.and_then(|value| read_list(&value, TYPES_EXPECTED, read_type));
     Some(Rule { key: key?, names: names?, types: types? })
-}
-
-fn read_key(value: &Value<'_>, keys: &BTreeSet<OwnerName>) -> Option<Name> {
-    let name = value.parsed(OwnerName::parse)?;
-    if !keys.contains(&name) {
-        value.problem(format_args!("there is no key {name}: expected a table [tsig_keys.\"{name}\"]"));
-    }
-    Some(wire_name(&name))
 }
 
 fn read_pattern(value: &Value<'_>, apex: Option<&Name>) -> Option<NamePattern> {
@@ -71,6 +64,7 @@ fn read_list<T>(value: &Value<'_>, expected: &str, read: impl Fn(&Value<'_>) -> 
 
 const UPDATES_EXPECTED: &str =
     "a list such as [{ key = \"certbot\", names = [\"_acme-challenge.*\"], types = [\"TXT\"] }]";
+const KEY_EXPECTED: &str = "the name of a table in [tsig_keys]";
 const NAMES_EXPECTED: &str = "a list of names, such as [\"_acme-challenge.*\", \"*.dyn\", \"host\"]";
 const TYPES_EXPECTED: &str = "a list of record types, such as [\"TXT\"]";
 

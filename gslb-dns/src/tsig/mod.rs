@@ -91,6 +91,16 @@ impl<'a> Request<'a> {
         &self.unsigned
     }
 
+    /// Its MAC, as it came: nobody has looked whether it is right before [`Request::verify`].
+    pub fn mac(&self) -> &[u8] {
+        self.fields.mac
+    }
+
+    /// The last second since 1970 in which its signature holds (RFC 8945, section 5.2.3).
+    pub fn end(&self) -> u64 {
+        self.fields.time_signed + u64::from(self.fields.fudge)
+    }
+
     /// Whether one of `keys` signed it, not long before or after `now`, in seconds since 1970 (RFC 8945, section 5.2).
     ///
     /// ```text
@@ -204,6 +214,11 @@ impl Session {
 }
 
 impl Rejection {
+    /// The key that the message names.
+    pub fn key(&self) -> &Name {
+        &self.key
+    }
+
     /// Adds the TSIG record that says so to `message`, the answer; `now` in seconds since 1970 (RFC 8945, section 5.3.2).
     pub fn append_to(self, message: &mut Vec<u8>, now: u64) {
         let Self { error, key, algorithm, time_signed, original_id, session } = self;

@@ -57,52 +57,55 @@ impl Delta {
 
     /// An update of the SOA record holds where that is still the one which was updated.
     fn replay_soa(&self, zone: &mut Zone) {
-        let soa = |records: &[ZoneRecord]| records.iter().find(|record| record.rtype == Rtype::SOA).map(without_serial);
+        let Some((removed, added)) = self.soa() else { return };
+        let (removed, mut added) = (without_serial(removed), without_serial(added));
         let apex = zone.apex().clone();
-        let there = zone.rrset_of(&apex, Rtype::SOA);
-        if let (Some(removed), Some(mut added)) = (soa(&self.removed), soa(&self.added))
-            && removed != added
-            && soa(&there).as_ref() == Some(&removed)
-        {
+        if removed != added && zone.rrset_of(&apex, Rtype::SOA).iter().map(without_serial).eq([removed]) {
             added.set_serial(zone.serial());
             zone.remove_rrsets(&apex, |rtype| rtype == Rtype::SOA);
             zone.put(added);
         }
     }
 
-    /// This change and `next` as one, where the file was edited between them: of a record the last word holds, since the file
-    /// may have got it or lost it meanwhile.
-    pub fn then_over_edit(&mut self, next: &Self) {
+    /// This change and `next` as one: of a record the last word holds, whatever file comes under it.
+    ///
+    /// A record that was added and removed again is left out where `is_forgotten` holds for it: no file has it.
+    pub fn then(&mut self, next: &Self, is_forgotten: impl Fn(&ZoneRecord) -> bool) {
         self.to = next.to;
-        let mut removed: HashSet<ZoneRecord> = self.removed.drain(..).collect();
-        let mut added: HashSet<ZoneRecord> = self.added.drain(..).collect();
-        for record in &next.removed {
-            added.remove(record);
-            removed.insert(record.clone());
+        let soa = self.soa_then(next);
+        let is_other = |record: &ZoneRecord| record.rtype != Rtype::SOA;
+        let mut removed: HashSet<ZoneRecord> = self.removed.drain(..).filter(is_other).collect();
+        let mut added: HashSet<ZoneRecord> = self.added.drain(..).filter(is_other).collect();
+        for record in next.removed.iter().filter(|record| is_other(record)) {
+            if !(added.remove(record) && is_forgotten(record)) {
+                removed.insert(record.clone());
+            }
         }
-        for record in &next.added {
-            removed.remove(record);
-            added.insert(record.clone());
+        // What comes back stays among the removed, too: a file that has lost it meanwhile gets it all the same.
+        added.extend(next.added.iter().filter(|record| is_other(record)).cloned());
+        if let Some((before, after)) = soa {
+            removed.insert(before);
+            added.insert(after);
         }
         (self.removed, self.added) = (sorted(removed), sorted(added));
     }
 
-    /// This change and `next` as one, over the same file.
-    pub fn then(&mut self, next: &Self) {
-        self.to = next.to;
-        let mut removed: HashSet<ZoneRecord> = self.removed.drain(..).collect();
-        let mut added: HashSet<ZoneRecord> = self.added.drain(..).collect();
-        for record in &next.removed {
-            if !added.remove(record) {
-                removed.insert(record.clone());
+    /// The SOA records before and after both changes. Where the file got another between them, the first change has ended.
+    fn soa_then(&self, next: &Self) -> Option<(ZoneRecord, ZoneRecord)> {
+        match (self.soa(), next.soa()) {
+            (Some((before, between)), Some((between_too, after)))
+                if without_serial(between) == without_serial(between_too) =>
+            {
+                Some((before.clone(), after.clone()))
             }
+            (first, second) => second.or(first).map(|(before, after)| (before.clone(), after.clone())),
         }
-        for record in &next.added {
-            if !removed.remove(record) {
-                added.insert(record.clone());
-            }
-        }
-        (self.removed, self.added) = (sorted(removed), sorted(added));
+    }
+
+    /// The SOA records before and after.
+    fn soa(&self) -> Option<(&ZoneRecord, &ZoneRecord)> {
+        let soa = |records: &'_ [ZoneRecord]| records.iter().position(|record| record.rtype == Rtype::SOA);
+        Some((&self.removed[soa(&self.removed)?], &self.added[soa(&self.added)?]))
     }
 }
 
@@ -115,12 +118,8 @@ impl Delta {
 /// ```
 /// So it never depends on a clock, and no two contents have one serial.
 pub fn replayed(file: &Zone, entries: &[Entry]) -> (Zone, Standing) {
-    let mut zone = file.clone();
-    let Some(last) = entries.last() else { return (zone, Standing::Unknown) };
-    for entry in entries {
-        entry.delta.replay(&mut zone);
-    }
-    zone.prune();
+    let Some(last) = entries.last() else { return (file.clone(), Standing::Unknown) };
+    let mut zone = laid_over(file, entries);
     let is_same = zone.digest() == last.digest;
     let (in_file, in_journal) = (file.serial(), last.delta.to);
     let serial = match (is_newer(in_file, in_journal), is_same) {
@@ -131,6 +130,14 @@ pub fn replayed(file: &Zone, entries: &[Entry]) -> (Zone, Standing) {
     zone.set_serial(serial);
     let standing = if is_same && serial == in_journal { Standing::AsServed } else { Standing::Edited };
     (zone, standing)
+}
+
+/// `file` with all of `entries`, and the serial of the file.
+pub(super) fn laid_over(file: &Zone, entries: &[Entry]) -> Zone {
+    let mut zone = file.clone();
+    entries.iter().for_each(|entry| entry.delta.replay(&mut zone));
+    zone.prune();
+    zone
 }
 
 /// How a zone stands to what its journal says was served last.

@@ -9,11 +9,13 @@
 //! Numbers are big-endian. A frame is what was written at once and acknowledged together; hashes are SipHash-1-3 without a
 //! secret, against broken disks.
 
+use std::collections::HashSet;
 use std::hash::Hasher as _;
 
 use siphasher::sip::SipHasher13;
 
 use super::Delta;
+use super::delta::laid_over;
 use crate::wire::{Name, Rtype};
 use crate::zone::{Zone, ZoneRecord};
 
@@ -31,6 +33,8 @@ pub struct Entry {
 pub struct Journal {
     /// From the oldest on.
     pub entries: Vec<Entry>,
+    /// How many these are, also where they were taken out.
+    pub count: usize,
     /// Octets up to the end of the last whole frame; zero where there is no header yet.
     pub len: usize,
     /// Octets behind them, of a write that a crash cut short: nobody was told that it was done.
@@ -54,40 +58,61 @@ impl Entry {
         Self { delta: Delta { from: serial, to: serial, ..Delta::default() }, digest: zone.digest() }
     }
 
-    /// What does the same as all of `entries`, in three at most: the changes up to the last mark, that, and those after it.
+    /// What does the same as all of `entries` over `file`, their zone file as it is now, in four at most: the changes up to
+    /// the last mark, that, those after it, and what the order made of TTLs. `None` where that file does not give what was
+    /// served last: it has been edited, and that must be read and marked first.
     ///
-    /// The mark stays, for what comes later goes on from the file of then.
-    pub fn merged(entries: &[Self]) -> Vec<Self> {
-        let Some(last_mark) = entries.iter().rposition(Self::is_mark) else {
-            return Self::run(entries).into_iter().collect();
-        };
-        let mut before: Option<Self> = None;
-        for run in entries[..last_mark].split(Self::is_mark).filter_map(Self::run) {
-            match &mut before {
-                Some(before) => {
-                    before.delta.then_over_edit(&run.delta);
-                    before.digest = run.digest;
-                }
-                None => before = Some(run),
-            }
+    /// ```text
+    /// last word on a record                 stays
+    /// added                                 always
+    /// removed                               yes
+    /// removed, over the file that it        only where the file has it by now: else nothing is left to remove, and
+    /// was added over by an update           challenges that come and go would fill the journal
+    /// ```
+    /// So whatever the file is made to be later, it gets every record that updates have added, and none that it had when an
+    /// update removed it.
+    pub fn merged(file: &Zone, entries: &[Self]) -> Option<Vec<Self>> {
+        let last = entries.last()?;
+        let served = laid_over(file, entries);
+        if served.digest() != last.digest {
+            return None;
         }
-        let mark = entries[last_mark].clone();
-        before.into_iter().chain([mark]).chain(Self::run(&entries[last_mark + 1..])).collect()
+        let is_forgotten = |record: &ZoneRecord| !file.has_but_ttl(record);
+        let runs = |entries: &[Self]| -> Vec<Self> {
+            entries.split(Self::is_mark).filter_map(|run| Self::joined(run, is_forgotten)).collect()
+        };
+        let (before, after) = entries.split_at(entries.iter().rposition(Self::is_mark).unwrap_or(0));
+        let mark = after.first().filter(|entry| entry.is_mark()).cloned();
+        let mut merged: Vec<Self> = Self::joined(&runs(before), |_| false).into_iter().chain(mark).collect();
+        merged.extend(runs(after));
+        let again = laid_over(file, &merged);
+        if again.digest() != last.digest {
+            let owners: HashSet<&Name> = entries.iter().flat_map(Self::owners).collect();
+            let owners: Vec<Name> = owners.into_iter().cloned().collect();
+            let (from, to) = (last.delta.to, last.delta.to);
+            let delta = Delta { from, to, ..Delta::between(&again, &served, &owners) };
+            merged.push(Self { delta, digest: last.digest });
+        }
+        (laid_over(file, &merged).digest() == last.digest).then_some(merged)
     }
 
     fn is_mark(&self) -> bool {
-        self.delta.removed.is_empty() && self.delta.added.is_empty()
+        self.delta.is_empty()
     }
 
-    /// All of `entries`, which were made over the same file, as one; `None` where there is none.
-    fn run(entries: &[Self]) -> Option<Self> {
+    fn owners(&self) -> impl Iterator<Item = &Name> {
+        self.delta.removed.iter().chain(&self.delta.added).map(|record| &record.owner)
+    }
+
+    /// All of `entries` as one, as [`Delta::then`] has it; `None` where there is none.
+    fn joined(entries: &[Self], is_forgotten: impl Fn(&ZoneRecord) -> bool) -> Option<Self> {
         let (first, rest) = entries.split_first()?;
-        let mut merged = first.clone();
+        let mut joined = first.clone();
         for entry in rest {
-            merged.delta.then(&entry.delta);
-            merged.digest = entry.digest;
+            joined.delta.then(&entry.delta, &is_forgotten);
+            joined.digest = entry.digest;
         }
-        Some(merged)
+        Some(joined)
     }
 }
 
@@ -153,6 +178,7 @@ pub fn read(apex: &Name, octets: &[u8]) -> Result<Journal, Fault> {
             return Err(fault(journal.len, "a wrong checksum"));
         }
         read_entries(content, &mut journal.entries).ok_or(fault(journal.len, "entries of an unknown form"))?;
+        journal.count = journal.entries.len();
         journal.len += FRAME_HEAD_LEN + content.len();
         journal.torn = 0;
     }

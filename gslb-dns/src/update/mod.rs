@@ -8,6 +8,7 @@
 //! Delta ─► journal::frame ─► file ─► journal::read ─► Delta::replay over the zone file
 //! ```
 
+mod answered;
 mod apply;
 mod delta;
 pub mod journal;
@@ -21,6 +22,7 @@ use shared::problem::Problem;
 use crate::wire::{CLASS_IN, Name, Rcode, Rtype, Sections};
 use crate::zone::{Zone, rdata_of_message};
 
+pub use answered::Answered;
 pub use delta::{Delta, Standing, replayed};
 pub use policy::{BadPattern, NamePattern, Policy, Rule};
 
@@ -176,6 +178,11 @@ impl Class {
 }
 
 impl Refusal {
+    /// Whether it is for want of a right.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::UnknownKey | Self::NotAllowed(..) | Self::Maintained(_))
+    }
+
     /// The code that the answer has.
     pub fn rcode(&self) -> Rcode {
         match self {

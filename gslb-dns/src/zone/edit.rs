@@ -47,6 +47,12 @@ impl Zone {
         self.rrset(owner.as_wire(), rtype).is_some()
     }
 
+    /// Whether it holds `record`, whatever the TTL.
+    pub fn has_but_ttl(&self, record: &ZoneRecord) -> bool {
+        let rrset = self.rrset(record.owner.as_wire(), record.rtype);
+        rrset.is_some_and(|rrset| rrset.rdatas().any(|rdata| is_same_rdata(record.rtype, rdata, &record.rdata)))
+    }
+
     /// The records of one RRset, in order; none where it does not exist.
     pub fn rrset_of(&self, owner: &Name, rtype: Rtype) -> Vec<ZoneRecord> {
         let rrset = self.rrset(owner.as_wire(), rtype);

@@ -28,6 +28,12 @@ pub(super) fn question(message: &[u8]) -> Option<&[u8]> {
     body.get(..name.len() + 4)
 }
 
+/// The name in the question of `message`, or of the zone that is to be updated.
+pub(super) fn zone_of(message: &[u8]) -> Option<Name> {
+    let (name, _) = Name::split_from(question(message)?)?;
+    Some(Name::from_wire(name))
+}
+
 const FLAG_QR: u16 = 0x8000;
 const MASK_OPCODE: u16 = 0x7800;
 const FLAG_RD: u16 = 0x0100;

@@ -14,16 +14,17 @@ use arc_swap::ArcSwap;
 
 use super::Live;
 use super::counters::{SlowCounters, SlowKind};
+use super::refusals::{Reason, Refusals, Refused};
 use super::updates::Updates;
 use crate::answer::{Outcome, Peer, Transport, Turn, answer};
 use crate::reload::unix_secs;
 use crate::transfer::Transfer;
 use crate::tsig::{Rejection, Request, Session};
-use crate::wire::{CLASS_IN, DropReason, OPCODE_NOTIFY, OPCODE_UPDATE, Query, Rcode, Rtype};
+use crate::wire::{CLASS_IN, DropReason, Name, OPCODE_NOTIFY, OPCODE_UPDATE, Query, Rcode, Rtype};
 #[cfg(test)]
 mod tests;
 
-use message::refusal;
+use message::{refusal, zone_of};
 
 pub(super) use mailbox::{Full, Mailbox};
 
@@ -43,6 +44,7 @@ pub(super) struct Answers {
 /// A message to answer, and who asks.
 struct Asked<'a> {
     live: &'a Live,
+    refusals: &'a Refusals,
     peer: Peer,
     /// Without its TSIG record.
     message: &'a [u8],
@@ -74,18 +76,38 @@ impl SlowPath {
         let now = unix_secs();
         let request = match Request::split(message) {
             Ok(request) => request,
-            Err(rcode) => return (Answers::one(refusal(&query, message, rcode)), rcode),
+            Err(rcode) => {
+                self.note(Reason::BrokenTsig, peer, message, None, "its TSIG record, or the message, is broken");
+                return (Answers::one(refusal(&query, message, rcode)), rcode);
+            }
         };
+        let refusals = &self.counters.refusals;
         let Some(request) = request else {
-            return Asked { live: &live, peer, message, query, session: None }.answer(now);
+            return Asked { live: &live, refusals, peer, message, query, session: None }.answer(now);
         };
         match request.verify(&live.world.tsig_keys, now) {
             Ok(session) => {
                 let Ok(query) = Query::parse(request.message()) else { return (Answers::none(), Rcode::FORMERR) };
-                Asked { live: &live, peer, message: request.message(), query, session: Some(session) }.answer(now)
+                let message = request.message();
+                Asked { live: &live, refusals, peer, message, query, session: Some(session) }.answer(now)
             }
-            Err(rejection) => rejected(*rejection, &query, message, now),
+            Err(rejection) => self.rejected(*rejection, &query, message, peer, now),
         }
+    }
+
+    /// What is answered to who signed with the wrong key, or at the wrong time (RFC 8945, section 5.2).
+    fn rejected(&self, rejection: Rejection, query: &Query, message: &[u8], peer: Peer, now: u64) -> (Answers, Rcode) {
+        let (reason, why) = Reason::of_tsig(rejection.error);
+        self.note(reason, peer, message, Some(rejection.key()), why);
+        let mut answer = refusal(query, message, Rcode::NOTAUTH);
+        rejection.append_to(&mut answer, now);
+        (Answers::one(answer), Rcode::NOTAUTH)
+    }
+
+    /// Takes note that `message` is refused.
+    fn note(&self, reason: Reason, peer: Peer, message: &[u8], key: Option<&Name>, why: &str) {
+        let zone = zone_of(message);
+        self.counters.refusals.note(&Refused { reason, client: peer.address, zone, key, why: &why });
     }
 }
 
@@ -159,13 +181,6 @@ impl Answers {
     pub(super) fn next(&mut self) -> Option<Vec<u8>> {
         self.first.take().or_else(|| self.rest.as_mut()?.next(unix_secs()))
     }
-}
-
-/// What is answered to who signed with the wrong key, or at the wrong time (RFC 8945, section 5.2).
-fn rejected(rejection: Rejection, query: &Query, message: &[u8], now: u64) -> (Answers, Rcode) {
-    let mut answer = refusal(query, message, Rcode::NOTAUTH);
-    rejection.append_to(&mut answer, now);
-    (Answers::one(answer), Rcode::NOTAUTH)
 }
 
 fn kind_of(query: &Query) -> SlowKind {

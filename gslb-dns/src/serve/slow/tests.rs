@@ -82,6 +82,7 @@ fn transfers_and_updates_are_refused_where_nobody_may() {
     let (_, metrics) = http(node.admin_address().expect("there is one"), "GET", "/metrics", "", "");
     assert!(metrics.contains("gslb_slow_answers_total{kind=\"axfr\",rcode=\"REFUSED\"} 2"), "{metrics}");
     assert!(metrics.contains("gslb_queries_total{transport=\"udp\"} 4"), "{metrics}");
+    assert!(metrics.contains("gslb_refused_total{reason=\"transfer\"} 4"), "{metrics}");
     node.stop();
 }
 

@@ -8,7 +8,8 @@ use crate::answer::Transport;
 use crate::transfer::{Asked as Wanted, Transfer};
 use crate::wire::{Rcode, Rtype};
 
-use super::message::question;
+use super::message::{question, zone_of};
+use crate::serve::refusals::{Reason, Refused};
 
 impl Asked<'_> {
     /// Answers AXFR and IXFR.
@@ -35,7 +36,12 @@ impl Asked<'_> {
                 Some(Wanted::Whole) if is_one_message => return self.refused(Rcode::REFUSED, now),
                 Some(wanted) => (zone, wanted),
             },
-            _ => return self.refused(Rcode::REFUSED, now),
+            _ => {
+                let why = "is no secondary of the zone: see `secondaries`";
+                let (reason, client, zone) = (Reason::Transfer, self.peer.address, zone_of(self.message));
+                self.refusals.note(&Refused { reason, client, zone, key, why: &why });
+                return self.refused(Rcode::REFUSED, now);
+            }
         };
         let (id, question) = (self.query.id, question(self.message).unwrap_or_default());
         let limit = self.limit();

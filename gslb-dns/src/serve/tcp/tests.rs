@@ -36,7 +36,7 @@ fn lanes(book: &CounterBook) -> impl Iterator<Item = Lane> {
     let world = Arc::new(crate::reload::load(&site.config(), None).world.expect("no mistakes"));
     let state = shared::state::State::new(Arc::clone(&world.settings.topology), Clock::start().now());
     let live = Arc::new(ArcSwap::from_pointee(Live::new(&world, &state, book)));
-    let (updates, _) = Updates::new(Arc::default(), tokio::sync::mpsc::channel(1).0);
+    let (updates, _) = Updates::new(Arc::default(), tokio::sync::mpsc::channel(1).0, Arc::default());
     let slow = Arc::new(SlowPath::new(Arc::clone(&live), book.slow(), updates));
     iter::repeat_with(move || {
         let (live, counters) = (Arc::clone(&live), book.counters(Transport::Tcp));

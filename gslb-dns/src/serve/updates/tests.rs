@@ -2,6 +2,7 @@
 
 mod signed;
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -14,10 +15,11 @@ use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
 use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordSet, RecordType, TSigner};
 
-use crate::reload::load;
-use crate::reload::unix_secs;
-use crate::serve::sample::{Site, data, query, until};
+use super::Journals;
+use crate::reload::{World, load, unix_secs};
+use crate::serve::sample::{Site, data, http, query, until};
 use crate::serve::{Node, StartError};
+use crate::update::journal::Entry;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
@@ -110,10 +112,51 @@ fn acknowledged_update_is_served_at_once_and_after_a_restart() {
         ResponseCode::NoError
     );
     assert_eq!((serial(&node), found(&node, "n3.example.com.", RecordType::TXT).len()), (22, 0));
+    // With the mark of the first start.
+    let admin = node.admin_address().expect("there is one");
+    let octets = fs::metadata(site.path("journal")).expect("a file").len();
+    let status: serde_json::Value = serde_json::from_str(&http(admin, "GET", "/status", "", "").1).expect("JSON");
+    assert_eq!(status["zones"][0]["journal"], serde_json::json!({ "bytes": octets, "entries": 22 }));
+    let metrics = http(admin, "GET", "/metrics", "", "").1;
+    assert!(metrics.contains("gslb_journal_entries{zone=\"example.com.\"} 22\n"), "{metrics}");
+    assert!(metrics.contains(&format!("gslb_journal_bytes{{zone=\"example.com.\"}} {octets}\n")), "{metrics}");
     node.stop();
     let node = start(&site);
     assert_eq!((serial(&node), found(&node, "n3.example.com.", RecordType::TXT).len()), (22, 0));
     assert_eq!(found(&node, "n19.example.com.", RecordType::TXT), ["x"]);
+    node.stop();
+}
+
+/// The answer to a message that was lost, or that somebody else has seen pass (RFC 8945, section 10.2).
+#[test]
+fn copy_of_an_update_is_answered_alike_and_not_done_again() {
+    let site = site();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    let key = TSigner::new(SECRET.to_vec(), TsigAlgorithm::HmacSha256, name("any."), 300).expect("a key");
+    let mut adding = create(txt("a.example.com.", "x"), name("example.com."), false);
+    adding.finalize(&key, unix_secs()).expect("signed");
+    let adding = adding.to_vec().expect("encoded");
+    let rcode = || Message::from_vec(&exchange(server, &adding)).expect("readable").response_code;
+    assert_eq!((rcode(), rcode()), (ResponseCode::NoError, ResponseCode::NoError));
+    let removing =
+        delete_rrset(Record::update0(name("a.example.com."), 0, RecordType::TXT), name("example.com."), false);
+    assert_eq!(send(server, "any.", removing), ResponseCode::NoError);
+    assert_eq!(rcode(), ResponseCode::NoError);
+    assert_eq!((found(&node, "a.example.com.", RecordType::TXT).len(), serial(&node)), (0, 3));
+    // Many at once are one, too: else the prerequisite would hold for the first alone.
+    let mut message = create(txt("b.example.com.", "x"), name("example.com."), false);
+    message.finalize(&key, unix_secs()).expect("signed");
+    let message = message.to_vec().expect("encoded");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let answer = Message::from_vec(&exchange(server, &message)).expect("readable");
+                assert_eq!(answer.response_code, ResponseCode::NoError);
+            });
+        }
+    });
+    assert_eq!(serial(&node), 4);
     node.stop();
 }
 
@@ -148,6 +191,10 @@ fn who_may_not_changes_nothing() {
     assert_eq!(send(server, "any.", other_zone), ResponseCode::NotAuth);
     assert_eq!((found(&node, "a.example.com.", RecordType::TXT).len(), serial(&node)), (0, 1));
     assert_eq!(send(server, "acme.", adding(txt("_acme-challenge.a.example.com.", "x"))), ResponseCode::NoError);
+    let (_, metrics) = http(node.admin_address().expect("there is one"), "GET", "/metrics", "", "");
+    for reason in ["update-forbidden", "tsig-badkey", "tsig-badsig", "update-unsigned"] {
+        assert!(metrics.contains(&format!("gslb_refused_total{{reason=\"{reason}\"}} 1")), "{reason}: {metrics}");
+    }
     node.stop();
 }
 
@@ -216,6 +263,54 @@ fn updates_and_reloads_at_the_same_time_lose_nothing() {
     let node = start(&site);
     assert_eq!(count(&node), 100);
     node.stop();
+}
+
+/// What the files of `site` say.
+fn read_world(site: &Site) -> World {
+    load(&site.config(), None).world.expect("no mistakes")
+}
+
+#[test]
+fn journals_that_cannot_all_be_followed_stay_as_they_were() {
+    let site = site();
+    let (mut journals, world) = (Journals::default(), read_world(&site));
+    journals.follow(&world).expect("followed");
+    let before = fs::read(site.path("journal")).expect("readable");
+    let settings = fs::read_to_string(site.config()).expect("readable");
+    let file = fs::read_to_string(site.path("example.com.zone")).expect("readable");
+    site.write("example.com.zone", &format!("{file}edit TXT \"y\"\n"));
+    site.write("other.zone", &file);
+    // The first could be followed, with a mark in it; the second cannot be made.
+    let other = "\n[[zones]]\nname = \"example.net\"\nfile = \"other.zone\"\njournal = \"missing/journal\"\n";
+    for journal in ["journal", "moved"] {
+        let settings = settings.replace("journal = \"journal\"", &format!("journal = \"{journal}\""));
+        site.write("topology.toml", &(settings + other));
+        let problems = journals.follow(&read_world(&site)).expect_err("the second cannot be made");
+        assert!(problems.len() == 1 && problems[0].file.ends_with("/missing/journal"), "{problems:?}");
+        assert_eq!(fs::read(site.path("journal")).expect("readable"), before, "{journal}");
+    }
+    assert!(!site.path("moved").exists());
+    let entries = BTreeMap::from([(0, vec![Entry::mark(&world.kept[0])])]);
+    journals.append(&world, &entries).expect("the old one is open still");
+    site.write("topology.toml", &settings);
+    journals.follow(&read_world(&site)).expect("followed");
+    assert!(fs::read(site.path("journal")).expect("readable").len() > before.len());
+}
+
+#[test]
+fn journal_that_was_cut_is_followed_under_the_lock_that_is_held() {
+    let site = site();
+    let (mut journals, world) = (Journals::default(), read_world(&site));
+    journals.follow(&world).expect("followed");
+    let entries = BTreeMap::from([(0, vec![Entry::mark(&world.kept[0])])]);
+    journals.append(&world, &entries).expect("added");
+    let len = fs::metadata(site.path("journal")).expect("there").len();
+    fs::OpenOptions::new().write(true).open(site.path("journal")).expect("opened").set_len(len - 9).expect("cut");
+    assert!(journals.append(&world, &entries).is_err(), "it would be lost in a hole");
+    let world = read_world(&site);
+    journals.follow(&world).expect("followed");
+    journals.append(&world, &entries).expect("added");
+    assert_eq!(read_world(&site).journals[0].journal.torn, 0);
 }
 
 #[test]

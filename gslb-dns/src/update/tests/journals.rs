@@ -16,8 +16,7 @@ proptest! {
     #[test]
     fn merged_entries_do_what_they_did_one_by_one(updates in prop::collection::vec(rows(), 1..6)) {
         let (zones, entries) = history(&updates);
-        let merged = Entry::merged(&entries);
-        if !merged.is_empty() {
+        if let Some(merged) = Entry::merged(&zone(), &entries) {
             let served = zones.last().expect("there is one");
             let (replayed, standing) = replayed(&zone(), &merged);
             prop_assert_eq!((replayed.digest(), replayed.serial()), (served.digest(), served.serial()));
@@ -40,7 +39,7 @@ proptest! {
         let made = made.filter(|record| matches!(record.rtype, Rtype::A | Rtype::AAAA | Rtype::TXT));
         made.enumerate().filter(|(at, _)| taken >> (at % 8) & 1 == 1).for_each(|(_, record)| file.put(record));
         entries.push(Entry::mark(&replayed(&file, &entries).0));
-        if compacted { entries = Entry::merged(&entries); }
+        if compacted { entries = Entry::merged(&file, &entries).expect("made over this file"); }
         let (mut last, _) = replayed(&file, &entries);
         let (policy, key) = (open(), name("key."));
         let access = Access { policy: &policy, key: &key, keys: Keys::Foreign };
@@ -52,9 +51,28 @@ proptest! {
             }
         }
         entries.push(Entry::mark(&last));
-        let (one_by_one, merged) = (replayed(&file, &entries).0, replayed(&file, &Entry::merged(&entries)).0);
+        let merged = Entry::merged(&file, &entries).expect("made over this file");
+        let (one_by_one, merged) = (replayed(&file, &entries).0, replayed(&file, &merged).0);
         prop_assert_eq!((one_by_one.digest(), one_by_one.serial()), (last.digest(), last.serial()));
         prop_assert_eq!((merged.digest(), merged.serial()), (last.digest(), last.serial()));
+    }
+
+    #[test]
+    fn no_update_is_lost_to_a_rewrite_whatever_the_operator_makes_of_the_file(
+        steps in prop::collection::vec(step(), 1..24),
+    ) {
+        let mut site = Journaled::new();
+        for step in &steps {
+            site.take(step);
+            let served = site.served();
+            for (at, record) in candidates().iter().enumerate() {
+                match site.last_words.get(&at) {
+                    Some(Word::Added) => prop_assert!(served.has_but_ttl(record), "{record:?} was added by an update"),
+                    Some(Word::Removed) => prop_assert!(!served.has_but_ttl(record), "{record:?} was removed by an update"),
+                    Some(Word::WrittenSince) | None => {}
+                }
+            }
+        }
     }
 
     #[test]
@@ -63,6 +81,149 @@ proptest! {
         let _ = journal::read(&name("@"), &octets);
         let _ = journal::read(&name("@"), &[header, octets].concat());
     }
+}
+
+/// What happens to a zone with a journal.
+#[derive(Clone, Debug)]
+enum Step {
+    /// An update adds a candidate.
+    Add(usize),
+    /// An update removes a candidate.
+    Remove(usize),
+    /// The file has these candidates from now on, and is read again.
+    Edit(u8),
+    /// The journal is rewritten.
+    Rewrite,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let candidate = 0..candidates().len();
+    prop_oneof![
+        3 => candidate.clone().prop_map(Step::Add),
+        3 => candidate.prop_map(Step::Remove),
+        2 => any::<u8>().prop_map(Step::Edit),
+        2 => Just(Step::Rewrite),
+    ]
+}
+
+/// Records that come and go.
+fn candidates() -> Vec<ZoneRecord> {
+    let record =
+        |owner: &str, rtype, rdata: Vec<u8>| ZoneRecord { owner: name(owner), rtype, ttl: 60, rdata: rdata.into() };
+    let addresses = (1..5).map(|last| record("dyn", Rtype::A, a(last)));
+    addresses.chain(["x", "y", "z"].map(|text| record("_acme-challenge", Rtype::TXT, txt(text)))).collect()
+}
+
+/// The file with the candidates whose bits are set, under another TTL than updates give them.
+fn file_with(bits: u8) -> Zone {
+    let mut file = zone();
+    let written = candidates().into_iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1);
+    written.for_each(|(_, record)| file.put(ZoneRecord { ttl: 300, ..record }));
+    file
+}
+
+/// The last that was said of a record.
+#[derive(Debug)]
+enum Word {
+    Added,
+    Removed,
+    /// By the operator, after an update had removed it.
+    WrittenSince,
+}
+
+/// A zone, its journal, and what was said of the candidates.
+struct Journaled {
+    bits: u8,
+    entries: Vec<Entry>,
+    last_words: BTreeMap<usize, Word>,
+}
+
+impl Journaled {
+    fn new() -> Self {
+        Self { bits: 0, entries: Vec::new(), last_words: BTreeMap::new() }
+    }
+
+    fn served(&self) -> Zone {
+        replayed(&file_with(self.bits), &self.entries).0
+    }
+
+    fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Add(at) => self.update(at, IN, 60),
+            Step::Remove(at) => self.update(at, NONE, 0),
+            Step::Edit(bits) => {
+                let written = |at: &usize| bits >> at & 1 == 1 && self.bits >> at & 1 == 0;
+                for (_, word) in self.last_words.iter_mut().filter(|(at, _)| written(at)) {
+                    if matches!(word, Word::Removed) {
+                        *word = Word::WrittenSince;
+                    }
+                }
+                self.bits = bits;
+                let (served, standing) = replayed(&file_with(bits), &self.entries);
+                if standing == Standing::Edited {
+                    self.entries.push(Entry::mark(&served));
+                }
+            }
+            Step::Rewrite => {
+                let before = self.served();
+                if self.entries.is_empty() {
+                    return;
+                }
+                self.entries = Entry::merged(&file_with(self.bits), &self.entries).expect("made over this file");
+                let (served, standing) = replayed(&file_with(self.bits), &self.entries);
+                assert_eq!((served.digest(), served.serial()), (before.digest(), before.serial()));
+                assert_eq!(standing, Standing::AsServed);
+            }
+        }
+    }
+
+    fn update(&mut self, at: usize, class: u16, ttl: u32) {
+        let ZoneRecord { rtype, rdata, .. } = &candidates()[at];
+        let owner = if *rtype == Rtype::A { "dyn" } else { "_acme-challenge" };
+        let update = Update::parse(&message(&[], &[(owner, *rtype, class, ttl, rdata.to_vec())])).expect("an update");
+        let (policy, key) = (open(), name("key."));
+        let access = Access { policy: &policy, key: &key, keys: Keys::Foreign };
+        let Some((next, delta)) = update.apply(&self.served(), &access).expect("accepted") else { return };
+        for (at, candidate) in candidates().iter().enumerate() {
+            let is_in = |records: &[ZoneRecord]| records.iter().any(|record| record.is_same_but_ttl(candidate));
+            match (is_in(&delta.added), is_in(&delta.removed)) {
+                (true, _) => _ = self.last_words.insert(at, Word::Added),
+                (false, true) => _ = self.last_words.insert(at, Word::Removed),
+                (false, false) => {}
+            }
+        }
+        self.entries.push(Entry { delta, digest: next.digest() });
+    }
+}
+
+#[test]
+fn record_that_the_operator_took_into_the_file_stays_removed_after_a_rewrite() {
+    let mut site = Journaled::new();
+    // No serial, and no other content, so that there is no mark.
+    let taken = Step::Edit(1);
+    for step in [Step::Add(0), taken, Step::Remove(0), Step::Rewrite] {
+        site.take(&step);
+    }
+    assert!(!site.served().has_but_ttl(&candidates()[0]));
+}
+
+#[test]
+fn records_that_come_and_go_leave_nothing_in_a_rewritten_journal() {
+    let mut site = Journaled::new();
+    for at in 0..7 {
+        site.take(&Step::Add(at));
+        site.take(&Step::Remove(at));
+    }
+    site.take(&Step::Rewrite);
+    let changes = site.entries.iter().map(|entry| entry.delta.removed.len() + entry.delta.added.len());
+    assert_eq!(changes.sum::<usize>(), 2, "the SOA record");
+}
+
+#[test]
+fn journal_is_not_rewritten_over_a_file_that_was_edited_and_not_read_again() {
+    let mut site = Journaled::new();
+    site.take(&Step::Add(0));
+    assert_eq!(Entry::merged(&file_with(2), &site.entries), None);
 }
 
 /// A journal of three frames, of one, two and one entries, and where each ends.
