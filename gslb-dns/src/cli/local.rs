@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use shared::moment::Moment;
-use shared::name::RegionName;
+use shared::name::{OwnerName, RegionName};
 use shared::published::{ServiceStatus, Status};
 use shared::state::{Action, Event, Override, Refused, State};
 use shared::topology::{Proxy, Region, Topology};
@@ -23,6 +23,7 @@ use crate::explain::{Explained, Question, explain as explain_question};
 use crate::reload::{World, load};
 use crate::serve::{Node, PrivilegeError, StartError, rights, tell_systemd};
 use crate::wire::Name;
+use crate::zone::wire_name;
 
 /// Serves until a signal ends it.
 pub(super) fn serve(args: &ServeArgs) -> Result<(), Failure> {
@@ -123,6 +124,23 @@ pub(super) fn check(config: &Path) -> Result<(), Failure> {
     };
     let warnings: String = world.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     output::print(&format!("{unjudged}{warnings}{}", summary(config, &world)))
+}
+
+/// Prints the zone `name` with its updates.
+pub(super) fn zone(name: &OwnerName, config: &Path) -> Result<(), Failure> {
+    let world = read(config)?;
+    let apex = wire_name(name);
+    let at = world.zones.position_of(&apex).ok_or_else(|| {
+        let zones: Vec<String> = world.zones.zones().map(|(name, _)| name.to_string()).collect();
+        Failure::Mistakes(format!("{name} is not a zone: expected one of {}", zones.join(", ")))
+    })?;
+    match world.kept.get(at).filter(|_| world.journals.iter().any(|zone| zone.apex == apex)) {
+        Some(zone) => output::print(&zone.to_master().to_string()),
+        None => {
+            let file = world.settings.zones[at].file.display();
+            Err(Failure::Mistakes(format!("{name} has no journal: all of it stands in {file}")))
+        }
+    }
 }
 
 fn read(config: &Path) -> Result<World, Failure> {

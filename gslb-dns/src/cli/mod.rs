@@ -29,6 +29,8 @@ enum Command {
     Serve(ServeArgs),
     /// Reads all files and prints every mistake in them, or what they come to.
     Check(ConfigArg),
+    /// Prints a zone with all updates, as a master file that may take the place of its own; steered names are not in it.
+    Zone(ZoneArgs),
     /// Prints who a client is answered with, and why.
     Explain(ExplainArgs),
     /// Takes a region out of service or into it at a running node, or takes that back.
@@ -46,6 +48,14 @@ struct ConfigArg {
     /// zones/ of the folder one is in.
     #[arg(long, value_name = "FILE", default_value_os_t = default_config(), hide_default_value = true)]
     config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+struct ZoneArgs {
+    /// The zone.
+    name: OwnerName,
+    #[command(flatten)]
+    config: ConfigArg,
 }
 
 #[derive(Args, Debug)]
@@ -148,6 +158,7 @@ impl Cli {
         let result = match self.command {
             Command::Serve(args) => local::serve(&args),
             Command::Check(args) => local::check(&args.config),
+            Command::Zone(args) => local::zone(&args.name, &args.config.config),
             Command::Explain(args) => match &args.node {
                 Some(node) => remote::explain(node, &args),
                 None => local::explain(&args),
@@ -216,6 +227,7 @@ mod tests {
             "gslb-dns override drain seoul --why maintenance --who kim --for 30m --token-file token",
             "gslb-dns override clear seoul --service www.gslb.test",
             "gslb-dns status",
+            "gslb-dns zone gslb.test --config zones/topology.toml",
             "gslb-dns keys new gslb.test --config zones/topology.toml",
             "gslb-dns keys new gslb.test --dir keys --algorithm 15 --role zsk",
             "gslb-dns keys import gslb.test key.pem --role csk",

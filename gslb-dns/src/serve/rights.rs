@@ -46,7 +46,10 @@ mod tests {
     fn journal_that_serve_refuses_is_refused_before() {
         let site = with("file = \"example.com.zone\"", "journal = \"missing/journal\"");
         let (before, Err(serve)) = (judged(&site), Node::start(&site.config())) else { panic!("it started") };
-        assert!(before.to_string().contains("/missing: expected one that the user of the server may write to"), "{before}");
+        assert!(
+            before.to_string().contains("/missing: expected one that the user of the server may write to"),
+            "{before}"
+        );
         assert_eq!(before.to_string(), serve.to_string());
     }
 }

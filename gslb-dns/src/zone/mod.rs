@@ -20,6 +20,7 @@ mod octets;
 #[cfg(test)]
 mod oracle;
 mod overlay;
+mod print;
 mod rdata;
 mod received;
 mod set;
@@ -42,6 +43,7 @@ pub use content::{Content, ContentRecord, Records};
 pub use edit::ZoneRecord;
 pub(crate) use master::{TTL_MAX, is_meta};
 pub use node::Dname;
+pub use print::MasterFile;
 pub(crate) use rdata::parse_type;
 pub use received::rdata_of_message;
 pub use set::{Found, FoundSigned, ZoneSet};
