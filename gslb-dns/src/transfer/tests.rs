@@ -210,6 +210,28 @@ fn datagram_has_all_or_the_soa_alone() {
     }
 }
 
+/// What stands in a datagram must not be longer than the client takes, whatever stands behind the records.
+#[test]
+fn datagram_is_never_longer_than_the_client_takes() {
+    let zone = Transferable::new(content(1, 0..40)).next(content(2, 0..60));
+    for has_edns in [false, true] {
+        for session in [None, Some(Session::begin(key()))] {
+            let mut kinds = BTreeSet::new();
+            for limit in 40..=1300 {
+                let question = question(Rtype::IXFR);
+                let transfer = Transfer::new(&zone, Asked::Since(1), 7, &question, has_edns, session.clone());
+                let message = transfer.into_datagram(limit, NOW).expect("a message");
+                let read = Message::from_vec(&message).expect("readable");
+                let bare_len = 12 + 17 + 11 * usize::from(has_edns) + session.as_ref().map_or(0, Session::record_len);
+                assert!(message.len() <= limit.max(bare_len), "{} of {limit}", message.len());
+                assert_eq!(read.truncation, read.answers.is_empty());
+                kinds.insert(read.answers.len());
+            }
+            assert_eq!(kinds, BTreeSet::from([0, 1, 24]));
+        }
+    }
+}
+
 fn key() -> Key {
     Key::parse(&name("xfr"), Algorithm::Sha256, "MDEyMzQ1Njc4OWFiY2RlZg==").expect("a key")
 }
