@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::writer::Writer;
 use super::{Delta, Transferable};
 use crate::tsig::Session;
-use crate::wire::UDP_PAYLOAD_MAX;
+use crate::wire::{UDP_PAYLOAD_MAX, pad_unsigned};
 use crate::zone::{Content, Records, is_newer};
 
 /// What a secondary asks for.
@@ -28,8 +28,19 @@ pub struct Transfer {
     flags: u16,
     /// Of the query; in the first message alone (RFC 5936, section 2.2.1).
     question: Vec<u8>,
-    has_edns: bool,
+    opt: Opt,
     session: Option<Session>,
+}
+
+/// The OPT record of a transfer, which stands in the first message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Opt {
+    /// None, as in the query.
+    Absent,
+    /// Without options.
+    Plain,
+    /// Padded (RFC 7830), as the query is.
+    Padded,
 }
 
 /// Records that are sent one after the other.
@@ -53,8 +64,8 @@ impl Part {
 }
 
 impl Transfer {
-    /// Answers `asked`, the query with `id`, `question` and, when `has_edns`, an OPT record; what `session` is given for is
-    /// signed with it.
+    /// Answers `asked`, the query with `id` and `question`, with such an OPT record; what `session` is given for is signed
+    /// with it.
     ///
     /// ```text
     /// Whole                                    SOA, everything else, SOA
@@ -67,11 +78,11 @@ impl Transfer {
         asked: Asked,
         id: u16,
         question: &[u8],
-        has_edns: bool,
+        opt: Opt,
         session: Option<Session>,
     ) -> Self {
         let parts = parts(zone, asked);
-        Self { parts, done: 0, id, flags: FLAGS, question: question.to_vec(), has_edns, session }
+        Self { parts, done: 0, id, flags: FLAGS, question: question.to_vec(), opt, session }
     }
 
     /// The next message, signed with the time `now`, in seconds since 1970; `None` behind the last.
@@ -88,7 +99,7 @@ impl Transfer {
         let last = self.parts.back().cloned();
         let session = self.session.clone();
         let signature_len = session.as_ref().map_or(0, Session::record_len);
-        let opt_len = if self.has_edns { OPT.len() } else { 0 };
+        let opt_len = if self.opt == Opt::Absent { 0 } else { OPT.len() };
         let message = self.next_within(limit.saturating_sub(signature_len + opt_len), now)?;
         // A record that is too long for a datagram was let in all the same.
         if self.parts.is_empty() && message.len() <= limit {
@@ -133,7 +144,11 @@ impl Transfer {
 
     /// The message with what `writer` has written.
     fn finish(&mut self, writer: Writer, is_first: bool, now: u64) -> Vec<u8> {
-        let mut message = writer.finish(if self.has_edns && is_first { &OPT } else { &[] });
+        let opt = if is_first { self.opt } else { Opt::Absent };
+        let mut message = writer.finish(if opt == Opt::Absent { &[] } else { &OPT });
+        if opt == Opt::Padded {
+            pad_unsigned(&mut message, self.session.as_ref().map_or(0, Session::record_len));
+        }
         if let Some(session) = &mut self.session {
             session.sign(&mut message, now);
         }

@@ -23,7 +23,7 @@ use crate::wire::{CLASS_IN, DropReason, OPCODE_NOTIFY, OPCODE_UPDATE, Query, Rco
 #[cfg(test)]
 mod tests;
 
-use message::refusal;
+use message::{pad_answer, refusal};
 
 pub(super) use mailbox::{Full, Mailbox};
 
@@ -74,7 +74,7 @@ impl SlowPath {
         let now = unix_secs();
         let request = match Request::split(message) {
             Ok(request) => request,
-            Err(rcode) => return (Answers::one(refusal(&query, message, rcode)), rcode),
+            Err(rcode) => return refused(rcode, &query, message, peer),
         };
         let Some(request) = request else {
             return Asked { live: &live, peer, message, query, session: None }.answer(now);
@@ -84,7 +84,7 @@ impl SlowPath {
                 let Ok(query) = Query::parse(request.message()) else { return (Answers::none(), Rcode::FORMERR) };
                 Asked { live: &live, peer, message: request.message(), query, session: Some(session) }.answer(now)
             }
-            Err(rejection) => rejected(*rejection, &query, message, now),
+            Err(rejection) => rejected(*rejection, &query, message, peer, now),
         }
     }
 }
@@ -103,21 +103,24 @@ impl Asked<'_> {
     }
 
     /// Says `rcode` alone, signed where the message was.
-    fn refused(mut self, rcode: Rcode, now: u64) -> (Answers, Rcode) {
-        let mut answer = refusal(&self.query, self.message, rcode);
+    fn refused(self, rcode: Rcode, now: u64) -> (Answers, Rcode) {
+        let answer = refusal(&self.query, self.message, rcode);
+        (Answers::one(self.finished(answer, now)), rcode)
+    }
+
+    /// `answer` padded and signed, each where the message was.
+    fn finished(mut self, mut answer: Vec<u8>, now: u64) -> Vec<u8> {
+        pad_answer(self.message, self.peer, &mut answer, self.session.as_ref().map_or(0, Session::record_len));
         if let Some(session) = &mut self.session {
             session.sign(&mut answer, now);
         }
-        (Answers::one(answer), rcode)
+        answer
     }
 
     /// Answers as if it were not signed, and signs that.
-    fn answer_signed(mut self, now: u64) -> (Answers, Rcode) {
-        let Some((mut answer, rcode)) = self.answer_as_query() else { return (Answers::none(), Rcode::NOERROR) };
-        if let Some(session) = &mut self.session {
-            session.sign(&mut answer, now);
-        }
-        (Answers::one(answer), rcode)
+    fn answer_signed(self, now: u64) -> (Answers, Rcode) {
+        let Some((answer, rcode)) = self.answer_as_query() else { return (Answers::none(), Rcode::NOERROR) };
+        (Answers::one(self.finished(answer, now)), rcode)
     }
 
     /// The longest answer in octets.
@@ -161,9 +164,17 @@ impl Answers {
     }
 }
 
+/// The answer `rcode` to what is not signed, or in no way that could be.
+fn refused(rcode: Rcode, query: &Query, message: &[u8], peer: Peer) -> (Answers, Rcode) {
+    let mut answer = refusal(query, message, rcode);
+    pad_answer(message, peer, &mut answer, 0);
+    (Answers::one(answer), rcode)
+}
+
 /// What is answered to who signed with the wrong key, or at the wrong time (RFC 8945, section 5.2).
-fn rejected(rejection: Rejection, query: &Query, message: &[u8], now: u64) -> (Answers, Rcode) {
+fn rejected(rejection: Rejection, query: &Query, message: &[u8], peer: Peer, now: u64) -> (Answers, Rcode) {
     let mut answer = refusal(query, message, Rcode::NOTAUTH);
+    pad_answer(message, peer, &mut answer, rejection.record_len());
     rejection.append_to(&mut answer, now);
     (Answers::one(answer), Rcode::NOTAUTH)
 }

@@ -5,10 +5,10 @@ use hickory_proto::rr::RData;
 
 use super::{Answers, Asked};
 use crate::answer::Transport;
-use crate::transfer::{Asked as Wanted, Transfer};
+use crate::transfer::{Asked as Wanted, Opt, Transfer};
 use crate::wire::{Rcode, Rtype};
 
-use super::message::question;
+use super::message::{is_padding_due, question};
 
 impl Asked<'_> {
     /// Answers AXFR and IXFR.
@@ -39,7 +39,12 @@ impl Asked<'_> {
         };
         let (id, question) = (self.query.id, question(self.message).unwrap_or_default());
         let limit = self.limit();
-        let transfer = Transfer::new(&zone.zone, wanted, id, question, self.query.edns.is_some(), self.session);
+        let opt = match self.query.edns {
+            None => Opt::Absent,
+            Some(_) if is_padding_due(self.message, self.peer) => Opt::Padded,
+            Some(_) => Opt::Plain,
+        };
+        let transfer = Transfer::new(&zone.zone, wanted, id, question, opt, self.session);
         if is_one_message {
             let datagram = transfer.into_datagram(limit, now);
             return (datagram.map_or_else(Answers::none, Answers::one), Rcode::NOERROR);

@@ -1,6 +1,6 @@
 //! Updates (RFC 2136): who has signed one gets it done, and everybody else nothing.
 
-use super::{Answers, SlowPath, refusal, rejected};
+use super::{Answers, SlowPath, pad_answer, refusal, refused, rejected};
 use crate::answer::Peer;
 use crate::reload::unix_secs;
 use crate::tsig::Request;
@@ -9,7 +9,7 @@ use crate::wire::{Query, Rcode};
 impl SlowPath {
     /// Answers the update `message`, once it is on the disk and served.
     pub(super) async fn answer_update(&self, message: &[u8], query: Query, peer: Peer) -> (Answers, Rcode) {
-        let refused = |rcode| (Answers::one(refusal(&query, message, rcode)), rcode);
+        let refused = |rcode| refused(rcode, &query, message, peer);
         let request = match Request::split(message) {
             Ok(Some(request)) => request,
             // Whoever it is must say so by a key.
@@ -19,10 +19,11 @@ impl SlowPath {
         let verified = request.verify(&self.live.load().world.tsig_keys, unix_secs());
         let mut session = match verified {
             Ok(session) => session,
-            Err(rejection) => return rejected(*rejection, &query, message, unix_secs()),
+            Err(rejection) => return rejected(*rejection, &query, message, peer, unix_secs()),
         };
         let rcode = self.updates.ask(session.key().name().clone(), peer.address, request.message().to_vec()).await;
         let mut answer = refusal(&query, request.message(), rcode);
+        pad_answer(message, peer, &mut answer, session.record_len());
         session.sign(&mut answer, unix_secs());
         (Answers::one(answer), rcode)
     }

@@ -12,7 +12,7 @@ use rustls::{ClientConnection, HandshakeKind, ProtocolVersion, StreamOwned};
 use super::*;
 use crate::serve::sample::{ask, data, query, until};
 
-type Stream = StreamOwned<ClientConnection, TcpStream>;
+pub(super) type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 fn connect_with(config: &Arc<ClientConfig>, server: SocketAddr) -> io::Result<Stream> {
     let name = ServerName::try_from("ns1.example.com").expect("a name");
@@ -25,7 +25,7 @@ fn connect_with(config: &Arc<ClientConfig>, server: SocketAddr) -> io::Result<St
     Ok(StreamOwned::new(session, socket))
 }
 
-fn connect(shop: &Shop) -> Stream {
+pub(super) fn connect(shop: &Shop) -> Stream {
     connect_with(&Arc::new(shop.client_config(b"dot")), dot(shop)).expect("connected")
 }
 
@@ -44,7 +44,7 @@ fn read_answer(stream: &mut impl io::Read) -> io::Result<Vec<u8>> {
     stream.read_exact(&mut answer).map(|()| answer)
 }
 
-fn exchange(stream: &mut Stream, query: &[u8]) -> Vec<u8> {
+pub(super) fn exchange(stream: &mut Stream, query: &[u8]) -> Vec<u8> {
     stream.write_all(&framed(query)).expect("sent");
     read_answer(stream).expect("answered")
 }
