@@ -2,7 +2,26 @@
 
 use crate::answer::Peer;
 use crate::transfer::OPT;
-use crate::wire::{HEADER_LEN, Name, Query, Rcode, is_padded, pad_unsigned};
+use crate::wire::{HEADER_LEN, Name, OPTION_ERROR, Query, Rcode, Reply, is_padded, pad_unsigned};
+
+/// Why an answer is what it is (RFC 8914).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reason {
+    pub(super) code: u16,
+    pub(super) text: &'static str,
+}
+
+impl Reason {
+    /// Adds it to `answer`, which ends with an OPT record without options, where that leaves at most `limit` octets.
+    pub(super) fn append_to(&self, answer: &mut Vec<u8>, limit: usize) {
+        let head = [OPTION_ERROR, 2 + self.text.len() as u16, self.code].map(u16::to_be_bytes);
+        let option = [head.as_flattened(), self.text.as_bytes()].concat();
+        let len = answer.len();
+        answer.resize(len + option.len(), 0);
+        let len = Reply::append_options(answer, len, limit, 0, &option);
+        answer.truncate(len);
+    }
+}
 
 /// The answer `rcode` to `query`, which stands in `message`: header, question, and OPT where the query has it (RFC 6891,
 /// section 7).
@@ -22,7 +41,7 @@ pub(super) fn refusal(query: &Query, message: &[u8], rcode: Rcode) -> Vec<u8> {
 }
 
 /// Whether the answer to `message` of `peer` is to be padded: where that is, and nobody between can read it (RFC 7830,
-/// section 6).
+/// section 4).
 pub(super) fn is_padding_due(message: &[u8], peer: Peer) -> bool {
     peer.transport.is_encrypted() && is_padded(message)
 }

@@ -23,7 +23,7 @@ use crate::wire::{CLASS_IN, DropReason, OPCODE_NOTIFY, OPCODE_UPDATE, Query, Rco
 #[cfg(test)]
 mod tests;
 
-use message::{pad_answer, refusal};
+use message::{Reason, pad_answer, refusal};
 
 pub(super) use mailbox::{Full, Mailbox};
 
@@ -32,6 +32,19 @@ pub(super) struct SlowPath {
     live: Arc<ArcSwap<Live>>,
     counters: Arc<SlowCounters>,
     updates: Updates,
+}
+
+/// What a message came by, as far as transfers depend on it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Channel {
+    /// TCP, or TLS 1.3 over it: as many messages as it takes.
+    Stream,
+    /// TLS before version 1.3, which no transfer may use (RFC 9103, section 7.2).
+    OldTls,
+    /// UDP or QUIC: one message, as it is done here.
+    OneMessage,
+    /// HTTPS, of which no RFC has transfers.
+    Web,
 }
 
 /// The messages that answer one.
@@ -44,6 +57,7 @@ pub(super) struct Answers {
 struct Asked<'a> {
     live: &'a Live,
     peer: Peer,
+    channel: Channel,
     /// Without its TSIG record.
     message: &'a [u8],
     query: Query,
@@ -56,12 +70,12 @@ impl SlowPath {
     }
 
     /// Answers `message` of `peer`.
-    pub(super) async fn answer(&self, message: &[u8], peer: Peer) -> Answers {
+    pub(super) async fn answer(&self, message: &[u8], peer: Peer, channel: Channel) -> Answers {
         let Ok(query) = Query::parse(message) else { return Answers::none() };
         let kind = kind_of(&query);
         let (answers, rcode) = match query.opcode() {
             OPCODE_UPDATE => self.answer_update(message, query, peer).await,
-            _ => self.answer_query(message, query, peer),
+            _ => self.answer_query(message, query, peer, channel),
         };
         if answers.first.is_some() || answers.rest.is_some() {
             self.counters.count(peer.transport, kind, rcode);
@@ -69,7 +83,7 @@ impl SlowPath {
         answers
     }
 
-    fn answer_query(&self, message: &[u8], query: Query, peer: Peer) -> (Answers, Rcode) {
+    fn answer_query(&self, message: &[u8], query: Query, peer: Peer, channel: Channel) -> (Answers, Rcode) {
         let live = self.live.load();
         let now = unix_secs();
         let request = match Request::split(message) {
@@ -77,12 +91,13 @@ impl SlowPath {
             Err(rcode) => return refused(rcode, &query, message, peer),
         };
         let Some(request) = request else {
-            return Asked { live: &live, peer, message, query, session: None }.answer(now);
+            return Asked { live: &live, peer, channel, message, query, session: None }.answer(now);
         };
         match request.verify(&live.world.tsig_keys, now) {
             Ok(session) => {
                 let Ok(query) = Query::parse(request.message()) else { return (Answers::none(), Rcode::FORMERR) };
-                Asked { live: &live, peer, message: request.message(), query, session: Some(session) }.answer(now)
+                let (message, session) = (request.message(), Some(session));
+                Asked { live: &live, peer, channel, message, query, session }.answer(now)
             }
             Err(rejection) => rejected(*rejection, &query, message, peer, now),
         }
@@ -104,7 +119,16 @@ impl Asked<'_> {
 
     /// Says `rcode` alone, signed where the message was.
     fn refused(self, rcode: Rcode, now: u64) -> (Answers, Rcode) {
-        let answer = refusal(&self.query, self.message, rcode);
+        self.refused_for(rcode, None, now)
+    }
+
+    /// The same with a reason.
+    fn refused_for(self, rcode: Rcode, reason: Option<Reason>, now: u64) -> (Answers, Rcode) {
+        let mut answer = refusal(&self.query, self.message, rcode);
+        if let Some(reason) = reason.filter(|_| self.query.edns.is_some()) {
+            let room = self.limit().saturating_sub(self.session.as_ref().map_or(0, Session::record_len));
+            reason.append_to(&mut answer, room);
+        }
         (Answers::one(self.finished(answer, now)), rcode)
     }
 

@@ -218,7 +218,9 @@ impl<S: Stream> Connection<S> {
     /// is made before the one before it is taken.
     async fn answer_slow(&mut self, message: &[u8]) -> io::Result<()> {
         let slow = Arc::clone(&self.lane.slow);
-        let mut answers = slow.answer(message, Peer { address: self.peer, transport: self.lane.transport }).await;
+        let mut answers = slow
+            .answer(message, Peer { address: self.peer, transport: self.lane.transport }, self.stream.channel())
+            .await;
         while let Some(answer) = answers.next() {
             let Ok(len) = u16::try_from(answer.len()) else { break };
             // In one piece, so that it leaves in one.

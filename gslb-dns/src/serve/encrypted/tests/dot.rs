@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hickory_proto::rr::RecordType;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, HandshakeKind, ProtocolVersion, StreamOwned};
+use rustls::{ClientConnection, HandshakeKind, ProtocolVersion, StreamOwned, SupportedProtocolVersion};
 
 use super::*;
 use crate::serve::sample::{ask, data, query, until};
@@ -60,17 +60,27 @@ fn same_records_come_over_tls_as_over_udp() {
     shop.node.stop();
 }
 
+/// Without ALPN.
+fn config_of(shop: &Shop, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(shop.certificate.as_bytes()).expect("read")).expect("a root");
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+    let builder = builder.with_protocol_versions(&[version]).expect("a version");
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A connection by `version` of TLS.
+pub(super) fn connect_by(shop: &Shop, version: &'static SupportedProtocolVersion) -> Stream {
+    connect_with(&config_of(shop, version), dot(shop)).expect("connected")
+}
+
 #[test]
 fn versions_1_2_and_1_3_are_spoken_and_sessions_resumed() {
     let shop = Shop::open();
     for (version, name) in
         [(&rustls::version::TLS12, ProtocolVersion::TLSv1_2), (&rustls::version::TLS13, ProtocolVersion::TLSv1_3)]
     {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(shop.certificate.as_bytes()).expect("read")).expect("a root");
-        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
-        let builder = builder.with_protocol_versions(&[version]).expect("a version");
-        let config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
+        let config = config_of(&shop, version);
         let kinds = [0; 2].map(|_| {
             let mut stream = connect_with(&config, dot(&shop)).expect("connected, without ALPN too");
             assert_eq!(exchange(&mut stream, &query(7, "ns1.example.com", RecordType::A))[..2], [0, 7]);

@@ -1,9 +1,10 @@
 //! What the engine leaves to the edge, over encrypted transports.
 
 use hickory_proto::op::{Edns, Message, ResponseCode};
-use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::rr::rdata::SOA;
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
-use hickory_proto::rr::{Name, RecordType, TSigVerifier, TSigner};
+use hickory_proto::rr::{Name, RData, Record, RecordType, TSigVerifier, TSigner};
 
 use super::*;
 use crate::reload::unix_secs;
@@ -22,6 +23,11 @@ fn shop() -> Shop {
 /// A padded query, signed with `secret`, and what verifies its answer.
 fn signed(name: &str, rtype: RecordType, secret: &[u8]) -> (Vec<u8>, TSigVerifier) {
     let mut message = Message::from_vec(&query(0, name, rtype)).expect("readable");
+    if rtype == RecordType::IXFR {
+        let name = Name::from_ascii(name).expect("a name");
+        let soa = SOA::new(name.clone(), name.clone(), 0, 0, 0, 0, 0);
+        message.authorities.push(Record::from_rdata(name, 0, RData::SOA(soa)));
+    }
     let mut edns = Edns::new();
     edns.options_mut().insert(EdnsOption::Unknown(12, vec![0; 20]));
     message.set_edns(edns);
@@ -30,7 +36,7 @@ fn signed(name: &str, rtype: RecordType, secret: &[u8]) -> (Vec<u8>, TSigVerifie
     (message.to_vec().expect("encoded"), verifier)
 }
 
-/// RFC 7830, section 6, and RFC 8467, section 4.1.
+/// RFC 7830, section 4, and RFC 8467, section 4.1.
 #[test]
 fn signed_answers_are_padded_before_they_are_signed() {
     let shop = shop();
@@ -51,6 +57,36 @@ fn signed_answers_are_padded_before_they_are_signed() {
     assert_eq!(Message::from_vec(&refused).expect("readable").response_code, ResponseCode::NotAuth);
     assert_eq!(refused.len(), 468);
     drop(stream);
+    shop.node.stop();
+}
+
+/// RFC 9103, section 7.2.
+#[test]
+fn zones_are_transferred_over_tls_1_3_and_no_older_version() {
+    let shop = shop();
+    for (version, expected) in
+        [(&rustls::version::TLS13, ResponseCode::NoError), (&rustls::version::TLS12, ResponseCode::Refused)]
+    {
+        let mut stream = dot::connect_by(&shop, version);
+        for rtype in [RecordType::AXFR, RecordType::IXFR] {
+            let (query, mut verifier) = signed("example.com", rtype, SECRET);
+            let answer = verifier.verify(&dot::exchange(&mut stream, &query)).expect("a right signature");
+            assert_eq!(answer.response_code, expected, "{rtype}");
+            let is_explained = answer.edns.as_ref().and_then(|edns| edns.option(EdnsCode::from(15))).is_some();
+            assert_eq!(is_explained, expected == ResponseCode::Refused);
+        }
+        let answer = dot::exchange(&mut stream, &query(0, "www.example.com", RecordType::A));
+        assert_eq!(crate::serve::sample::data(&answer), ["198.51.100.1"], "other questions are answered");
+    }
+    shop.node.stop();
+}
+
+#[test]
+fn zones_are_not_transferred_over_https() {
+    let shop = shop();
+    let (query, mut verifier) = signed("example.com", RecordType::IXFR, SECRET);
+    let answer = https::Client::connect(&shop).post(&query).content;
+    assert_eq!(verifier.verify(&answer).expect("a right signature").response_code, ResponseCode::Refused);
     shop.node.stop();
 }
 
