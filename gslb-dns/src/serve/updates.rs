@@ -78,6 +78,12 @@ impl Updates {
         (Self(sender), Updater { jobs, journals, commands })
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.0.max_capacity() - self.0.capacity()
+    }
+
     /// Has `message` of `peer` done, which `key` has signed, and waits until it is served; SERVFAIL when too many wait.
     pub(super) async fn ask(&self, key: Name, peer: IpAddr, message: Vec<u8>) -> Rcode {
         let (done, is_done) = oneshot::channel();
