@@ -4,7 +4,6 @@ mod validity;
 
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use rustls::{Error, InconsistentKeys};
 use shared::problem::Problem;
 
 use super::{Reader, Stamp, World};
+use crate::secret_file::SecretFile;
 use crate::settings::NamedFiles;
 use validity::Validity;
 
@@ -129,16 +129,12 @@ impl Reader {
     }
 
     fn read_private_key(&mut self, path: &Path) -> Option<PrivateKeyDer<'static>> {
-        let mode = fs::metadata(path).map_or(0, |metadata| metadata.mode() & 0o777);
-        if mode & OTHERS != 0 {
-            let path_shown = path.display();
-            self.problem(
-                path,
-                format!("has mode {mode:04o}, so that others can get at the key: run chmod 600 {path_shown}"),
-            );
+        let SecretFile { content, exposed } =
+            SecretFile::read(path).map_err(|error| self.unreadable(path, &error)).ok()?;
+        if let Some(exposed) = exposed {
+            self.problem(path, exposed.to_string());
         }
-        let text = fs::read(path).map_err(|error| self.unreadable(path, &error)).ok()?;
-        match PrivateKeyDer::from_pem_slice(&text) {
+        match PrivateKeyDer::from_pem_slice(&content) {
             Ok(key) => Some(key),
             Err(pem::Error::NoItemsFound) => {
                 self.problem(path, format!("no private key in it: expected {KEY_EXPECTED}"));
@@ -158,8 +154,6 @@ pub(super) fn warning(certificate: Option<&Certificate>) -> Option<Problem> {
     certificate?.warning(Timestamp::now())
 }
 
-/// Who is neither the owner nor, as root, above all that.
-const OTHERS: u32 = 0o077;
 const CHAIN_EXPECTED: &str =
     "the certificate of this node and then those that lead to its root, each from -----BEGIN CERTIFICATE-----";
 const KEY_EXPECTED: &str = "one in PKCS#8, SEC1 or PKCS#1 (ECDSA, Ed25519 or RSA, without a password)";
