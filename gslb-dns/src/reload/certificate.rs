@@ -68,8 +68,21 @@ impl fmt::Debug for Certificate {
 }
 
 impl Reader {
+    /// The certificate and the key that the settings name, and what is wrong with them beside a world that serves: then
+    /// the one of `last` goes on, and so does the reload. At a start it is a mistake like any other.
+    pub(super) fn read_certificate_beside(
+        &mut self,
+        named: &NamedFiles,
+        last: Option<&World>,
+    ) -> (Option<Certificate>, Vec<Problem>) {
+        let found_before = self.problems.len();
+        let certificate = self.read_certificate(named);
+        let problems = if last.is_some() { self.problems.split_off(found_before) } else { Vec::new() };
+        (certificate.filter(|_| problems.is_empty()), problems)
+    }
+
     /// The certificate and the key that the settings name.
-    pub(super) fn read_certificate(&mut self, named: &NamedFiles) -> Option<Certificate> {
+    fn read_certificate(&mut self, named: &NamedFiles) -> Option<Certificate> {
         let (file, key_file) = named.certificate.as_ref()?;
         let (file, key_file) = (self.folder.join(file), self.folder.join(key_file));
         for path in [&file, &key_file] {

@@ -65,6 +65,8 @@ pub struct World {
     pub journals: Vec<JournaledZone>,
     /// What encrypted transports show; `None`: there are none.
     pub certificate: Option<Certificate>,
+    /// Why that is not what its files say, but the one of before; empty when it is.
+    pub certificate_problems: Vec<Problem>,
     /// A hash of the content of all files but the secret ones and the certificate, which is each node's own: the same on
     /// every node that serves the same.
     pub hash: u64,
@@ -163,7 +165,7 @@ impl Reader {
         let token = self.read_token(&named);
         let secrets = self.read_secrets(&named);
         let tsig_keys = self.read_keys(&named);
-        let certificate = self.read_certificate(&named);
+        let (certificate, certificate_problems) = self.read_certificate_beside(&named, last);
         let zones: Vec<Zone> = named.zones.iter().map(|zone| self.read_zone(zone)).collect();
         let keys: Vec<Option<ZoneKeys>> = named.zones.iter().map(|zone| self.read_zone_keys(zone, path)).collect();
         let geo_data = self.read_geo(&named.geo, last);
@@ -216,6 +218,7 @@ impl Reader {
             token,
             cookies,
             certificate,
+            certificate_problems,
             tsig_keys,
             transfers,
             journals,

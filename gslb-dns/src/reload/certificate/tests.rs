@@ -79,6 +79,21 @@ fn certificate_that_has_expired_is_warned_of_and_serves() {
 }
 
 #[test]
+fn broken_certificate_stops_a_start_and_no_reload() {
+    let site = site();
+    let first = load(&site.config(), None).world.expect("no mistakes");
+    site.write("cert.pem", "nothing");
+    assert!(mistakes(&site)[0].contains("cert.pem: no certificate in it"));
+    let second = load(&site.config(), Some(&first)).world.expect("the rest is right");
+    assert!(second.certificate_problems[0].to_string().contains("cert.pem: no certificate in it"));
+    let key = |world: &World| Arc::as_ptr(world.certificate.as_ref().expect("there").key());
+    assert_eq!(key(&second), key(&first));
+    site.write_tls(&tls_pair());
+    let third = load(&site.config(), Some(&second)).world.expect("no mistakes");
+    assert!(third.certificate_problems.is_empty() && key(&third) != key(&first));
+}
+
+#[test]
 fn settings_without_a_certificate_leave_the_one_of_before() {
     let site = site();
     let first = load(&site.config(), None).world.expect("no mistakes");

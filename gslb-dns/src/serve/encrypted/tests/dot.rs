@@ -219,7 +219,7 @@ fn queries_sent_before_the_stop_are_answered() {
 }
 
 #[test]
-fn new_certificate_is_shown_at_once_and_a_broken_one_leaves_the_old() {
+fn new_certificate_is_shown_at_once_and_a_broken_one_leaves_the_old_and_holds_up_nothing() {
     let shop = Shop::open();
     let shown = |certificate: &str| {
         let config = client_config(certificate, b"dot");
@@ -230,9 +230,14 @@ fn new_certificate_is_shown_at_once_and_a_broken_one_leaves_the_old() {
     shop.site.write("cert.pem", "nothing");
     until("refused", || http(admin, "GET", "/status", "", "").1.contains("cert.pem: no certificate in it"));
     assert!(shown(&shop.certificate));
+    assert_eq!(shop.metric("gslb_certificate_refused"), Some(1));
+    assert_eq!((shop.metric("gslb_last_reload_failed"), shop.metric("gslb_reload_failures_total")), (Some(0), Some(0)));
+    shop.site.write("example.com.zone", &shop.site.zone().replace("192.0.2.53", "192.0.2.54"));
+    until("the zone is served", || ask(shop.udp(), "ns1.example.com") == ["192.0.2.54"]);
     let pair = tls_pair();
     shop.site.write_tls(&pair);
     until("shown", || shown(&pair.0));
+    assert_eq!(shop.metric("gslb_certificate_refused"), Some(0));
     assert!(!shown(&shop.certificate));
     exchange(&mut old, &query(7, "ns1.example.com", RecordType::A));
     drop(old);
