@@ -2,13 +2,14 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use shared::problem::Problem;
 
+use crate::secret_file::SecretFile;
 use crate::sign::bind::{self, BadText, KeyTexts, PublicText};
 use crate::sign::{self, Next, Role, ZoneKey};
 use crate::wire::Name;
@@ -171,18 +172,11 @@ enum Put {
 /// The text of a private key, which only its owner may read.
 pub fn read_secret(file: &Path) -> Result<String, Problem> {
     let refused = |error: &io::Error| problem(file, None, unreadable(error));
-    let mut opened = File::open(file).map_err(|error| refused(&error))?;
-    let mode = opened.metadata().map_err(|error| refused(&error))?.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let what = format!(
-            "others may read this private key (mode {mode:03o}): expected 600, as by `chmod 600 {}`",
-            file.display()
-        );
-        return Err(problem(file, None, what));
+    let read = SecretFile::read(file).map_err(|error| refused(&error))?;
+    if let Some(exposed) = read.exposed {
+        return Err(problem(file, None, exposed.to_string()));
     }
-    let mut text = String::new();
-    io::Read::read_to_string(&mut opened, &mut text).map_err(|error| refused(&error))?;
-    Ok(text)
+    read.text().map(str::to_owned).map_err(|error| refused(&error))
 }
 
 /// What comes next for the keys of `zone`, and what an operator has to do for it.
@@ -230,6 +224,7 @@ const FOLDER_MODE: u32 = 0o700;
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
     use std::os::unix::fs::PermissionsExt as _;
 
     use crate::sign::{Algorithm, KeyTimes, SigningKey};

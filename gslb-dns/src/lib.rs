@@ -21,6 +21,7 @@ pub mod limit;
 mod open_files;
 pub mod probe;
 pub mod reload;
+mod secret_file;
 pub mod serve;
 pub mod settings;
 pub mod sign;

@@ -16,7 +16,20 @@ const GSLB_DNS: Layers = &[
     &["decide", "sign", "transfer", "update"],
     &["answer"],
     &["explain", "simulate"],
-    &["serve", "probe", "reload", "admin", "store", "journal", "settings", "keys", "open_files", "cli", "main"],
+    &[
+        "serve",
+        "probe",
+        "reload",
+        "admin",
+        "store",
+        "journal",
+        "settings",
+        "keys",
+        "open_files",
+        "secret_file",
+        "cli",
+        "main",
+    ],
 ];
 
 /// The same of `region-proxy`.

@@ -264,6 +264,10 @@ impl Scrape {
             "When the certificate expires, in seconds since 1970",
             certificates,
         )?;
+        let world = &self.look.live.world;
+        let refused = world.certificate.iter().map(|_| ([], u64::from(!world.certificate_problems.is_empty())));
+        let help = "Whether the files hold a certificate that cannot be used, so that the one of before is shown on";
+        sheet.gauges("gslb_certificate_refused", help, refused)?;
         sheet.counter("gslb_reload_failures", "Reloads refused for mistakes in the files", reloads.failures)?;
         let is_failed = u64::from(reloads.failure.is_some());
         sheet.gauge("gslb_last_reload_failed", "Whether the last reload was refused", is_failed)?;

@@ -40,6 +40,7 @@ pub(super) fn page(look: &Look, books: &ZoneBooks, clock: Clock, config: &Path) 
         json!({
             "file": certificate.file().display().to_string(),
             "not_after": certificate.not_after().to_string(),
+            "problems": look.live.world.certificate_problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     });
     let doubts_since = view.doubts_itself_since.map(|since| clock.wall(since).to_string());

@@ -143,6 +143,11 @@ impl Transport {
     /// All there are, each at its number.
     pub const ALL: [Self; 5] = [Self::Udp, Self::Tcp, Self::Tls, Self::Https, Self::Quic];
 
+    /// Whether nobody between can read what it carries.
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::Https | Self::Quic)
+    }
+
     /// The word in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,7 @@
 //! Commands that need no running node.
 
 use std::io::{IsTerminal as _, stderr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,7 +152,11 @@ fn summary(config: &Path, world: &World) -> String {
     let server = &world.settings.server;
     let topology = &world.settings.topology;
     let listed = |items: Vec<String>| items.join(", ");
-    let listen = listed(server.listen.iter().map(ToString::to_string).collect());
+    let addresses = |addresses: &[SocketAddr]| listed(addresses.iter().map(ToString::to_string).collect());
+    let listen = addresses(&server.listen);
+    let encrypted = server.tls.iter().flat_map(|tls| [("dot", &tls.dot), ("doh", &tls.doh), ("doq", &tls.doq)]);
+    let encrypted = encrypted.filter(|(_, at)| !at.is_empty());
+    let encrypted: String = encrypted.map(|(name, at)| format!("{name:<10}{}\n", addresses(at))).collect();
     let admin = server.admin.map_or_else(|| "none".to_owned(), |address| address.to_string());
     let zone = |(name, serial): (&Name, u32)| match world.signed_zones.iter().any(|zone| zone.apex == *name) {
         true => format!("{name} (serial {serial}, signed)"),
@@ -174,7 +179,7 @@ fn summary(config: &Path, world: &World) -> String {
         count => format!(", {count} warnings"),
     };
     format!(
-        "{}: no mistakes{warnings}\nlisten    {listen}\nadmin     {admin}\nzones     {zones}\nregions   {regions}\n\
+        "{}: no mistakes{warnings}\nlisten    {listen}\n{encrypted}admin     {admin}\nzones     {zones}\nregions   {regions}\n\
          services  {}\ngeo       {} KiB of tables\nhash      {:016x}\n",
         config.display(),
         listed(services),
@@ -263,6 +268,23 @@ const LOG_VARIABLE: &str = "RUST_LOG";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::sample::{Site, tls_pair};
+
+    #[test]
+    fn summary_names_the_addresses_of_every_transport_there_is() {
+        let site = Site::new();
+        let shown = || summary(&site.config(), &read(&site.config()).expect("no mistakes"));
+        assert!(!shown().contains("\ndot"), "{}", shown());
+        site.write_tls(&tls_pair());
+        let tls = "threads = 1\ntls = { certificate = \"cert.pem\", key = \"key.pem\", dot = [\"127.0.0.1:853\"], \
+                   doq = [\"127.0.0.1:853\", \"[::1]:853\"] }\n";
+        site.write("topology.toml", &site.settings().replace("threads = 1\n", tls));
+        assert!(
+            shown().contains("\ndot       127.0.0.1:853\ndoq       127.0.0.1:853, [::1]:853\nadmin "),
+            "{}",
+            shown()
+        );
+    }
 
     #[test]
     fn log_filter_is_the_option_else_the_variable_else_info() {

@@ -4,7 +4,6 @@ mod validity;
 
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,8 +16,9 @@ use rustls::{Error, InconsistentKeys};
 use shared::problem::Problem;
 
 use super::{Reader, Stamp, World};
+use crate::secret_file::SecretFile;
 use crate::settings::NamedFiles;
-use validity::Validity;
+use validity::{Validity, is_version_1};
 
 /// What a node shows to who connects over an encrypted transport, and the key that proves it. Its `Debug` tells no key.
 #[derive(Clone)]
@@ -68,8 +68,21 @@ impl fmt::Debug for Certificate {
 }
 
 impl Reader {
+    /// The certificate and the key that the settings name, and what is wrong with them beside a world that serves: then
+    /// the one of `last` goes on, and so does the reload. At a start it is a mistake like any other.
+    pub(super) fn read_certificate_beside(
+        &mut self,
+        named: &NamedFiles,
+        last: Option<&World>,
+    ) -> (Option<Certificate>, Vec<Problem>) {
+        let found_before = self.problems.len();
+        let certificate = self.read_certificate(named);
+        let problems = if last.is_some() { self.problems.split_off(found_before) } else { Vec::new() };
+        (certificate.filter(|_| problems.is_empty()), problems)
+    }
+
     /// The certificate and the key that the settings name.
-    pub(super) fn read_certificate(&mut self, named: &NamedFiles) -> Option<Certificate> {
+    fn read_certificate(&mut self, named: &NamedFiles) -> Option<Certificate> {
         let (file, key_file) = named.certificate.as_ref()?;
         let (file, key_file) = (self.folder.join(file), self.folder.join(key_file));
         for path in [&file, &key_file] {
@@ -81,10 +94,24 @@ impl Reader {
             self.problem(&file, "the first certificate is not X.509: expected the one of this node".to_owned());
             return None;
         };
+        if chain.first().is_some_and(|first| is_version_1(first)) {
+            let key_file = key_file.display();
+            let what = format!(
+                "the first certificate is of X.509 version 1, which no client takes: expected version 3 with the name of \
+                 this node; one that is its own root comes from openssl req -x509 -key {key_file} -days 365 -subj /CN=gslb \
+                 -addext subjectAltName=DNS:ns1.example.com"
+            );
+            self.problem(&file, what);
+            return None;
+        }
         let key = match any_supported_type(&key) {
             Ok(key) => CertifiedKey::new(chain, key),
             Err(_) => {
-                self.problem(&key_file, format!("the key is of no kind that is known here: expected {KEY_EXPECTED}"));
+                let what = format!(
+                    "the key is of no kind that is known here: expected {KEY_EXPECTED}; as from openssl genpkey -algorithm \
+                     EC -pkeyopt ec_paramgen_curve:P-256, and a certificate for it"
+                );
+                self.problem(&key_file, what);
                 return None;
             }
         };
@@ -129,16 +156,21 @@ impl Reader {
     }
 
     fn read_private_key(&mut self, path: &Path) -> Option<PrivateKeyDer<'static>> {
-        let mode = fs::metadata(path).map_or(0, |metadata| metadata.mode() & 0o777);
-        if mode & OTHERS != 0 {
-            let path_shown = path.display();
-            self.problem(
-                path,
-                format!("has mode {mode:04o}, so that others can get at the key: run chmod 600 {path_shown}"),
-            );
+        let SecretFile { content, exposed } =
+            SecretFile::read(path).map_err(|error| self.unreadable(path, &error)).ok()?;
+        if let Some(exposed) = exposed {
+            self.problem(path, exposed.to_string());
         }
-        let text = fs::read(path).map_err(|error| self.unreadable(path, &error)).ok()?;
-        match PrivateKeyDer::from_pem_slice(&text) {
+        if has_password(&content) {
+            let path_shown = path.display();
+            let what = format!(
+                "the key has a password, and nobody is there to type it: expected one without, as from (umask 077; openssl \
+                 pkey -in {path_shown} -out {path_shown}.new), which takes its place then"
+            );
+            self.problem(path, what);
+            return None;
+        }
+        match PrivateKeyDer::from_pem_slice(&content) {
             Ok(key) => Some(key),
             Err(pem::Error::NoItemsFound) => {
                 self.problem(path, format!("no private key in it: expected {KEY_EXPECTED}"));
@@ -153,16 +185,23 @@ impl Reader {
     }
 }
 
+/// Whether `pem` holds a private key that is encrypted: in PKCS#8 (RFC 7468, section 11), or as in RFC 1421.
+fn has_password(pem: &[u8]) -> bool {
+    let is_so = |line: &[u8]| {
+        line.starts_with(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || line.starts_with(b"Proc-Type: 4,ENCRYPTED")
+    };
+    pem.split(|octet| *octet == b'\n').any(is_so)
+}
+
 /// What an operator should know of `certificate` now.
 pub(super) fn warning(certificate: Option<&Certificate>) -> Option<Problem> {
     certificate?.warning(Timestamp::now())
 }
 
-/// Who is neither the owner nor, as root, above all that.
-const OTHERS: u32 = 0o077;
 const CHAIN_EXPECTED: &str =
     "the certificate of this node and then those that lead to its root, each from -----BEGIN CERTIFICATE-----";
-const KEY_EXPECTED: &str = "one in PKCS#8, SEC1 or PKCS#1 (ECDSA, Ed25519 or RSA, without a password)";
+const KEY_EXPECTED: &str =
+    "one in PKCS#8, SEC1 or PKCS#1 (ECDSA with P-256, P-384 or P-521, Ed25519 or RSA, without a password), in PEM";
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,5 @@
 //! The secrets of cookies: from their file, or by chance.
 
-use std::fs;
-
 use shared::problem::Problem;
 
 use super::{Reader, Stamp, World};
@@ -13,7 +11,7 @@ impl Reader {
     pub(super) fn read_secrets(&mut self, named: &NamedFiles) -> Option<Secrets> {
         let path = self.folder.join(named.cookie_secret_file.as_ref()?);
         self.files.stamps.push((path.clone(), Stamp::of(&path)));
-        let text = fs::read_to_string(&path).map_err(|error| self.unreadable(&path, &error)).ok()?;
+        let text = self.read_exposed(&path, "server.cookies.secret_file")?;
         let read = Secrets::parse(&text).map_err(|error| {
             let line = match error {
                 BadSecrets::NotHex { line } | BadSecrets::TooMany { line } => Some(line),

@@ -23,6 +23,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::cookie::Secrets;
 use crate::geo::{GeoData, GeoSources, GeoTables, Source, room_for};
+use crate::secret_file::{Exposed, SecretFile};
 use crate::settings::{GeoSettings, NamedFiles, Outline, Settings, ZoneSettings};
 use crate::tsig::KeySet;
 use crate::update::Standing;
@@ -66,6 +67,8 @@ pub struct World {
     pub journals: Vec<JournaledZone>,
     /// What encrypted transports show; `None`: there are none.
     pub certificate: Option<Certificate>,
+    /// Why that is not what its files say, but the one of before; empty when it is.
+    pub certificate_problems: Vec<Problem>,
     /// A hash of the content of all files but the secret ones and the certificate, which is each node's own: the same on
     /// every node that serves the same.
     pub hash: u64,
@@ -86,6 +89,8 @@ struct Stamp {
     modified: Option<SystemTime>,
     len: u64,
     inode: u64,
+    /// A secret that only its owner may read now may be used.
+    mode: u32,
 }
 
 /// What a load came to.
@@ -131,7 +136,12 @@ impl Stamp {
     fn of(path: &Path) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;
         let metadata = fs::metadata(path).ok()?;
-        Some(Self { modified: metadata.modified().ok(), len: metadata.len(), inode: metadata.ino() })
+        Some(Self {
+            modified: metadata.modified().ok(),
+            len: metadata.len(),
+            inode: metadata.ino(),
+            mode: metadata.mode(),
+        })
     }
 }
 
@@ -144,6 +154,8 @@ struct Reader {
     problems: Vec<Problem>,
     hash: ContentHash,
     journals: Vec<JournaledZone>,
+    /// Secrets that others may read, and the keys that name their files.
+    exposed: Vec<(&'static str, PathBuf, Exposed)>,
 }
 
 impl Reader {
@@ -155,7 +167,7 @@ impl Reader {
         let token = self.read_token(&named);
         let secrets = self.read_secrets(&named);
         let tsig_keys = self.read_keys(&named);
-        let certificate = self.read_certificate(&named);
+        let (certificate, certificate_problems) = self.read_certificate_beside(&named, last);
         let mut zones: Vec<Zone> = named.zones.iter().map(|zone| self.read_zone(zone)).collect();
         let keys: Vec<Option<ZoneKeys>> = named.zones.iter().map(|zone| self.read_zone_keys(zone, path)).collect();
         let geo_data = self.read_geo(&named.geo, last);
@@ -165,7 +177,7 @@ impl Reader {
         self.problems.extend(found.map(|problem| lines.located(problem)));
         let (settings, geo_data) = settings.zip(geo_data).filter(|_| self.problems.is_empty())?;
         let mut warnings = warn::of_settings(&settings, &lines, &geo_data);
-        warnings.extend(warn::of_files(&settings.server, &self.folder, &lines));
+        warnings.extend(warn::of_files(&settings.server, &self.folder, &self.exposed, &lines));
         warnings.extend(certificate::warning(certificate.as_ref()));
         let names = services.iter().map(|service| &service.name);
         warnings.extend(zone::warnings(&zones, names, last.map(|last| &*last.zones)));
@@ -223,6 +235,7 @@ impl Reader {
             token,
             cookies,
             certificate,
+            certificate_problems,
             tsig_keys,
             transfers,
             journals,
@@ -279,8 +292,25 @@ impl Reader {
     fn read_token(&mut self, named: &NamedFiles) -> Option<Token> {
         let path = self.folder.join(named.admin_token_file.as_ref()?);
         self.files.stamps.push((path.clone(), Stamp::of(&path)));
-        let text = fs::read_to_string(&path).map_err(|error| self.unreadable(&path, &error)).ok()?;
+        let text = self.read_exposed(&path, "server.admin_token_file")?;
         Token::parse(&text).map_err(|error| self.problem(&path, error.to_string())).ok()
+    }
+
+    /// The text of a secret that nobody but its owner may read.
+    fn read_private(&mut self, path: &Path) -> Option<String> {
+        let read = SecretFile::read(path).map_err(|error| self.unreadable(path, &error)).ok()?;
+        if let Some(exposed) = &read.exposed {
+            self.problem(path, exposed.to_string());
+        }
+        read.text().map(str::to_owned).map_err(|error| self.unreadable(path, &error)).ok()
+    }
+
+    /// The same where others may, though an operator is told; `key` names the file.
+    fn read_exposed(&mut self, path: &Path, key: &'static str) -> Option<String> {
+        let read = SecretFile::read(path).map_err(|error| self.unreadable(path, &error)).ok()?;
+        let text = read.text().map(str::to_owned).map_err(|error| self.unreadable(path, &error)).ok();
+        self.exposed.extend(read.exposed.map(|exposed| (key, path.to_owned(), exposed)));
+        text
     }
 
     fn read_text(&mut self, path: &Path) -> Option<String> {

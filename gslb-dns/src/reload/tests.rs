@@ -317,6 +317,7 @@ fn change_of_a_key_is_seen_and_its_secret_stays_out_of_the_hash() {
     assert_ne!(world.expect("no mistakes").hash, hash);
     let private = files.paths().find(|path| path.extension().is_some_and(|ending| ending == "private"));
     fs::set_permissions(private.expect("read"), fs::Permissions::from_mode(0o640)).expect("changed");
+    assert!(files.have_changed(), "that others may not read it any more needs no other change to be seen");
     let found = mistakes(&site);
     assert!(found[0].contains("chmod 600"), "{found:?}");
 }

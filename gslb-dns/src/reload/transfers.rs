@@ -1,9 +1,7 @@
 //! Keys that are shared with others, and the zones that these may transfer.
 
 use std::borrow::Borrow;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use shared::problem::Problem;
@@ -63,13 +61,7 @@ impl Reader {
     fn read_key(&mut self, settings: &TsigKeySettings) -> Option<Key> {
         let path = self.folder.join(&settings.secret_file);
         self.files.stamps.push((path.clone(), Stamp::of(&path)));
-        let text = fs::read_to_string(&path).map_err(|error| self.unreadable(&path, &error)).ok()?;
-        let mode = fs::metadata(&path).map_or(0, |metadata| metadata.mode() & 0o777);
-        if mode & OTHERS != 0 {
-            let shown = path.display();
-            let what = format!("has mode {mode:04o}, so that others can get at the secret: expected chmod 600 {shown}");
-            self.problem(&path, what);
-        }
+        let text = self.read_private(&path)?;
         let key = Key::parse(&wire_name(&settings.name), settings.algorithm, &text);
         key.map_err(|error| self.problem(&path, error.to_string())).ok()
     }
@@ -123,9 +115,6 @@ pub(super) fn warnings(transfers: &[TransferZone], last: Option<&World>, lines: 
     };
     hidden.map(warning).collect()
 }
-
-/// Who is neither the owner nor, as root, above all that.
-const OTHERS: u32 = 0o077;
 
 #[cfg(test)]
 mod tests {

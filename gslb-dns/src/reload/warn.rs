@@ -1,16 +1,15 @@
 //! What is allowed in the settings, but seldom meant.
 
 use std::collections::HashMap;
-use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use shared::problem::Problem;
 use shared::topology::{Policy, RegionId, Service, Steering, Topology};
 
 use crate::geo::GeoData;
 use crate::open_files;
+use crate::secret_file::Exposed;
 use crate::settings::{GeoSettings, KeyLines, ServerSettings, Settings, service_key};
 
 /// What an operator should look at in `settings`, whose keys stand at `lines`.
@@ -27,24 +26,17 @@ pub(super) fn of_settings(settings: &Settings, lines: &KeyLines, geo: &GeoData) 
     found
 }
 
-/// The same in the files that stand beside the zones; relative paths start at `folder`.
-pub(super) fn of_files(server: &ServerSettings, folder: &Path, lines: &KeyLines) -> Vec<Problem> {
-    let mut found = Vec::new();
-    let secret_files = [
-        ("server.admin_token_file", &server.admin_token_file, "token"),
-        ("server.cookies.secret_file", &server.cookies.secret_file, "secret"),
-    ];
-    for (key, path, content) in secret_files {
-        let Some(path) = path.as_ref().map(|path| folder.join(path)) else { continue };
-        let mode = fs::metadata(&path).map_or(0, |metadata| metadata.mode() & 0o777);
-        if mode & OTHERS != 0 {
-            let path = path.display();
-            let what = format!(
-                "{path} has mode {mode:04o}, so that others can get at the {content}: expected chmod 600 {path}"
-            );
-            found.push(lines.problem(key, &[key, "server.cookies"], what));
-        }
-    }
+/// The same in the files that stand beside the zones, of which some are `exposed`; relative paths start at `folder`.
+pub(super) fn of_files(
+    server: &ServerSettings,
+    folder: &Path,
+    exposed: &[(&str, PathBuf, Exposed)],
+    lines: &KeyLines,
+) -> Vec<Problem> {
+    let warn = |(key, path, exposed): &(&str, PathBuf, Exposed)| {
+        lines.problem(key, &[key, "server.cookies"], format!("{} {exposed}", path.display()))
+    };
+    let mut found: Vec<Problem> = exposed.iter().map(warn).collect();
     let state_folder = server.state_file.as_ref().map(|path| folder.join(path));
     let state_folder = state_folder.as_deref().and_then(Path::parent).filter(|folder| *folder != Path::new(""));
     if let Some(missing) = state_folder.filter(|folder| !folder.is_dir()) {
@@ -134,8 +126,6 @@ fn shared_vips(topology: &Topology, lines: &KeyLines) -> Vec<Problem> {
     found
 }
 
-/// Who is neither the owner nor, as root, above all that.
-const OTHERS: u32 = 0o077;
 /// A week, in seconds.
 const TTL_USUAL_MAX: u32 = 604_800;
 const SERVICES_SHOWN: usize = 3;

@@ -78,6 +78,11 @@ regions = ["virginia", "seoul"]
         )
     }
 
+    /// The text of its zone.
+    pub(crate) fn zone(&self) -> String {
+        fs::read_to_string(self.path("example.com.zone")).expect("readable")
+    }
+
     /// The settings of the same site with its zone signed; the keys are in `keys`.
     pub(crate) fn signed_settings(&self) -> String {
         self.settings().replacen("[geo]", "dnssec = { keys = \"keys\" }\n[geo]", 1)

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::bind::{self, Bound};
 use super::cores;
@@ -66,6 +66,9 @@ pub(super) fn start(config: &Path) -> Result<Node, StartError> {
 pub(super) fn log_warnings(world: &World) {
     for warning in &world.warnings {
         warn!(%warning, "seldom meant");
+    }
+    for problem in &world.certificate_problems {
+        error!(%problem, "the new certificate cannot be used; the one of before is shown on");
     }
 }
 

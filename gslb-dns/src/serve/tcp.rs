@@ -1,11 +1,12 @@
-//! Answering over TCP (RFC 7766, RFC 9210) and TLS (RFC 7858): pipelined queries, answers in their order, and limits so
-//! that nobody keeps others out. HTTPS begins here too. What takes long on one connection holds up no
-//! other.
+//! Answering over TCP (RFC 7766, RFC 9210) and TLS (RFC 7858): pipelined queries, answers in their order save those
+//! that take long, and limits so that nobody keeps others out. HTTPS begins here too. What takes long holds up nothing else,
+//! neither on its own connection (RFC 7766, section 6.2.1.1) nor on another.
 //!
 //! Threads of its own, so that neither a flood of connections delays a probe nor the other way round. Each has a runtime
 //! of its own: a connection stays where it is, and shares nothing on the way of a query. (A multi-thread runtime of one
 //! thread: measured beside a current-thread one it finds more queries at once and takes a quarter less CPU for each.)
 
+mod aside;
 mod connection;
 mod stream;
 

@@ -108,6 +108,12 @@ impl Updates {
         (Self(sender), Updater { jobs, journals, commands, counters, answered: Answered::default() })
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.0.max_capacity() - self.0.capacity()
+    }
+
     /// Has `request` done and waits until it is served; SERVFAIL when too many wait. A copy of one that was done is
     /// answered as that was.
     pub(super) async fn ask(&self, request: UpdateRequest) -> Rcode {

@@ -20,7 +20,7 @@ use crate::zone::{Content, is_newer};
 
 pub use history::{Delta, History};
 pub use notification::{Acknowledgement, NotAcknowledged, notification, pause_after, read_acknowledgement};
-pub use stream::{Asked, OPT, Transfer};
+pub use stream::{Asked, OPT, Opt, Transfer};
 
 /// A zone as it may be transferred: all of it, and what led to it.
 #[derive(Clone, Debug)]

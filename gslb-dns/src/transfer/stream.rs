@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::writer::Writer;
 use super::{Delta, Transferable};
 use crate::tsig::Session;
-use crate::wire::UDP_PAYLOAD_MAX;
+use crate::wire::{UDP_PAYLOAD_MAX, pad_unsigned};
 use crate::zone::{Content, Records, is_newer};
 
 /// What a secondary asks for.
@@ -28,8 +28,19 @@ pub struct Transfer {
     flags: u16,
     /// Of the query; in the first message alone (RFC 5936, section 2.2.1).
     question: Vec<u8>,
-    has_edns: bool,
+    opt: Opt,
     session: Option<Session>,
+}
+
+/// The OPT record of a transfer, which stands in the first message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Opt {
+    /// None, as in the query.
+    Absent,
+    /// Without options.
+    Plain,
+    /// Padded (RFC 7830), as the query is.
+    Padded,
 }
 
 /// Records that are sent one after the other.
@@ -53,8 +64,8 @@ impl Part {
 }
 
 impl Transfer {
-    /// Answers `asked`, the query with `id`, `question` and, when `has_edns`, an OPT record; what `session` is given for is
-    /// signed with it.
+    /// Answers `asked`, the query with `id` and `question`, with such an OPT record; what `session` is given for is signed
+    /// with it.
     ///
     /// ```text
     /// Whole                                    SOA, everything else, SOA
@@ -67,11 +78,11 @@ impl Transfer {
         asked: Asked,
         id: u16,
         question: &[u8],
-        has_edns: bool,
+        opt: Opt,
         session: Option<Session>,
     ) -> Self {
         let parts = parts(zone, asked);
-        Self { parts, done: 0, id, flags: FLAGS, question: question.to_vec(), has_edns, session }
+        Self { parts, done: 0, id, flags: FLAGS, question: question.to_vec(), opt, session }
     }
 
     /// The next message, signed with the time `now`, in seconds since 1970; `None` behind the last.
@@ -81,21 +92,27 @@ impl Transfer {
         self.next_within(MESSAGE_LEN, now)
     }
 
-    /// The whole of it as one message of at most `limit` octets; where it takes more, the SOA record alone, which says
-    /// that it is to be had over TCP (RFC 1995, section 2).
+    /// The whole of it as one message of at most `limit` octets, signature and OPT record among them; where it takes more,
+    /// the SOA record alone, which says that it is to be had over TCP (RFC 1995, section 2); where even that takes more,
+    /// no record, and TC (RFC 2181, section 9).
     pub fn into_datagram(mut self, limit: usize, now: u64) -> Option<Vec<u8>> {
         let last = self.parts.back().cloned();
-        let signature_len = self.session.as_ref().map_or(0, Session::record_len);
-        let limit = limit - (signature_len + if self.has_edns { OPT.len() } else { 0 }).min(limit);
         let session = self.session.clone();
-        let message = self.next_within(limit, now)?;
+        let signature_len = session.as_ref().map_or(0, Session::record_len);
+        let opt_len = if self.opt == Opt::Absent { 0 } else { OPT.len() };
+        let message = self.next_within(limit.saturating_sub(signature_len + opt_len), now)?;
         // A record that is too long for a datagram was let in all the same.
-        if self.parts.is_empty() && message.len() <= limit + signature_len + OPT.len() {
+        if self.parts.is_empty() && message.len() <= limit {
             return Some(message);
         }
-        let (parts, done) = (last.into_iter().collect(), 0);
-        let mut soa_alone = Self { parts, done, session, question: question_of(&message)?.to_vec(), ..self };
-        soa_alone.next_within(usize::from(UDP_PAYLOAD_MAX), now)
+        let (parts, done, question) = (last.into_iter().collect(), 0, question_of(&message)?.to_vec());
+        let mut soa_alone = Self { parts, done, session: session.clone(), question: question.clone(), ..self };
+        let message = soa_alone.next_within(0, now)?;
+        if message.len() <= limit {
+            return Some(message);
+        }
+        let nothing = Writer::new(self.id, FLAGS | FLAG_TC, &question, 0);
+        Some(Self { session, ..soa_alone }.finish(nothing, true, now))
     }
 
     fn next_within(&mut self, end: usize, now: u64) -> Option<Vec<u8>> {
@@ -122,12 +139,20 @@ impl Transfer {
             self.parts.clear();
             return None;
         }
-        let opt: &[u8] = if self.has_edns && !question.is_empty() { &OPT } else { &[] };
-        let mut message = writer.finish(opt);
+        Some(self.finish(writer, !question.is_empty(), now))
+    }
+
+    /// The message with what `writer` has written.
+    fn finish(&mut self, writer: Writer, is_first: bool, now: u64) -> Vec<u8> {
+        let opt = if is_first { self.opt } else { Opt::Absent };
+        let mut message = writer.finish(if opt == Opt::Absent { &[] } else { &OPT });
+        if opt == Opt::Padded {
+            pad_unsigned(&mut message, self.session.as_ref().map_or(0, Session::record_len));
+        }
         if let Some(session) = &mut self.session {
             session.sign(&mut message, now);
         }
-        Some(message)
+        message
     }
 }
 
@@ -157,6 +182,7 @@ fn question_of(message: &[u8]) -> Option<&[u8]> {
 
 /// A response with authority.
 const FLAGS: u16 = 0x8400;
+const FLAG_TC: u16 = 0x0200;
 const MESSAGE_LEN: usize = 16 << 10;
 /// An OPT record without options (RFC 6891, section 6.1.2).
 pub const OPT: [u8; 11] = {

@@ -36,7 +36,7 @@ fn question(rtype: Rtype) -> Vec<u8> {
 
 fn transfer(zone: &Transferable, asked: Asked) -> Transfer {
     let rtype = if asked == Asked::Whole { Rtype::AXFR } else { Rtype::IXFR };
-    Transfer::new(zone, asked, 7, &question(rtype), false, None)
+    Transfer::new(zone, asked, 7, &question(rtype), Opt::Absent, None)
 }
 
 /// The messages of a transfer.
@@ -134,7 +134,7 @@ fn messages_are_full_and_the_first_one_has_the_question() {
 #[test]
 fn opt_record_is_in_the_first_message_where_the_query_had_one() {
     let zone = Transferable::new(content(1, 0..2000));
-    let messages = messages(Transfer::new(&zone, Asked::Whole, 7, &question(Rtype::AXFR), true, None));
+    let messages = messages(Transfer::new(&zone, Asked::Whole, 7, &question(Rtype::AXFR), Opt::Plain, None));
     let has_opt = |message: &Vec<u8>| Message::from_vec(message).expect("readable").edns.is_some();
     assert!(has_opt(&messages[0]) && !has_opt(&messages[1]));
 }
@@ -207,6 +207,29 @@ fn datagram_has_all_or_the_soa_alone() {
         assert_eq!((message.answers.len(), message.queries.len(), message.truncation), (1, 1, false));
         assert_eq!(serial_of(&message.answers[0]), Some(2));
         assert!(large.len() <= 512);
+    }
+}
+
+/// What stands in a datagram must not be longer than the client takes, whatever stands behind the records.
+#[test]
+fn datagram_is_never_longer_than_the_client_takes() {
+    let zone = Transferable::new(content(1, 0..40)).next(content(2, 0..60));
+    for opt in [Opt::Absent, Opt::Plain] {
+        for session in [None, Some(Session::begin(key()))] {
+            let mut kinds = BTreeSet::new();
+            for limit in 40..=1300 {
+                let question = question(Rtype::IXFR);
+                let transfer = Transfer::new(&zone, Asked::Since(1), 7, &question, opt, session.clone());
+                let message = transfer.into_datagram(limit, NOW).expect("a message");
+                let read = Message::from_vec(&message).expect("readable");
+                let bare_len =
+                    12 + 17 + 11 * usize::from(opt == Opt::Plain) + session.as_ref().map_or(0, Session::record_len);
+                assert!(message.len() <= limit.max(bare_len), "{} of {limit}", message.len());
+                assert_eq!(read.truncation, read.answers.is_empty());
+                kinds.insert(read.answers.len());
+            }
+            assert_eq!(kinds, BTreeSet::from([0, 1, 24]));
+        }
     }
 }
 

@@ -219,6 +219,13 @@ impl Rejection {
         &self.key
     }
 
+    /// Octets that [`Rejection::append_to`] adds to a message.
+    pub fn record_len(&self) -> usize {
+        let other_len = if self.error == TsigError::BadTime { TIME_LEN } else { 0 };
+        let unsigned_len = self.key.as_wire().len() + record::FIXED_LEN + self.algorithm.as_wire().len();
+        other_len + self.session.as_ref().map_or(unsigned_len, Session::record_len)
+    }
+
     /// Adds the TSIG record that says so to `message`, the answer; `now` in seconds since 1970 (RFC 8945, section 5.3.2).
     pub fn append_to(self, message: &mut Vec<u8>, now: u64) {
         let Self { error, key, algorithm, time_signed, original_id, session } = self;
@@ -252,5 +259,7 @@ fn add_mac(context: &mut hmac::Context, mac: &[u8]) {
     }
 }
 
+/// Octets of our time in a TSIG record (RFC 8945, section 5.2.3).
+const TIME_LEN: usize = 6;
 /// What RFC 8945, section 10, recommends.
 const FUDGE_SECS: u16 = 300;

@@ -21,7 +21,7 @@ pub use freshness::freshness_secs;
 pub use last::LastTsig;
 pub(crate) use name::read_escape;
 pub use name::{Name, NameFault, is_at_or_below, label_count, parent};
-pub use padding::pad;
+pub use padding::{is_padded, pad, pad_unsigned};
 pub use query::{DropReason, Edns, Extras, Query};
 pub(crate) use query::{OPTION_ERROR, OPTION_KEEPALIVE, OPTION_NSID, OPTION_ZONEVERSION};
 pub use records::has_option;

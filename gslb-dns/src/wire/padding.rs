@@ -8,16 +8,33 @@ use super::records::{has_option, records};
 ///
 /// An answer that is too long for a whole block, or for `out`, is padded as far as it goes.
 pub fn pad(query: &[u8], out: &mut [u8], len: usize) -> usize {
-    if !has_option(query, PADDING) {
-        return len;
-    }
+    if is_padded(query) { pad_before(out, len, 0) } else { len }
+}
+
+/// Whether `message` is padded, so that its answer is to be.
+pub fn is_padded(message: &[u8]) -> bool {
+    has_option(message, PADDING)
+}
+
+/// Pads `answer` as [`pad`] does, so that it ends with a block once a signature of `signature_len` octets is behind it
+/// (RFC 8945, section 5.1: that is the last record).
+pub fn pad_unsigned(answer: &mut Vec<u8>, signature_len: usize) {
+    let len = answer.len();
+    let most = usize::from(u16::MAX).saturating_sub(signature_len);
+    answer.resize((len + OPTION_LEN + BLOCK).min(most).max(len), 0);
+    let padded = pad_before(answer, len, signature_len);
+    answer.truncate(padded);
+}
+
+/// Pads the first `len` octets of `out`, behind which `behind` more come; gives their number then.
+fn pad_before(out: &mut [u8], len: usize, behind: usize) -> usize {
     let Some(answer) = out.get(..len) else { return len };
     // A signature behind it covers all.
     let Some((_, start, opt)) = records(answer).last().filter(|(_, _, record)| record.rtype == Rtype::OPT) else {
         return len;
     };
     let (data_len, most) = (opt.rdata.len(), out.len().min(usize::from(u16::MAX)));
-    let padded = (len + OPTION_LEN).next_multiple_of(BLOCK).min(most);
+    let padded = ((len + OPTION_LEN + behind).next_multiple_of(BLOCK) - behind).min(most);
     let Some(padding) = padded.checked_sub(len + OPTION_LEN) else { return len };
     let [code, padding_len, data_len] =
         [PADDING, padding as u16, (data_len + OPTION_LEN + padding) as u16].map(u16::to_be_bytes);
@@ -93,6 +110,20 @@ mod tests {
         }
         assert_eq!(padded(&asking, &plain, plain.len() + 3), plain, "no room for the option");
         assert_eq!(padded(&asking, &plain, plain.len() + 10).len(), plain.len() + 10, "as far as it goes");
+    }
+
+    /// RFC 8945, section 5.1: a signature stands behind it, and covers it.
+    #[test]
+    fn answer_that_will_be_signed_ends_with_a_block_then() {
+        for signature_len in [0, 1, 94, 467, 468, 1000] {
+            let mut answer = message(Some(&[]));
+            pad_unsigned(&mut answer, signature_len);
+            assert!((answer.len() + signature_len).is_multiple_of(468), "{signature_len}");
+            assert!(Message::from_vec(&answer).is_ok());
+        }
+        let mut longest = message(Some(&[EdnsOption::Unknown(65_001, vec![7; 65_380])]));
+        pad_unsigned(&mut longest, 94);
+        assert_eq!(longest.len() + 94, 65_535, "as far as it goes");
     }
 
     proptest! {

@@ -356,4 +356,4 @@ impl<'a> Compiler<'a> {
 }
 
 /// Most CNAMEs in one answer: more than anybody needs, and resolvers give up at about as many.
-pub(super) const CHAIN_MAX: usize = 16;
+pub(crate) const CHAIN_MAX: usize = 16;

@@ -39,6 +39,8 @@ use shared::problem::{Problem, Problems};
 
 use crate::wire::{Name, Rtype, parent};
 
+#[cfg(test)]
+pub(crate) use compile::CHAIN_MAX;
 pub use content::{Content, ContentRecord, Records};
 pub use edit::ZoneRecord;
 pub(crate) use master::{TTL_MAX, is_meta};

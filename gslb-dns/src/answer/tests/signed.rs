@@ -15,7 +15,7 @@ use super::validate::{Verdict, signing, validate};
 use super::world::{World, ZONE, add_service, region, sample};
 use crate::answer::Snapshot;
 use crate::wire::Rtype;
-use crate::zone::{Denial, Signing, Zone, ZoneSet};
+use crate::zone::{CHAIN_MAX, Denial, Signing, Zone, ZoneSet};
 
 impl Ask {
     /// With DO set.
@@ -221,6 +221,23 @@ fn signed_sample(denial: Denial, ask: Ask) -> Reply {
 
 fn types(records: &[Record]) -> Vec<String> {
     records.iter().map(|record| record.record_type().to_string()).collect()
+}
+
+#[test]
+fn longest_chain_of_wildcards_is_proved_to_its_end() {
+    for denial in DENIALS {
+        for end in ["data.end TXT x", "*.end TXT x", "*.other TXT x"] {
+            let chain: String = (0..CHAIN_MAX - 1).map(|at| format!("*.w{at} CNAME x.w{}\n", at + 1)).collect();
+            let lines = format!("{chain}*.w{} CNAME data.end\n{end}\n", CHAIN_MAX - 1);
+            let world = sample().zone("gslb.test", &format!("{ZONE}{lines}"));
+            let snapshot = world.signed_snapshot(&[Some(signing("gslb.test.", denial))]);
+            for qtype in [Rtype::TXT, Rtype::A] {
+                let reply = check(&snapshot, &[("gslb.test.", true)], &ask("y.w0.gslb.test", qtype).tcp());
+                let reply = reply.unwrap_or_else(|error| panic!("{error}"));
+                assert!(plain(&reply.message.answers).len() >= CHAIN_MAX);
+            }
+        }
+    }
 }
 
 #[test]

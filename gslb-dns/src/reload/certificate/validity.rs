@@ -34,6 +34,15 @@ impl Validity {
     }
 }
 
+/// Whether `certificate`, in DER, is of X.509 version 1, which has no extensions and so no names that clients take
+/// (RFC 5280, section 4.1.2.1; RFC 9525, section 6).
+pub(super) fn is_version_1(certificate: &[u8]) -> bool {
+    let mut outer = Der(certificate);
+    let first =
+        outer.expect(SEQUENCE).and_then(|whole| Der(whole).expect(SEQUENCE)).and_then(|fields| Der(fields).next());
+    first.is_some_and(|(tag, _)| tag != VERSION)
+}
+
 /// What is left to read of DER.
 struct Der<'a>(&'a [u8]);
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::requests::Requests;
-use crate::serve::seats::{Ending, Seats};
+use crate::serve::seats::{Ending, Seat, Seats};
 use crate::serve::tcp::Lane;
 use crate::settings::TcpSettings;
 use stream::{Code, answer};
@@ -36,7 +36,7 @@ pub(super) fn config(tls: Arc<rustls::ServerConfig>, settings: &TcpSettings) -> 
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config
         .transport_config(Arc::new(transport))
-        .max_incoming(HANDSHAKES_MAX)
+        .max_incoming(INCOMING_COUNT_MAX)
         .incoming_buffer_size(u64::from(WINDOW))
         .incoming_buffer_size_total(INCOMING_MAX);
     Ok(config)
@@ -57,6 +57,14 @@ struct Front {
     message: Duration,
 }
 
+/// By what right a handshake goes on.
+enum Entry {
+    /// That of a client that has shown its address.
+    Seat(Seat),
+    /// One of those that anybody may have.
+    Unproved(OwnedSemaphorePermit),
+}
+
 impl Endpoint {
     /// One on `socket`, run by the thread that this is called on.
     pub(super) fn open(
@@ -72,7 +80,7 @@ impl Endpoint {
 
     /// Takes connections until `is_stopping`, and ends when they have ended. Nobody waits for the handshake of another.
     pub(super) async fn run(self, mut is_stopping: watch::Receiver<bool>) {
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let unproved = Arc::new(Semaphore::new(UNPROVED_MAX));
         loop {
             let incoming = tokio::select! {
                 biased;
@@ -81,14 +89,14 @@ impl Endpoint {
                 incoming = self.quic.accept() => incoming,
             };
             match incoming {
-                Some(incoming) => self.take(incoming, &handshakes),
+                Some(incoming) => self.take(incoming, &unproved),
                 None => break,
             }
         }
         // Who has connected already gets an answer still.
         let end = Instant::now() + LAST_WAIT;
         while let Ok(Some(incoming)) = timeout_at(end, self.quic.accept()).await {
-            self.take(incoming, &handshakes);
+            self.take(incoming, &unproved);
         }
         self.quic.set_server_config(None);
         self.front.seats.end_all();
@@ -96,36 +104,50 @@ impl Endpoint {
         let _ = timeout(STOP_MAX, self.quic.wait_idle()).await;
     }
 
-    /// Begins a handshake; where many are under way, only with who shows that the address is his own (RFC 9000, section
-    /// 8.1.2).
-    fn take(&self, incoming: Incoming, handshakes: &Arc<Semaphore>) {
-        let is_busy = handshakes.available_permits() < HANDSHAKES_MAX / 2;
-        if is_busy && incoming.may_retry() && !incoming.remote_address_validated() {
-            // It may; see above.
+    /// Begins a handshake.
+    ///
+    /// ```text
+    /// the address is shown to be the client's    in a seat, so that each client has its share and a newcomer gets in
+    /// it is not, and few such are under way      without one: nobody loses a seat to a forged address
+    /// it is not, and many are                    a Retry packet, which the client answers by showing it (RFC 9000, 8.1.2)
+    /// ```
+    fn take(&self, incoming: Incoming, unproved: &Arc<Semaphore>) {
+        let front = self.front.clone();
+        if incoming.remote_address_validated() {
+            let seat = front.seats.take_watching(incoming.remote_address().ip());
+            tokio::spawn(front.serve(incoming, Entry::Seat(seat)));
+        } else if let Ok(permit) = Arc::clone(unproved).try_acquire_owned() {
+            tokio::spawn(front.serve(incoming, Entry::Unproved(permit)));
+        } else {
+            // It may, since it is not validated.
             let _ = incoming.retry();
-            return;
-        }
-        match Arc::clone(handshakes).try_acquire_owned() {
-            Ok(permit) => _ = tokio::spawn(self.front.clone().serve(incoming, permit)),
-            Err(_) => incoming.refuse(),
         }
     }
 }
 
 impl Front {
-    async fn serve(self, incoming: Incoming, permit: OwnedSemaphorePermit) {
+    async fn serve(self, incoming: Incoming, entry: Entry) {
         let peer = incoming.remote_address();
-        if let Err(error) = self.serve_connection(incoming, permit).await {
+        if let Err(error) = self.serve_connection(incoming, entry).await {
             debug!(%peer, %error, "connection broke");
         }
     }
 
-    async fn serve_connection(self, incoming: Incoming, permit: OwnedSemaphorePermit) -> io::Result<()> {
-        let connection = timeout(self.message, incoming.accept()?).await??;
-        drop(permit);
-        // Only now the address is known to be the client's, so that nobody loses a seat to a forged one.
-        let peer = connection.remote_address().ip();
-        let seat = self.seats.take_watching(peer);
+    async fn serve_connection(self, incoming: Incoming, entry: Entry) -> io::Result<()> {
+        let connecting = timeout(self.message, incoming.accept()?);
+        let (connection, seat) = match entry {
+            Entry::Seat(seat) => tokio::select! {
+                _ = seat.ended() => return Ok(()),
+                connected = connecting => (connected??, seat),
+            },
+            Entry::Unproved(permit) => {
+                let connection = connecting.await??;
+                drop(permit);
+                // Only now the address is known to be the client's.
+                let seat = self.seats.take_watching(connection.remote_address().ip());
+                (connection, seat)
+            }
+        };
         let mut ended = pin!(seat.ended());
         let (requests, mut open) = (Requests::new(seat), JoinSet::new());
         let ending = loop {
@@ -150,8 +172,11 @@ impl Front {
 const STREAMS_MAX: u32 = 100;
 /// Octets: the longest query fits.
 const WINDOW: u32 = 66 << 10;
-/// Handshakes at once, each of which takes some KiB and, unless its client is silent, about a millisecond.
-const HANDSHAKES_MAX: usize = 1000;
+/// Handshakes at once with clients that have not shown their address, each of which takes some KiB and, unless its client is
+/// silent, its way there and back: some thousand in a second, all of which save the way of a Retry packet.
+const UNPROVED_MAX: usize = 100;
+/// Connections that may wait to be taken, which they are at once.
+const INCOMING_COUNT_MAX: usize = 1000;
 /// Octets that may wait of connections that are not taken yet.
 const INCOMING_MAX: u64 = 4 << 20;
 /// What the kernel has already may take the runtime a moment to hear of.

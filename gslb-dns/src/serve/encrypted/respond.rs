@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tracing::error;
 
-use crate::answer::{Outcome, Peer, Turn, answer};
+use crate::answer::{Outcome, Peer, Transport, Turn, answer};
+use crate::serve::slow::Channel;
 use crate::serve::tcp::Lane;
 use crate::wire::pad;
 
@@ -16,8 +17,10 @@ pub(super) async fn respond(lane: &Lane, peer: IpAddr, unix_secs: u32, query: &[
     let peer = Peer { address: peer, transport: lane.transport };
     match respond_at_once(lane, peer, unix_secs, query) {
         Ok(answer) => answer,
-        // A transfer of several messages goes over TCP and TLS alone.
-        Err(Later) => lane.slow.answer(query, peer).await.next(),
+        Err(Later) => {
+            let channel = if lane.transport == Transport::Https { Channel::Web } else { Channel::OneMessage };
+            lane.slow.answer(query, peer, channel).await.next()
+        }
     }
 }
 

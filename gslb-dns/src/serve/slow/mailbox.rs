@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc};
 use tracing::{debug, error};
 
-use super::SlowPath;
+use super::{Channel, SlowPath};
 use crate::answer::{Peer, Transport};
 use crate::serve::mmsg::Address;
 use crate::wire::OPCODE_UPDATE;
@@ -77,7 +77,8 @@ async fn answer_apart(path: Arc<SlowPath>, letter: Letter) {
 
 async fn answer_one(path: Arc<SlowPath>, letter: Letter) {
     let Letter { socket, peer, message, mut address } = letter;
-    let mut answers = path.answer(&message, Peer { address: peer, transport: Transport::Udp }).await;
+    let mut answers =
+        path.answer(&message, Peer { address: peer, transport: Transport::Udp }, Channel::OneMessage).await;
     if let Some(answer) = answers.next()
         && let Err(error) = address.send(&socket, &answer)
     {

@@ -24,7 +24,7 @@ use crate::wire::{CLASS_IN, DropReason, Name, OPCODE_NOTIFY, OPCODE_UPDATE, Quer
 #[cfg(test)]
 mod tests;
 
-use message::{refusal, zone_of};
+use message::{ExtendedError, pad_answer, refusal, zone_of};
 
 pub(super) use mailbox::{Full, Mailbox};
 
@@ -33,6 +33,19 @@ pub(super) struct SlowPath {
     live: Arc<ArcSwap<Live>>,
     counters: Arc<SlowCounters>,
     updates: Updates,
+}
+
+/// What a message came by, as far as transfers depend on it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Channel {
+    /// TCP, or TLS 1.3 over it: as many messages as it takes.
+    Stream,
+    /// TLS before version 1.3, which no transfer may use (RFC 9103, section 7.2).
+    OldTls,
+    /// UDP or QUIC: one message, as it is done here.
+    OneMessage,
+    /// HTTPS, of which no RFC has transfers.
+    Web,
 }
 
 /// The messages that answer one.
@@ -46,6 +59,7 @@ struct Asked<'a> {
     live: &'a Live,
     refusals: &'a Refusals,
     peer: Peer,
+    channel: Channel,
     /// Without its TSIG record.
     message: &'a [u8],
     query: Query,
@@ -58,12 +72,12 @@ impl SlowPath {
     }
 
     /// Answers `message` of `peer`.
-    pub(super) async fn answer(&self, message: &[u8], peer: Peer) -> Answers {
+    pub(super) async fn answer(&self, message: &[u8], peer: Peer, channel: Channel) -> Answers {
         let Ok(query) = Query::parse(message) else { return Answers::none() };
         let kind = kind_of(&query);
         let (answers, rcode) = match query.opcode() {
             OPCODE_UPDATE => self.answer_update(message, query, peer).await,
-            _ => self.answer_query(message, query, peer),
+            _ => self.answer_query(message, query, peer, channel),
         };
         if answers.first.is_some() || answers.rest.is_some() {
             self.counters.count(peer.transport, kind, rcode);
@@ -71,25 +85,25 @@ impl SlowPath {
         answers
     }
 
-    fn answer_query(&self, message: &[u8], query: Query, peer: Peer) -> (Answers, Rcode) {
+    fn answer_query(&self, message: &[u8], query: Query, peer: Peer, channel: Channel) -> (Answers, Rcode) {
         let live = self.live.load();
         let now = unix_secs();
         let request = match Request::split(message) {
             Ok(request) => request,
             Err(rcode) => {
                 self.note(Reason::BrokenTsig, peer, message, None, "its TSIG record, or the message, is broken");
-                return (Answers::one(refusal(&query, message, rcode)), rcode);
+                return refused(rcode, &query, message, peer);
             }
         };
         let refusals = &self.counters.refusals;
         let Some(request) = request else {
-            return Asked { live: &live, refusals, peer, message, query, session: None }.answer(now);
+            return Asked { live: &live, refusals, peer, channel, message, query, session: None }.answer(now);
         };
         match request.verify(&live.world.tsig_keys, now) {
             Ok(session) => {
                 let Ok(query) = Query::parse(request.message()) else { return (Answers::none(), Rcode::FORMERR) };
-                let message = request.message();
-                Asked { live: &live, refusals, peer, message, query, session: Some(session) }.answer(now)
+                let (message, session) = (request.message(), Some(session));
+                Asked { live: &live, refusals, peer, channel, message, query, session }.answer(now)
             }
             Err(rejection) => self.rejected(*rejection, &query, message, peer, now),
         }
@@ -100,6 +114,7 @@ impl SlowPath {
         let (reason, why) = Reason::of_tsig(rejection.error);
         self.note(reason, peer, message, Some(rejection.key()), why);
         let mut answer = refusal(query, message, Rcode::NOTAUTH);
+        pad_answer(message, peer, &mut answer, rejection.record_len());
         rejection.append_to(&mut answer, now);
         (Answers::one(answer), Rcode::NOTAUTH)
     }
@@ -125,21 +140,33 @@ impl Asked<'_> {
     }
 
     /// Says `rcode` alone, signed where the message was.
-    fn refused(mut self, rcode: Rcode, now: u64) -> (Answers, Rcode) {
+    fn refused(self, rcode: Rcode, now: u64) -> (Answers, Rcode) {
+        self.refused_for(rcode, None, now)
+    }
+
+    /// The same with an extended error.
+    fn refused_for(self, rcode: Rcode, error: Option<ExtendedError>, now: u64) -> (Answers, Rcode) {
         let mut answer = refusal(&self.query, self.message, rcode);
+        if let Some(error) = error.filter(|_| self.query.edns.is_some()) {
+            let room = self.limit().saturating_sub(self.session.as_ref().map_or(0, Session::record_len));
+            error.append_to(&mut answer, room);
+        }
+        (Answers::one(self.finished(answer, now)), rcode)
+    }
+
+    /// `answer` padded and signed, each where the message was.
+    fn finished(mut self, mut answer: Vec<u8>, now: u64) -> Vec<u8> {
+        pad_answer(self.message, self.peer, &mut answer, self.session.as_ref().map_or(0, Session::record_len));
         if let Some(session) = &mut self.session {
             session.sign(&mut answer, now);
         }
-        (Answers::one(answer), rcode)
+        answer
     }
 
     /// Answers as if it were not signed, and signs that.
-    fn answer_signed(mut self, now: u64) -> (Answers, Rcode) {
-        let Some((mut answer, rcode)) = self.answer_as_query() else { return (Answers::none(), Rcode::NOERROR) };
-        if let Some(session) = &mut self.session {
-            session.sign(&mut answer, now);
-        }
-        (Answers::one(answer), rcode)
+    fn answer_signed(self, now: u64) -> (Answers, Rcode) {
+        let Some((answer, rcode)) = self.answer_as_query() else { return (Answers::none(), Rcode::NOERROR) };
+        (Answers::one(self.finished(answer, now)), rcode)
     }
 
     /// The longest answer in octets.
@@ -181,6 +208,13 @@ impl Answers {
     pub(super) fn next(&mut self) -> Option<Vec<u8>> {
         self.first.take().or_else(|| self.rest.as_mut()?.next(unix_secs()))
     }
+}
+
+/// The answer `rcode` to what is not signed, or in no way that could be.
+fn refused(rcode: Rcode, query: &Query, message: &[u8], peer: Peer) -> (Answers, Rcode) {
+    let mut answer = refusal(query, message, rcode);
+    pad_answer(message, peer, &mut answer, 0);
+    (Answers::one(answer), rcode)
 }
 
 fn kind_of(query: &Query) -> SlowKind {

@@ -1,6 +1,6 @@
 //! Updates (RFC 2136): who has signed one gets it done, and everybody else nothing.
 
-use super::{Answers, SlowPath, refusal};
+use super::{Answers, SlowPath, pad_answer, refusal, refused};
 use crate::answer::Peer;
 use crate::reload::unix_secs;
 use crate::serve::refusals::Reason;
@@ -11,7 +11,7 @@ use crate::wire::{Query, Rcode};
 impl SlowPath {
     /// Answers the update `message`, once it is on the disk and served.
     pub(super) async fn answer_update(&self, message: &[u8], query: Query, peer: Peer) -> (Answers, Rcode) {
-        let refused = |rcode| (Answers::one(refusal(&query, message, rcode)), rcode);
+        let refused = |rcode| refused(rcode, &query, message, peer);
         let request = match Request::split(message) {
             Ok(Some(request)) => request,
             // Whoever it is must say so by a key.
@@ -38,6 +38,7 @@ impl SlowPath {
         };
         let rcode = self.updates.ask(asked).await;
         let mut answer = refusal(&query, request.message(), rcode);
+        pad_answer(message, peer, &mut answer, session.record_len());
         session.sign(&mut answer, unix_secs());
         (Answers::one(answer), rcode)
     }

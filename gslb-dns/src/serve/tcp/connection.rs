@@ -13,6 +13,7 @@ use tokio::task::yield_now;
 use tracing::error;
 
 use super::Lane;
+use super::aside::{Aside, Next};
 use super::stream::Stream;
 use crate::answer::{Outcome, Peer, Turn, answer};
 use crate::serve::Live;
@@ -31,8 +32,10 @@ pub(super) struct Connection<S> {
     unread: Vec<u8>,
     /// Answers that the client has not taken.
     unsent: Vec<u8>,
-    /// A message that the engine leaves to the edge: nothing behind it is answered before it is.
-    slow: Option<Box<[u8]>>,
+    /// Messages that the engine leaves to the edge.
+    aside: Aside,
+    /// Whether something whole was left unread, for want of room among these.
+    is_halted: bool,
     /// Octets of queries and answers since others on the thread last had their turn.
     work: usize,
     /// Messages in a row that got no answer.
@@ -55,13 +58,25 @@ enum Answered {
     Later,
 }
 
+/// What a connection goes on with.
+enum Event {
+    /// Queries came, and are answered so far.
+    Read(Flow),
+    /// What was left unread can be answered.
+    Room,
+    /// An answer that took its time is there.
+    Aside,
+}
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Flow {
     /// All that came is answered, and the answers are sent.
     Open,
-    /// The client must take answers first, or a message be answered that takes its time.
+    /// The client must take answers first.
     Blocked,
+    /// A message must be answered first that takes its time.
+    Full,
     /// Others on the thread must have their turn first.
     Busy,
     /// Nothing more will come, or nothing that is worth to wait for.
@@ -73,25 +88,58 @@ impl<S: Stream> Connection<S> {
     pub(super) fn new(lane: Arc<Lane>, seat: Seat, stream: S, peer: IpAddr) -> Self {
         let (unread, unsent) = (Vec::new(), Vec::new());
         let awaited = Awaited::RestOfQuery;
-        Self { lane, seat, stream, peer, awaited, unread, unsent, slow: None, work: 0, unanswered: 0 }
+        Self {
+            lane,
+            seat,
+            stream,
+            peer,
+            awaited,
+            unread,
+            unsent,
+            aside: Aside::default(),
+            is_halted: false,
+            work: 0,
+            unanswered: 0,
+        }
     }
 
     /// Answers until the client or somebody else ends it.
     pub(super) async fn run(mut self) -> io::Result<()> {
-        let mut last_reads = 0;
-        loop {
-            let flow = poll_fn(|context| self.poll_answer(context)).await?;
-            if self.answer_rest(flow).await? == Flow::Over {
-                break;
+        let (mut last_reads, mut is_over) = (0, false);
+        while !is_over || !self.aside.is_empty() {
+            match poll_fn(|context| self.poll_event(context, is_over)).await? {
+                Event::Read(flow) => {
+                    is_over = self.answer_rest(flow).await? == Flow::Over;
+                    // What has come is answered still; a client that never stops to send is not waited for.
+                    last_reads += u32::from(self.seat.is_ending());
+                    is_over |= last_reads > LAST_READS_MAX;
+                }
+                Event::Room => is_over = self.answer_rest(Flow::Full).await? == Flow::Over,
+                Event::Aside => {}
             }
-            // What has come is answered still; a client that never stops to send is not waited for.
-            last_reads += u32::from(self.seat.is_ending());
-            if last_reads > LAST_READS_MAX {
-                break;
-            }
+            is_over |= self.go_on_aside().await? == Flow::Over;
         }
         self.stream.end();
         Ok(())
+    }
+
+    /// Waits for queries, unless there will be none or none can be taken, and for answers that take their time.
+    fn poll_event(&mut self, context: &mut Context<'_>, is_over: bool) -> Poll<io::Result<Event>> {
+        let (slow, channel) = (&self.lane.slow, self.stream.channel());
+        let peer = Peer { address: self.peer, transport: self.lane.transport };
+        let aside = self.aside.poll(context, |message| {
+            let slow = Arc::clone(slow);
+            Box::pin(async move { slow.answer(&message, peer, channel).await })
+        });
+        if !is_over && !self.aside.is_full() {
+            if self.is_halted {
+                return Poll::Ready(Ok(Event::Room));
+            }
+            if let Poll::Ready(flow) = self.poll_answer(context) {
+                return Poll::Ready(flow.map(Event::Read));
+            }
+        }
+        aside.map(|()| Ok(Event::Aside))
     }
 
     /// Answers all that was read, where `flow` says that there may be more of it.
@@ -99,12 +147,12 @@ impl<S: Stream> Connection<S> {
         loop {
             match flow {
                 Flow::Open | Flow::Over => return Ok(flow),
-                Flow::Blocked => {
-                    self.send_unsent().await?;
-                    if let Some(message) = self.slow.take() {
-                        self.answer_slow(&message).await?;
-                    }
+                Flow::Full if self.aside.is_full() => {
+                    self.is_halted = true;
+                    return Ok(flow);
                 }
+                Flow::Full => self.is_halted = false,
+                Flow::Blocked => self.send_unsent().await?,
                 Flow::Busy => {
                     self.work = 0;
                     yield_now().await;
@@ -160,6 +208,9 @@ impl<S: Stream> Connection<S> {
         let round = Round { counters: &lane.counters, live: &live, turn, peer };
         let (mut used, mut len) = (0, 0);
         while let Some(query) = first_message(&octets[used..]) {
+            if self.aside.is_full() {
+                return Ok((used, self.send(&room[..len])?.or(Flow::Full)));
+            }
             if self.work >= WORK_AT_ONCE {
                 return Ok((used, self.send(&room[..len])?.or(Flow::Busy)));
             }
@@ -167,11 +218,9 @@ impl<S: Stream> Connection<S> {
             let answer_len = match round.answer::<S>(query, &mut room[len..]) {
                 Answered::Written(octets) => octets,
                 Answered::Later => {
-                    self.slow = Some(query.into());
-                    self.unanswered = 0;
-                    // Whether or not these are taken at once.
-                    self.send(&room[..len])?;
-                    return Ok((used, Flow::Blocked));
+                    self.work += LENGTH + query.len();
+                    self.aside.put(query);
+                    continue;
                 }
             };
             len += answer_len;
@@ -214,22 +263,28 @@ impl<S: Stream> Connection<S> {
         Ok(())
     }
 
-    /// Answers `message` beside the line of queries. Each message of the answer must be taken in the time of one, and none
-    /// is made before the one before it is taken.
-    async fn answer_slow(&mut self, message: &[u8]) -> io::Result<()> {
-        let slow = Arc::clone(&self.lane.slow);
-        let mut answers = slow.answer(message, Peer { address: self.peer, transport: self.lane.transport }).await;
-        while let Some(answer) = answers.next() {
-            let Ok(len) = u16::try_from(answer.len()) else { break };
-            // In one piece, so that it leaves in one.
-            self.send(&[&len.to_be_bytes()[..], &answer].concat())?;
-            self.note(true);
-            self.send_unsent().await?;
-            // Others of this thread have their turn between two messages.
-            yield_now().await;
-        }
+    /// Sends the next message of an answer that took its time, where there is one. Each must be taken in the time of one,
+    /// and none is made before the one before it is taken.
+    async fn go_on_aside(&mut self) -> io::Result<Flow> {
+        let answer = match self.aside.next() {
+            None => return Ok(Flow::Open),
+            Some(Next::Message(answer)) => answer,
+            Some(Next::End { is_silent }) => {
+                self.unanswered = if is_silent { self.unanswered + 1 } else { 0 };
+                self.note(!is_silent);
+                return Ok(if self.unanswered > UNANSWERED_MAX { Flow::Over } else { Flow::Open });
+            }
+        };
+        // None is longer: room is left for signatures.
+        let len = u16::try_from(answer.len()).map_err(io::Error::other)?;
+        // In one piece, so that it leaves in one.
+        self.send(&[&len.to_be_bytes()[..], &answer].concat())?;
         self.note(true);
-        Ok(())
+        self.send_unsent().await?;
+        // Others of this thread have their turn: one such message takes as long as many queries.
+        self.work = 0;
+        yield_now().await;
+        Ok(Flow::Open)
     }
 
     /// Notes what is waited for from here on and what is held meanwhile; `has_answered` says whether the wait is
@@ -251,7 +306,7 @@ impl<S: Stream> Connection<S> {
                 *kept = Vec::new();
             }
         }
-        self.seat.hold(self.unread.capacity() + self.unsent.capacity() + waiting);
+        self.seat.hold(self.unread.capacity() + self.unsent.capacity() + waiting + self.aside.octets());
     }
 }
 

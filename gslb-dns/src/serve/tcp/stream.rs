@@ -5,14 +5,19 @@ use std::io::{self, IoSlice, Read as _, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustls::ServerConnection;
+use rustls::{ProtocolVersion, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
+
+use crate::serve::slow::Channel;
 
 /// A stream of octets to a client and back.
 pub(super) trait Stream: Send {
     /// Whether nobody between can read what is sent.
     const IS_ENCRYPTED: bool;
+
+    /// Which transfers it may carry.
+    fn channel(&self) -> Channel;
 
     /// Reads what there is; nothing at the end.
     fn poll_read(&mut self, context: &mut Context<'_>, received: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
@@ -36,6 +41,10 @@ pub(super) struct Socket(pub(super) OwnedReadHalf);
 
 impl Stream for Socket {
     const IS_ENCRYPTED: bool = false;
+
+    fn channel(&self) -> Channel {
+        Channel::Stream
+    }
 
     fn poll_read(&mut self, context: &mut Context<'_>, received: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(context, received)
@@ -156,6 +165,13 @@ impl TlsStream {
 
 impl Stream for TlsStream {
     const IS_ENCRYPTED: bool = true;
+
+    fn channel(&self) -> Channel {
+        match self.session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => Channel::Stream,
+            _ => Channel::OldTls,
+        }
+    }
 
     fn poll_read(&mut self, context: &mut Context<'_>, received: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use shared::topology::MemberSet;
 
+use super::super::compile::CHAIN_MAX;
 use super::super::steered::{Offer, SteeredName};
 use super::super::tail::{Chain, NamePlace, Tail};
 use super::compile::next_closer;
@@ -297,8 +298,9 @@ struct Gathered {
 }
 
 impl Gathered {
-    /// As many as the longest chain of wildcards needs, and three for its end.
-    const LEN: usize = 24;
+    /// One for the name that is asked for and each that the longest chain leads over, where all are of wildcards; and
+    /// three for its end (RFC 5155, section 7.2).
+    const LEN: usize = 1 + CHAIN_MAX + 3;
 
     fn add(&mut self, piece: u32) {
         if !self.pieces[..self.len].contains(&piece)

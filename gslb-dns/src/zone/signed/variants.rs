@@ -115,8 +115,8 @@ impl Variants {
         let (members, offer, is_degraded) = key;
         let hash = members.bits().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
         let start = hash as usize * 16 + offer as usize * 2 + usize::from(is_degraded);
-        for probe in 0..PROBES {
-            let slot = &self.later[(start + probe * STEP) % LATER_MAX];
+        // Without room for any there is none of these either.
+        for slot in (0..PROBES).filter_map(|probe| self.later.get((start + probe * STEP) % LATER_MAX)) {
             let Some((known, records)) = slot.get() else {
                 let records = self.sign(steered, key).unwrap_or_default();
                 let count = piece::write_records(&records, owner, reply);
@@ -167,3 +167,52 @@ const SETS_AHEAD_MAX: usize = 64;
 const LATER_MAX: usize = 256;
 const PROBES: usize = 4;
 const STEP: usize = 61;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use shared::name::OwnerName;
+    use shared::topology::{Failback, FailbackMode, FlapSettings, LastResort, Policy, Service, ServiceId, SteeringId};
+
+    use super::*;
+    use crate::wire::Query;
+    use crate::zone::Denial;
+
+    fn service() -> Service {
+        Service {
+            name: OwnerName::parse("a.test").expect("a name"),
+            steering: SteeringId(0),
+            vips: (1..=3).map(|at| vec![[192, 0, 2, at].into()]).collect(),
+            min_servers: 0,
+            last_resort: LastResort::All,
+            ttl: 30,
+            ttl_degraded: 5,
+            failback: Failback {
+                mode: FailbackMode::Auto,
+                delay: Duration::from_secs(60),
+                ramp_step_percent: 25,
+                flap: FlapSettings { half_life: Duration::from_secs(600), suppress: 2500, reuse: 1000 },
+            },
+            txt: Vec::new(),
+            cname: Vec::new(),
+            https: None,
+        }
+    }
+
+    #[test]
+    fn members_that_never_answer_together_are_signed_when_they_do() {
+        let steered = SteeredName::new(ServiceId(0), &service(), Policy::Nearest);
+        let sign = Arc::new(|_: &[u8], _, _, rdatas: &[&[u8]]| vec![rdatas.concat().into()]);
+        let signing = Signing { denial: Denial::Nsec, sign, is_transferred: false };
+        let variants = Variants::new(b"\x01a\x04test\0", &steered, [30, 5], [None; Offer::ALL.len()], &signing);
+        assert!(variants.later.is_empty());
+        let packet = b"\0\x07\0\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01";
+        let (query, mut out) = (Query::parse(packet).expect("a query"), [0; 512]);
+        let mut reply = Reply::new(&query, packet, &mut out, 512, None).expect("room");
+        let two = [0, 1].into_iter().map(MemberId).collect();
+        assert_eq!(variants.write(&steered, (Offer::A, two, 30), 0xC00C, &mut reply), 1);
+        assert!(out.ends_with(&[0; 8]) && out.windows(8).any(|octets| octets == [192, 0, 2, 1, 192, 0, 2, 2]));
+    }
+}

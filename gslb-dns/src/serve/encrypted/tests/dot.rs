@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use hickory_proto::rr::RecordType;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, HandshakeKind, ProtocolVersion, StreamOwned};
+use rustls::{ClientConnection, HandshakeKind, ProtocolVersion, StreamOwned, SupportedProtocolVersion};
 
 use super::*;
 use crate::serve::sample::{ask, data, query, until};
 
-type Stream = StreamOwned<ClientConnection, TcpStream>;
+pub(super) type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 fn connect_with(config: &Arc<ClientConfig>, server: SocketAddr) -> io::Result<Stream> {
     let name = ServerName::try_from("ns1.example.com").expect("a name");
@@ -25,7 +25,7 @@ fn connect_with(config: &Arc<ClientConfig>, server: SocketAddr) -> io::Result<St
     Ok(StreamOwned::new(session, socket))
 }
 
-fn connect(shop: &Shop) -> Stream {
+pub(super) fn connect(shop: &Shop) -> Stream {
     connect_with(&Arc::new(shop.client_config(b"dot")), dot(shop)).expect("connected")
 }
 
@@ -44,7 +44,7 @@ fn read_answer(stream: &mut impl io::Read) -> io::Result<Vec<u8>> {
     stream.read_exact(&mut answer).map(|()| answer)
 }
 
-fn exchange(stream: &mut Stream, query: &[u8]) -> Vec<u8> {
+pub(super) fn exchange(stream: &mut Stream, query: &[u8]) -> Vec<u8> {
     stream.write_all(&framed(query)).expect("sent");
     read_answer(stream).expect("answered")
 }
@@ -60,17 +60,27 @@ fn same_records_come_over_tls_as_over_udp() {
     shop.node.stop();
 }
 
+/// Without ALPN.
+fn config_of(shop: &Shop, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(shop.certificate.as_bytes()).expect("read")).expect("a root");
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+    let builder = builder.with_protocol_versions(&[version]).expect("a version");
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A connection by `version` of TLS.
+pub(super) fn connect_by(shop: &Shop, version: &'static SupportedProtocolVersion) -> Stream {
+    connect_with(&config_of(shop, version), dot(shop)).expect("connected")
+}
+
 #[test]
 fn versions_1_2_and_1_3_are_spoken_and_sessions_resumed() {
     let shop = Shop::open();
     for (version, name) in
         [(&rustls::version::TLS12, ProtocolVersion::TLSv1_2), (&rustls::version::TLS13, ProtocolVersion::TLSv1_3)]
     {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(shop.certificate.as_bytes()).expect("read")).expect("a root");
-        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
-        let builder = builder.with_protocol_versions(&[version]).expect("a version");
-        let config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
+        let config = config_of(&shop, version);
         let kinds = [0; 2].map(|_| {
             let mut stream = connect_with(&config, dot(&shop)).expect("connected, without ALPN too");
             assert_eq!(exchange(&mut stream, &query(7, "ns1.example.com", RecordType::A))[..2], [0, 7]);
@@ -209,7 +219,7 @@ fn queries_sent_before_the_stop_are_answered() {
 }
 
 #[test]
-fn new_certificate_is_shown_at_once_and_a_broken_one_leaves_the_old() {
+fn new_certificate_is_shown_at_once_and_a_broken_one_leaves_the_old_and_holds_up_nothing() {
     let shop = Shop::open();
     let shown = |certificate: &str| {
         let config = client_config(certificate, b"dot");
@@ -220,9 +230,14 @@ fn new_certificate_is_shown_at_once_and_a_broken_one_leaves_the_old() {
     shop.site.write("cert.pem", "nothing");
     until("refused", || http(admin, "GET", "/status", "", "").1.contains("cert.pem: no certificate in it"));
     assert!(shown(&shop.certificate));
+    assert_eq!(shop.metric("gslb_certificate_refused"), Some(1));
+    assert_eq!((shop.metric("gslb_last_reload_failed"), shop.metric("gslb_reload_failures_total")), (Some(0), Some(0)));
+    shop.site.write("example.com.zone", &shop.site.zone().replace("192.0.2.53", "192.0.2.54"));
+    until("the zone is served", || ask(shop.udp(), "ns1.example.com") == ["192.0.2.54"]);
     let pair = tls_pair();
     shop.site.write_tls(&pair);
     until("shown", || shown(&pair.0));
+    assert_eq!(shop.metric("gslb_certificate_refused"), Some(0));
     assert!(!shown(&shop.certificate));
     exchange(&mut old, &query(7, "ns1.example.com", RecordType::A));
     drop(old);

@@ -18,22 +18,22 @@ use super::*;
 use crate::serve::sample::{ask, data, query, until};
 
 /// A client with one connection.
-struct Client {
+pub(super) struct Client {
     runtime: Runtime,
     sender: SendRequest<Full<Bytes>>,
 }
 
 /// Status, fields of interest, content.
 #[derive(Debug)]
-struct Answered {
+pub(super) struct Answered {
     status: StatusCode,
     content_type: String,
     cache_control: String,
-    content: Vec<u8>,
+    pub(super) content: Vec<u8>,
 }
 
 impl Client {
-    fn connect(shop: &Shop) -> Self {
+    pub(super) fn connect(shop: &Shop) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let connector = TlsConnector::from(Arc::new(shop.client_config(b"h2")));
         let address = doh(shop);
@@ -73,7 +73,7 @@ impl Client {
         self.send("GET", &format!("/dns-query?dns={}", BASE64URL_NOPAD.encode(query)), None, &[])
     }
 
-    fn post(&mut self, query: &[u8]) -> Answered {
+    pub(super) fn post(&mut self, query: &[u8]) -> Answered {
         self.send("POST", "/dns-query", Some("application/dns-message"), query)
     }
 }

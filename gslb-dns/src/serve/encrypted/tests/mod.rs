@@ -3,6 +3,7 @@
 mod dot;
 mod https;
 mod quic;
+mod slow;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,10 +31,15 @@ impl Shop {
 
     /// One with more lines in `[server]`.
     fn open_with(lines: &str) -> Self {
-        let site = Site::new();
+        Self::open_at(Site::new(), lines)
+    }
+
+    /// The same at `site`.
+    fn open_at(site: Site, lines: &str) -> Self {
         let tls = "tls = { certificate = \"cert.pem\", key = \"key.pem\", dot = [\"127.0.0.1:0\"], \
                    doh = [\"127.0.0.1:0\"], doq = [\"127.0.0.1:0\"] }";
-        let settings = site.settings().replace("threads = 1\n", &format!("threads = 1\n{tls}\n{lines}\n"));
+        let settings = std::fs::read_to_string(site.config()).expect("settings");
+        let settings = settings.replace("threads = 1\n", &format!("threads = 1\n{tls}\n{lines}\n"));
         site.write("topology.toml", &settings);
         let (certificate, key) = tls_pair();
         site.write_tls(&(certificate.clone(), key));

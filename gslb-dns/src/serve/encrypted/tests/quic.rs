@@ -1,5 +1,6 @@
 //! DNS over QUIC (RFC 9250).
 
+use std::collections::BTreeMap;
 use std::net::UdpSocket;
 
 use hickory_proto::rr::RecordType;
@@ -23,11 +24,16 @@ impl Client {
     }
 
     fn connect_with(shop: &Shop, alpn: &[u8]) -> Result<Self, ConnectionError> {
+        Self::connect_from(shop, "127.0.0.1:0", alpn)
+    }
+
+    fn connect_from(shop: &Shop, client: &str, alpn: &[u8]) -> Result<Self, ConnectionError> {
+        let client = client.parse().expect("an address");
         let runtime = Runtime::new().expect("a runtime");
         let config = QuicClientConfig::try_from(shop.client_config(alpn)).expect("TLS 1.3");
         let address = doq(shop);
         let (endpoint, connection) = runtime.block_on(async move {
-            let endpoint = Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("bound");
+            let endpoint = Endpoint::client(client).expect("bound");
             let config = QuicConfig::new(Arc::new(config));
             let connecting = endpoint.connect_with(config, address, "ns1.example.com").expect("a name");
             (endpoint, connecting.await)
@@ -110,33 +116,110 @@ fn what_breaks_the_protocol_ends_the_connection_with_its_code() {
     shop.node.stop();
 }
 
+/// The first datagrams of so many handshakes, after which nothing comes.
+fn first_datagrams(shop: &Shop, count: usize) -> Vec<Vec<u8>> {
+    let runtime = Runtime::new().expect("a runtime");
+    let catcher = UdpSocket::bind("127.0.0.1:0").expect("bound");
+    let address = catcher.local_addr().expect("bound");
+    let endpoint = runtime.block_on(async { Endpoint::client("127.0.0.1:0".parse().expect("an address")) });
+    let endpoint = endpoint.expect("bound");
+    let config = QuicConfig::new(Arc::new(QuicClientConfig::try_from(shop.client_config(b"doq")).expect("TLS 1.3")));
+    let (mut kept, mut firsts) = (Vec::new(), BTreeMap::new());
+    for _ in 0..count {
+        let _context = runtime.enter();
+        // Given up, it would say so.
+        kept.push(endpoint.connect_with(config.clone(), address, "ns1.example.com").expect("a name"));
+        let before = firsts.len();
+        while firsts.len() == before {
+            let mut datagram = vec![0; 2000];
+            let len = catcher.recv(&mut datagram).expect("came");
+            datagram.truncate(len);
+            // The id of the connection tells others from what follows (RFC 9000, section 17.2).
+            firsts.entry(datagram[6..14].to_vec()).or_insert(datagram);
+        }
+    }
+    firsts.into_values().collect()
+}
+
+/// Sends `datagrams`, each from a socket of its own, which is kept.
+fn send_all(shop: &Shop, datagrams: &[Vec<u8>]) -> Vec<UdpSocket> {
+    let send = |datagram: &Vec<u8>| {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
+        socket.send_to(datagram, doq(shop)).expect("sent");
+        // The server has seen it, and there is room for the next.
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("set");
+        socket.recv(&mut [0; 2000]).expect("answered");
+        socket
+    };
+    datagrams.iter().map(send).collect()
+}
+
 #[test]
 fn silent_clients_are_closed_in_time_and_delay_nobody() {
     let shop = Shop::open_with("tcp = { message = \"500ms\", idle = \"500ms\" }");
-    // The first datagram of a handshake each, after which nothing comes.
-    let first = {
-        let runtime = Runtime::new().expect("a runtime");
-        let catcher = UdpSocket::bind("127.0.0.1:0").expect("bound");
-        let (config, address) = (shop.client_config(b"doq"), catcher.local_addr().expect("bound"));
-        let _connecting = runtime.block_on(async {
-            let endpoint = Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("bound");
-            let config = QuicConfig::new(Arc::new(QuicClientConfig::try_from(config).expect("TLS 1.3")));
-            let connecting = endpoint.connect_with(config, address, "ns1.example.com").expect("a name");
-            (endpoint, connecting)
-        });
-        let mut datagram = vec![0; 2000];
-        let len = catcher.recv(&mut datagram).expect("came");
-        datagram.truncate(len);
-        datagram
-    };
-    let silent: Vec<UdpSocket> = (0..50).map(|_| UdpSocket::bind("127.0.0.1:0").expect("bound")).collect();
-    for socket in &silent {
-        socket.send_to(&first, doq(&shop)).expect("sent");
-    }
+    let _silent = send_all(&shop, &first_datagrams(&shop, 20));
     let client = Client::connect(&shop);
     client.ask(&query(0, "ns1.example.com", RecordType::A));
     client.runtime.block_on(client.connection.closed());
     until("closed", || shop.metric("gslb_tcp_open_connections") == Some(0));
+    shop.node.stop();
+}
+
+/// Carries datagrams of clients to `server`, and back to them nothing but Retry packets (RFC 9000, section 17.2.5): who
+/// connects through it shows its address and never ends its handshake. Ends when nothing comes for a while.
+fn half_open(server: SocketAddr) -> SocketAddr {
+    let [inside, outside] = [0; 2].map(|_| UdpSocket::bind("127.0.0.1:0").expect("bound"));
+    let while_something_comes = Some(std::time::Duration::from_secs(20));
+    for socket in [&inside, &outside] {
+        socket.set_read_timeout(while_something_comes).expect("set");
+    }
+    let address = inside.local_addr().expect("bound");
+    let back = [&inside, &outside].map(|socket| socket.try_clone().expect("cloned"));
+    let client = Arc::new(std::sync::Mutex::new(None));
+    let known = Arc::clone(&client);
+    std::thread::spawn(move || {
+        let mut datagram = [0; 2000];
+        while let Ok((len, from)) = inside.recv_from(&mut datagram) {
+            *known.lock().expect("not poisoned") = Some(from);
+            let _ = outside.send_to(&datagram[..len], server);
+        }
+    });
+    std::thread::spawn(move || {
+        let [inside, outside] = back;
+        let mut datagram = [0; 2000];
+        while let Ok(len) = outside.recv(&mut datagram) {
+            let client = *client.lock().expect("not poisoned");
+            if let Some(client) = client.filter(|_| datagram[0] & 0xF0 == 0xF0) {
+                let _ = inside.send_to(&datagram[..len], client);
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn half_open_handshakes_of_one_address_take_no_more_than_its_share() {
+    let shop = Shop::open_with("tcp = { message = \"60s\", idle = \"60s\", connections_per_client = 3 }");
+    // So many that the next has to show its address.
+    let _silent = send_all(&shop, &first_datagrams(&shop, 110));
+    assert_eq!(shop.metric("gslb_tcp_open_connections"), Some(0), "nobody has shown his address yet");
+    let relay = half_open(doq(&shop));
+    let runtime = Runtime::new().expect("a runtime");
+    let endpoint = runtime.block_on(async { Endpoint::client("127.0.0.1:0".parse().expect("an address")) });
+    let endpoint = endpoint.expect("bound");
+    let config = QuicConfig::new(Arc::new(QuicClientConfig::try_from(shop.client_config(b"doq")).expect("TLS 1.3")));
+    let connect = |_| {
+        let _context = runtime.enter();
+        endpoint.connect_with(config.clone(), relay, "ns1.example.com").expect("a name")
+    };
+    let _connecting: Vec<_> = (0..8).map(connect).collect();
+    until("others have gone for it", || shop.metric("gslb_tcp_evicted_connections_total") >= Some(5));
+    assert_eq!(shop.metric("gslb_tcp_open_connections"), Some(3));
+    for newcomer in ["127.0.0.9:0", "127.0.0.1:0"] {
+        let client = Client::connect_from(&shop, newcomer, b"doq").expect("connected");
+        client.ask(&query(0, "ns1.example.com", RecordType::A));
+        assert!(shop.metric("gslb_tcp_open_connections") <= Some(4), "the share of one, and the newcomer");
+    }
     shop.node.stop();
 }
 
