@@ -59,8 +59,8 @@ fn world() -> Result<World, String> {
     Ok(world)
 }
 
-/// A world whose zone is signed in the way of `denial`, and whose TTLs are of seconds.
-fn signed_world(denial: &str) -> Result<World, String> {
+/// A world whose zone is signed in the way of `denial` by a key of each of `roles`, and whose TTLs are of seconds.
+fn signed_world(denial: &str, roles: &[&str]) -> Result<World, String> {
     let mut world = prepared(&SIGNED.replace("DENIAL", denial))?;
     let with_short_ttl = |line: &str| match line {
         line if line.starts_with("ttl") => String::new(),
@@ -72,7 +72,7 @@ fn signed_world(denial: &str) -> Result<World, String> {
     world.write("topology.toml", settings.replace("secondaries = [\n", &named))?;
     let zone = world.read("gslb.test.zone")?.replace("$TTL 3600", "$TTL 2").replace(" 300 ", " 2 ");
     world.write("gslb.test.zone", zone + MORE)?;
-    keys(&world, "new")?;
+    roles.iter().try_for_each(|role| keys_of(&world, "new", &["--role", role]).map(drop))?;
     world.start_node()?;
     Ok(world)
 }
@@ -91,8 +91,13 @@ plain NS ns.example.net.
 
 /// `gslb-dns keys ACTION gslb.test`: what it prints.
 fn keys(world: &World, action: &str) -> Result<String, String> {
+    keys_of(world, action, &[])
+}
+
+/// The same with more arguments.
+fn keys_of(world: &World, action: &str, arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new(program("gslb-dns")?);
-    command.args(["keys", action, "gslb.test", "--config"]).arg(world.topology_path());
+    command.args(["keys", action, "gslb.test"]).args(arguments).arg("--config").arg(world.topology_path());
     let output = command.output().map_err(|error| error.to_string())?;
     let [out, errors] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     if output.status.success() { Ok(out) } else { Err(format!("keys {action}: {out}{errors}")) }
@@ -386,7 +391,7 @@ fn wait_for_verified(world: &World, secondaries: &[(Process, SocketAddr)]) -> He
 
 #[test]
 fn signed_zone_stays_whole_at_secondaries_through_updates_new_keys_new_signatures_and_a_restart() -> Held {
-    let mut world = signed_world("nsec")?;
+    let mut world = signed_world("nsec", &["csk"])?;
     let first = serial(&world)?;
     // With `dnssec-validation` Knot 3.2 takes two CSKs for KSKs, and refuses them both.
     let secondaries = [start_knot(&world, "")?, start_nsd(&world)?, start_named(&world)?];
@@ -426,12 +431,27 @@ fn signed_zone_stays_whole_at_secondaries_through_updates_new_keys_new_signature
 }
 
 #[test]
-fn zone_signed_with_nsec3_is_whole_at_secondaries() -> Held {
-    let world = signed_world("nsec3")?;
+fn zone_signed_with_nsec3_by_two_keys_validates_at_secondaries_while_one_of_them_rolls() -> Held {
+    let world = signed_world("nsec3", &["ksk", "zsk"])?;
     let secondaries = [start_knot(&world, "    dnssec-validation: on")?, start_nsd(&world)?, start_named(&world)?];
     wait_for_verified(&world, &secondaries)?;
     update(&world, "update add new.gslb.test 2 TXT x\nupdate delete a.b.c.gslb.test")?;
-    wait_for_verified(&world, &secondaries)
+    wait_for_verified(&world, &secondaries)?;
+    let dnskeys = || {
+        let records = transferred(secondaries[0].1, None)?;
+        Ok::<_, String>(records.into_iter().filter(|record| record.contains(" IN DNSKEY ")).collect::<BTreeSet<_>>())
+    };
+    let before = dnskeys()?;
+    keys_of(&world, "roll", &["--role", "zsk"])?;
+    within(KEYS, || {
+        let now = dnskeys()?;
+        let is_rolled = now.len() == 2 && now != before;
+        if is_rolled { Ok(()) } else { Err(format!("{now:?}\n{}", keys(&world, "list")?)) }
+    })?;
+    wait_for_verified(&world, &secondaries)?;
+    let log = secondaries[0].0.log();
+    assert!(log.iter().all(|line| !line.contains("validation failed")), "{log:#?}");
+    Ok(())
 }
 
 #[test]
