@@ -167,8 +167,8 @@ impl Reader {
         warnings.extend(certificate::warning(certificate.as_ref()));
         let names = services.iter().map(|service| &service.name);
         warnings.extend(zone::warnings(&zones, names, last.map(|last| &*last.zones)));
-        let short = signing::warnings(&zones, &keys, &settings.topology);
-        warnings.extend(short.into_iter().map(|warning| lines.problem(&warning.key, &["zones"], warning.what)));
+        let found = signing::warnings(&zones, &keys, &settings.topology, unix_secs());
+        warnings.extend(found.into_iter().map(|warning| lines.problem(&warning.key, &["zones"], warning.what)));
         let transfers = transfers::transfers(&zones, &settings.zones, &settings.topology, last);
         warnings.extend(transfers::warnings(&transfers, last, &lines));
         let (is_signed, journals) = (keys.iter().any(Option::is_some), std::mem::take(&mut self.journals));

@@ -14,7 +14,7 @@ use shared::topology::Topology;
 use super::{Reader, Stamp, World};
 use crate::keys::KeyFolder;
 use crate::settings::{DnssecSettings, ZoneSettings};
-use crate::sign::{self, Fingerprint, KeyRecords, Lifetime, Signatures, Signer, ZoneKey};
+use crate::sign::{self, Fingerprint, KeyRecords, Lifetime, Refused, Signatures, Signer, ZoneKey};
 use crate::wire::{Name, Rtype};
 use crate::zone::{Sign, Signing, Zone, ZoneSet};
 
@@ -100,24 +100,28 @@ impl Reader {
     }
 }
 
-/// What is seldom meant: signatures that expire while caches have the records still.
-pub(super) fn warnings(zones: &[Zone], keys: &[Option<ZoneKeys>], topology: &Topology) -> Vec<Problem> {
+/// What is seldom meant: signatures that expire while caches have the records still, and a roll-over that was broken off.
+pub(super) fn warnings(zones: &[Zone], keys: &[Option<ZoneKeys>], topology: &Topology, now: u64) -> Vec<Problem> {
     let services = topology.services.iter().map(|service| service.ttl.max(service.ttl_degraded)).max().unwrap_or(0);
-    let short = zones.iter().zip(keys).filter_map(|(zone, keys)| {
-        let settings = &keys.as_ref()?.settings;
+    let mut found = Vec::new();
+    for (zone, ZoneKeys { settings, keys }) in
+        zones.iter().zip(keys).filter_map(|(zone, keys)| Some((zone, keys.as_ref()?)))
+    {
+        let key = format!("zone {}", zone.apex().to_string().trim_end_matches('.'));
+        let mut warn = |what| found.push(Problem { file: String::new(), line: None, key: key.clone(), what });
         let max_ttl = services.max(zone.max_ttl());
-        let is_short = settings.validity_secs() / 4 < max_ttl;
-        let what = || {
-            format!(
+        if settings.validity_secs() / 4 < max_ttl {
+            warn(format!(
                 "validity of {} with TTLs of up to {max_ttl} seconds: expected four times as much, so that no signature \
                  expires in a cache",
                 show_duration(settings.validity)
-            )
-        };
-        let key = || format!("zone {}", zone.apex().to_string().trim_end_matches('.'));
-        is_short.then(|| Problem { file: String::new(), line: None, key: key(), what: what() })
-    });
-    short.collect()
+            ));
+        }
+        if let Some(tag) = sign::broken_off(keys, now) {
+            warn(Refused::BrokenOff(tag).to_string());
+        }
+    }
+    found
 }
 
 /// Puts zones together as they are kept, those with keys signed at `now`; signatures of `last` are used again while they are good.

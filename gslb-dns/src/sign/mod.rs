@@ -21,7 +21,7 @@ pub(crate) mod tests;
 
 pub use key::{Algorithm, BadKey, PublicKey, Role, SigningKey};
 pub use keyset::{KeyRecords, Next, Sync, Unusable, next, next_change, signer, upcoming};
-pub use roll::{Plan, Refused, Timing, begin, confirm};
+pub use roll::{Plan, Refused, Scheme, Timing, begin, begin_all, broken_off, confirm};
 pub use signatures::{Fingerprint, Signatures};
 pub use signer::{ActiveKey, Duty, Lifetime, Signer};
 pub use times::{Change, KeyState, KeyTimes, Standing, ZoneKey};
