@@ -350,6 +350,29 @@ mod tests {
         assert_eq!(tags(&keys.read(&apex()).expect("right")), [new.tag()]);
     }
 
+    /// As root; anybody else cannot give files away.
+    #[test]
+    fn new_files_are_for_the_user_of_the_server_and_else_for_the_owner_of_the_folder() {
+        if !is_root() {
+            return;
+        }
+        let [server, other] = [4_001, 4_002].map(|uid| Owner { uid, gid: uid });
+        let of = |keys: &KeyFolder, stem: &str| [KEY, PRIVATE].map(|ending| Owner::of(&keys.file(stem, ending)));
+        let (site, _) = in_folder();
+        std::os::unix::fs::chown(site.path(), Some(other.uid), Some(other.gid)).expect("given");
+        let keys = KeyFolder::new(site.path().join("keys"));
+        let stem = keys.create(&apex(), &key(Role::Csk), 60).expect("created");
+        assert_eq!((of(&keys, &stem), Owner::of(keys.path())), ([Some(other); 2], Some(other)));
+        let keys = keys.for_owner(Some(server));
+        let stem = keys.create(&apex(), &key(Role::Csk), 60).expect("created");
+        assert_eq!(of(&keys, &stem), [Some(server); 2]);
+        let keys = keys.for_owner(None);
+        let found = keys.read(&apex()).expect("right").into_iter().find(|found| found.stem == stem).expect("there");
+        let steps = keys.rewriting(&apex(), &found, 60).expect("planned");
+        steps.iter().try_for_each(Step::take).expect("rewritten");
+        assert_eq!(of(&keys, &stem), [Some(server); 2], "files stay with their owner");
+    }
+
     #[test]
     fn times_are_rewritten() {
         let (_folder, keys) = in_folder();

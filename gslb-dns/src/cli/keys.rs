@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
+use nix::unistd::geteuid;
 use shared::name::OwnerName;
 
 use super::{ConfigArg, Failure, output};
 use crate::journal;
-use crate::keys::{FoundKey, KeyFolder, KeyLock, Step, next_text, read_secret, show_time};
+use crate::keys::{FoundKey, KeyFolder, KeyLock, Owner, Step, next_text, read_secret, show_time};
 use crate::settings::{DnssecSettings, Settings, ZoneSettings};
 use crate::sign::{self, Algorithm, KeyTimes, Next, Plan, Refused, Role, Scheme, SigningKey, Timing, ZoneKey};
 use crate::update::replayed;
@@ -151,6 +152,8 @@ struct Ring {
     apex: Name,
     folder: KeyFolder,
     timing: Timing,
+    /// Whom the settings have the server run as.
+    user: Option<String>,
     /// Held by who changes them.
     _lock: Option<KeyLock>,
 }
@@ -168,11 +171,15 @@ impl Ring {
     fn open(args: &ZoneArgs) -> Result<Self, Failure> {
         let apex = Name::parse(args.zone.as_str(), &Name::root());
         let apex = apex.map_err(|fault| Failure::Mistakes(format!("{}: {fault}", args.zone)))?.folded();
-        let (folder, timing) = match &args.dir {
-            Some(dir) => (dir.clone(), DnssecSettings::with_keys(dir.clone()).timing(MAX_TTL_UNKNOWN)),
+        let Signed { folder, timing, user } = match &args.dir {
+            Some(dir) => {
+                let timing = DnssecSettings::with_keys(dir.clone()).timing(MAX_TTL_UNKNOWN);
+                Signed { folder: dir.clone(), timing, user: None }
+            }
             None => of_settings(&args.zone, &args.config.config)?,
         };
-        Ok(Self { apex, folder: KeyFolder::new(folder), timing, _lock: None })
+        let owner = user.as_deref().map(Owner::of_user).and_then(|found| found.ok().flatten());
+        Ok(Self { apex, folder: KeyFolder::new(folder).for_owner(owner), timing, user, _lock: None })
     }
 
     /// The same, for who changes something: nobody else does at the same time, and nothing is left of what a crash broke off.
@@ -303,14 +310,39 @@ impl Ring {
         Ok(text)
     }
 
+    /// Whose the files are that were just written, where that is worth a word.
+    fn ownership(&self) -> String {
+        let (written_for, own) = (self.folder.new_owner(), geteuid());
+        match (written_for, &self.user) {
+            (Some(owner), _) if owner.uid != own.as_raw() => {
+                format!(", whose files are for user {} to read", owner.name())
+            }
+            (None, Some(user)) if Owner::of_user(user).ok().flatten().is_none_or(|of| of.uid != own.as_raw()) => {
+                format!(
+                    ", whose files are for you to read: give them to server.user, as by `chown {user} {}/K{}+*`",
+                    self.folder.path().display(),
+                    self.apex
+                )
+            }
+            _ => String::new(),
+        }
+    }
+
     /// As commands take it.
     fn zone(&self) -> String {
         self.apex.to_string().trim_end_matches('.').to_owned()
     }
 }
 
-/// The folder and the timing of `zone` by the settings at `config`.
-fn of_settings(zone: &OwnerName, config: &Path) -> Result<(PathBuf, Timing), Failure> {
+/// What settings say of a zone that is signed.
+struct Signed {
+    folder: PathBuf,
+    timing: Timing,
+    user: Option<String>,
+}
+
+/// How `zone` is signed by the settings at `config`.
+fn of_settings(zone: &OwnerName, config: &Path) -> Result<Signed, Failure> {
     let file = config.display();
     let text = std::fs::read_to_string(config);
     let text = text.map_err(|error| Failure::Mistakes(format!("{file}: cannot be read: {error}")))?;
@@ -344,14 +376,15 @@ fn of_settings(zone: &OwnerName, config: &Path) -> Result<(PathBuf, Timing), Fai
     };
     let services = settings.topology.services.iter().map(|service| service.ttl.max(service.ttl_degraded));
     let max_ttl = services.max().unwrap_or(0).max(read.max_ttl()).max(updated);
-    Ok((folder.join(&dnssec.keys), dnssec.timing(max_ttl)))
+    let (folder, timing) = (folder.join(&dnssec.keys), dnssec.timing(max_ttl));
+    Ok(Signed { folder, timing, user: settings.server.user.clone() })
 }
 
 fn new(ring: &Ring, algorithm: Algorithm, role: Role, now: u64) -> Result<String, Failure> {
     refuse_second(ring, role, now)?;
     refuse_other_algorithm(ring, algorithm, now)?;
     let tag = ring.add(role, KeyTimes::first(role, &ring.timing, now), || generated(algorithm, role))?;
-    Ok(format!("made key {tag} in {}\n{}", ring.folder.path().display(), ring.listed(now)?))
+    Ok(format!("made key {tag} in {}{}\n{}", ring.folder.path().display(), ring.ownership(), ring.listed(now)?))
 }
 
 fn generated(algorithm: Algorithm, role: Role) -> Result<SigningKey, Failure> {
@@ -368,7 +401,7 @@ fn import(ring: &Ring, file: &Path, role: Role, now: u64) -> Result<String, Fail
     };
     refuse_other_algorithm(ring, read()?.public().algorithm(), now)?;
     let tag = ring.add(role, KeyTimes::first(role, &ring.timing, now), read)?;
-    Ok(format!("took over key {tag} into {}\n{}", ring.folder.path().display(), ring.listed(now)?))
+    Ok(format!("took over key {tag} into {}{}\n{}", ring.folder.path().display(), ring.ownership(), ring.listed(now)?))
 }
 
 /// A second key beside one in use is a roll-over, and a CSK beside a KSK or ZSK a mistake.
@@ -442,7 +475,7 @@ fn roll(ring: &Ring, which: Which, algorithm: Option<Algorithm>, now: u64) -> Re
             format!("made key {}; the roll-over has begun", tags.join(" and key "))
         }
     };
-    Ok(format!("{made}\n{}", ring.listed(now)?))
+    Ok(format!("{made}{}\n{}", ring.ownership(), ring.listed(now)?))
 }
 
 /// How a roll-over begins or goes on.
@@ -501,7 +534,7 @@ fn rolling(ring: &Ring, which: Which, algorithm: Option<Algorithm>, now: u64) ->
 
 fn confirm(ring: &Ring, now: u64) -> Result<String, Failure> {
     ring.take(&confirming(ring, now)?)?;
-    Ok(format!("noted that all servers of the parent give the DS\n{}", ring.listed(now)?))
+    Ok(format!("noted that all servers of the parent give the DS{}\n{}", ring.ownership(), ring.listed(now)?))
 }
 
 fn confirming(ring: &Ring, now: u64) -> Result<Vec<Step>, Failure> {
@@ -540,7 +573,7 @@ mod tests {
         let dir = folder.path().join("keys");
         let timing = DnssecSettings::with_keys(dir.clone()).timing(300);
         let apex = Name::parse("example.com.", &Name::root()).expect("a name");
-        Ring { apex, folder: KeyFolder::new(dir), timing, _lock: None }
+        Ring { apex, folder: KeyFolder::new(dir), timing, user: None, _lock: None }
     }
 
     fn roles(ring: &Ring, now: u64) -> Vec<(Role, sign::KeyState)> {

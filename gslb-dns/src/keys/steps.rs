@@ -14,6 +14,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::unistd::{Uid, User};
+
 /// Whom files belong to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Owner {
@@ -27,6 +30,18 @@ impl Owner {
     /// The owner of what is at `path`. `None`: nothing that can be looked at.
     pub fn of(path: &Path) -> Option<Self> {
         fs::metadata(path).ok().map(|found| Self { uid: found.uid(), gid: found.gid() })
+    }
+
+    /// The user of this name, with the group of its entry. `None`: this machine knows none.
+    pub fn of_user(name: &str) -> Result<Option<Self>, Errno> {
+        let entry = User::from_name(name)?;
+        Ok(entry.map(|user| Self { uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
+    }
+
+    /// As people know it.
+    pub fn name(&self) -> String {
+        let entry = User::from_uid(Uid::from_raw(self.uid)).ok().flatten();
+        entry.map_or_else(|| self.uid.to_string(), |user| user.name)
     }
 }
 

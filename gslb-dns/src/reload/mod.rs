@@ -1,5 +1,6 @@
 //! Reading the settings and every file that they name, all or nothing; and noticing when one of them changes.
 
+mod access;
 mod certificate;
 mod cookies;
 mod signing;
@@ -164,6 +165,7 @@ impl Reader {
         let (settings, geo_data) = settings.zip(geo_data).filter(|_| self.problems.is_empty())?;
         let mut warnings = warn::of_settings(&settings, &lines, &geo_data);
         warnings.extend(warn::of_files(&settings.server, &self.folder, &lines));
+        warnings.extend(access::warnings(&settings, &self.files, &self.folder, &lines));
         warnings.extend(certificate::warning(certificate.as_ref()));
         let names = services.iter().map(|service| &service.name);
         warnings.extend(zone::warnings(&zones, names, last.map(|last| &*last.zones)));

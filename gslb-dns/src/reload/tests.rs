@@ -368,3 +368,26 @@ fn signatures_that_expire_before_their_records_are_warned_of() {
     site.write("topology.toml", &site.signed_settings().replace("\"keys\" }", "\"keys\", validity = \"20m\" }"));
     assert!(!warnings(&site, None).iter().any(|found| found.contains("validity")));
 }
+
+/// As root; anybody else becomes nobody.
+#[test]
+fn files_that_the_user_of_the_server_cannot_use_are_warned_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let site = Site::new();
+    fs::set_permissions(site.path(""), fs::Permissions::from_mode(0o755)).expect("changed");
+    fs::set_permissions(site.path("token"), fs::Permissions::from_mode(0o600)).expect("changed");
+    let with_user = |user: &str| site.settings().replace("[server]", &format!("[server]\nuser = \"{user}\""));
+    site.write("topology.toml", &with_user("nobody"));
+    let found = warnings(&site, None);
+    let of_user: Vec<_> = found.iter().filter(|found| found.contains("server.user: nobody may not ")).collect();
+    assert_eq!(of_user.len(), 2, "{found:?}");
+    assert!(of_user[0].contains("read") && of_user[0].contains("/token (mode 0600, owner root)"), "{of_user:?}");
+    assert!(of_user[1].contains("write"), "the folder of the state file: {of_user:?}");
+    site.write("topology.toml", &with_user("root"));
+    assert!(!warnings(&site, None).iter().any(|found| found.contains("server.user")));
+    site.write("topology.toml", &with_user("no-such-user"));
+    assert!(warnings(&site, None).iter().any(|found| found.contains("there is no user no-such-user")));
+}
