@@ -14,7 +14,7 @@ use super::{ConfigArg, Failure, output};
 use crate::journal;
 use crate::keys::{FoundKey, KeyFolder, KeyLock, Owner, Step, next_text, read_secret, show_time};
 use crate::settings::{DnssecSettings, Settings, ZoneSettings};
-use crate::sign::{self, Algorithm, KeyTimes, Next, Plan, Refused, Role, Scheme, SigningKey, Timing, ZoneKey};
+use crate::sign::{self, Algorithm, KeyTimes, Next, NotSaid, Plan, Refused, Role, Scheme, SigningKey, Timing, ZoneKey};
 use crate::update::replayed;
 use crate::wire::Name;
 use crate::zone::Zone;
@@ -34,6 +34,10 @@ pub(super) enum KeysCommand {
     Roll(RollArgs),
     /// Says that all servers of the parent give the DS records that `keys ds` prints, and no others: a roll-over goes on.
     Confirm(ZoneArgs),
+    /// Says that no server of the parent gives a DS record of the zone any more: it may become unsigned when caches have none.
+    Withdraw(ZoneArgs),
+    /// Says that all nodes begin to sign now, where that is later than when the keys were made: the DS waits for that long.
+    Start(ZoneArgs),
 }
 
 #[derive(Args, Debug)]
@@ -143,6 +147,8 @@ pub(super) fn run(command: &KeysCommand) -> Result<(), Failure> {
             roll(&Ring::to_change(&args.zone)?, which, args.algorithm, now)
         }
         KeysCommand::Confirm(args) => confirm(&Ring::to_change(args)?, now),
+        KeysCommand::Withdraw(args) => withdraw(&Ring::to_change(args)?, now),
+        KeysCommand::Start(args) => start(&Ring::to_change(args)?, now),
     };
     output::print(&text?)
 }
@@ -250,6 +256,21 @@ impl Ring {
         Ok(steps)
     }
 
+    /// Writes what an operator says.
+    fn say(
+        &self,
+        now: u64,
+        changed: impl Fn(&[ZoneKey]) -> Result<Vec<(usize, KeyTimes)>, NotSaid>,
+    ) -> Result<(), Failure> {
+        let found = self.read()?;
+        let keys: Vec<ZoneKey> = found.iter().map(|found| found.key.clone()).collect();
+        if let Some(tag) = sign::broken_off(&keys, now) {
+            return Err(Failure::Mistakes(Refused::BrokenOff(tag).to_string()));
+        }
+        let changed = changed(&keys).map_err(|refused| Failure::Mistakes(refused.to_string()))?;
+        self.take(&self.changing(&found, &changed)?)
+    }
+
     fn take(&self, steps: &[Step]) -> Result<(), Failure> {
         steps.iter().try_for_each(Step::take).map_err(|error| self.not_written(&error))
     }
@@ -303,6 +324,14 @@ impl Ring {
             let _ = writeln!(text, "{}", Refused::BrokenOff(tag));
         }
         let _ = writeln!(text, "next: {}", next_text(&keys, &self.zone(), now));
+        if let Some(from) = sign::first_signs_from(&keys, now) {
+            let (from, zone) = (show_time(from), self.zone());
+            let _ = writeln!(
+                text,
+                "      counted from {from}, when signing began by these files: if nodes begin later, run \
+                 `gslb-dns keys start {zone}` then"
+            );
+        }
         let is_first_told = !matches!(sign::next(&keys, now), Next::AwaitDs { .. });
         for (at, tag, change) in sign::upcoming(&keys, now).into_iter().skip(usize::from(is_first_told)) {
             let _ = writeln!(text, "      {}, key {tag}: {}", show_time(at), change.as_str());
@@ -557,6 +586,20 @@ fn confirming(ring: &Ring, now: u64) -> Result<Vec<Step>, Failure> {
     ring.changing(&found, &changed.map_err(refusal)?)
 }
 
+fn withdraw(ring: &Ring, now: u64) -> Result<String, Failure> {
+    ring.say(now, |keys| sign::withdraw(keys, now))?;
+    let from = show_time(now + u64::from(ring.timing.parent_ds_ttl));
+    let ownership = ring.ownership();
+    Ok(format!(
+        "noted that the parent gives no DS any more{ownership}; `dnssec` may leave the settings from {from} on\n"
+    ))
+}
+
+fn start(ring: &Ring, now: u64) -> Result<String, Failure> {
+    ring.say(now, |keys| sign::start(keys, &ring.timing, now))?;
+    Ok(format!("noted that all nodes begin to sign now{}\n{}", ring.ownership(), ring.listed(now)?))
+}
+
 /// The longest TTL that a zone is thought to have when it is not at hand.
 const MAX_TTL_UNKNOWN: u32 = 86_400;
 /// Chance gives a tag that is there already in one of thousands.
@@ -764,6 +807,38 @@ mod tests {
         let refusal = roll(&ring, Which::Of(None), None, NOW + DAY).expect_err("refused").to_string();
         assert!(refusal.contains("`gslb-dns keys confirm example.com` first"), "{refusal}");
         assert!(refusal.contains("keys new example.com"), "{refusal}");
+    }
+
+    #[test]
+    fn first_ds_waits_from_when_signing_really_began() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ring = ring(&folder);
+        new(&ring, Algorithm::Ed25519, Role::Csk, NOW).expect("made");
+        let later = NOW + 30 * DAY;
+        let text = start(&ring, later).expect("said");
+        assert!(text.contains("next: 2027-02-14T10:00:00Z"), "two hours later: {text}");
+        assert!(text.contains("counted from 2027-02-14T08:00:00Z"), "{text}");
+        let early = confirm(&ring, later + 60).expect_err("too early").to_string();
+        assert!(early.contains("not be at the parent before 2027-02-14T10:00:00Z"), "{early}");
+        confirm(&ring, later + DAY).expect("confirmed");
+        assert!(start(&ring, later + DAY).is_err_and(|failure| failure.to_string().contains("signed for long")));
+        assert!(!ring.listed(later + DAY).expect("listed").contains("counted from"));
+    }
+
+    #[test]
+    fn withdrawn_ds_is_asked_for_no_more_until_signing_starts_again() {
+        let (_folder, ring) = settled(&[Role::Csk]);
+        let now = NOW + 2 * DAY;
+        let state = |now| sign::parent_ds(&ring.keys().expect("right"), 86_400, now);
+        assert!(matches!(state(now), sign::ParentDs::Confirmed { since, .. } if since == NOW + DAY));
+        let text = withdraw(&ring, now).expect("said");
+        assert!(text.contains("from 2027-01-18T08:00:00Z on"), "{text}");
+        assert_eq!(state(now), sign::ParentDs::Cached { until: now + DAY });
+        assert_eq!(state(now + DAY), sign::ParentDs::Absent);
+        signs_on(&ring, now);
+        assert!(confirm(&ring, now + DAY).is_err(), "no DS is awaited");
+        start(&ring, now + 9 * DAY).expect("said");
+        assert!(confirm(&ring, now + 10 * DAY).is_ok());
     }
 
     #[test]

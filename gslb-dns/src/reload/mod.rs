@@ -3,6 +3,7 @@
 mod access;
 mod certificate;
 mod cookies;
+mod parent;
 mod signing;
 mod transfers;
 mod updates;
@@ -162,6 +163,9 @@ impl Reader {
         let is_missing = |problem: &Problem| problem.file.is_empty() && !named.are_zones_whole;
         let found = ZoneSet::check(&zones, &services).into_iter().filter(|problem| !is_missing(problem));
         self.problems.extend(found.map(|problem| lines.located(problem)));
+        let read = parent::Read { settings: &named.zones, zones: &zones, keys: &keys, now: unix_secs() };
+        let against_ds = last.map(|last| read.mistakes(last)).unwrap_or_default();
+        self.problems.extend(against_ds.into_iter().map(|found| lines.problem(&found.key, &["zones"], found.what)));
         let (settings, geo_data) = settings.zip(geo_data).filter(|_| self.problems.is_empty())?;
         let mut warnings = warn::of_settings(&settings, &lines, &geo_data);
         warnings.extend(warn::of_files(&settings.server, &self.folder, &lines));
@@ -169,7 +173,8 @@ impl Reader {
         warnings.extend(certificate::warning(certificate.as_ref()));
         let names = services.iter().map(|service| &service.name);
         warnings.extend(zone::warnings(&zones, names, last.map(|last| &*last.zones)));
-        let found = signing::warnings(&zones, &keys, &settings.topology, unix_secs());
+        let mut found = signing::warnings(&zones, &keys, &settings.topology, unix_secs());
+        found.extend(read.warnings(last, &self.folder));
         warnings.extend(found.into_iter().map(|warning| lines.problem(&warning.key, &["zones"], warning.what)));
         let transfers = transfers::transfers(&zones, &settings.zones, &settings.topology, last);
         warnings.extend(transfers::warnings(&transfers, last, &lines));

@@ -48,13 +48,18 @@ impl DnssecSettings {
             dnskey_ttl: whole_secs(self.dnskey_ttl),
             max_ttl,
             propagation: whole_secs(self.propagation),
-            parent_ds_ttl: whole_secs(self.parent_ds_ttl),
+            parent_ds_ttl: self.parent_ds_secs(),
         }
     }
 
     /// The validity in seconds.
     pub fn validity_secs(&self) -> u32 {
         whole_secs(self.validity)
+    }
+
+    /// TTL of the DS records at the parent, in seconds.
+    pub fn parent_ds_secs(&self) -> u32 {
+        whole_secs(self.parent_ds_ttl)
     }
 
     /// Reads the table. `None`: without the folder it is of no use, and that is reported.

@@ -11,6 +11,7 @@ pub mod bind;
 mod canonical;
 mod key;
 mod keyset;
+mod parent;
 mod roll;
 mod signatures;
 mod signer;
@@ -21,6 +22,7 @@ pub(crate) mod tests;
 
 pub use key::{Algorithm, BadKey, PublicKey, Role, SigningKey};
 pub use keyset::{KeyRecords, Next, Sync, Unusable, next, next_change, signer, upcoming};
+pub use parent::{NotSaid, ParentDs, first_signs_from, parent_ds, start, withdraw};
 pub use roll::{Plan, Refused, Scheme, Timing, begin, begin_all, broken_off, confirm};
 pub use signatures::{Fingerprint, Signatures};
 pub use signer::{ActiveKey, Duty, Lifetime, Signer};
