@@ -1,12 +1,14 @@
 //! Keys and signatures of the zones in the world: read, made ahead, and made again before they expire.
 
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use arc_swap::ArcSwap;
+use rustix::process::setpriority_process;
 use shared::problem::Problem;
 use shared::settings::show_duration;
 use shared::topology::Topology;
@@ -60,7 +62,13 @@ impl World {
     /// The same world signed at `now`, in seconds since 1970: with the keys of then, and with new signatures for those that
     /// would expire soon. Files are not looked at, so a mistake in them lets no signature expire.
     pub fn signed_again(&self, now: u64) -> Result<Self, Vec<Problem>> {
-        let (zones, signed_zones) = self.sign_zones(&self.kept, now)?;
+        let sign = || {
+            step_back();
+            self.sign_zones(&self.kept, now)
+        };
+        // In a thread of its own, since what has stepped back may not step forward again.
+        let signed = thread::scope(|scope| scope.spawn(sign).join());
+        let (zones, signed_zones) = signed.unwrap_or_else(|panic| resume_unwind(panic))?;
         Ok(Self { zones: Arc::new(zones), signed_zones, ..self.clone() })
     }
 
@@ -144,7 +152,7 @@ pub(super) fn build(
     if !problems.is_empty() {
         return Err(problems);
     }
-    if makings.iter().map(Making::unknown_max).sum::<usize>() > UNKNOWN_FEW {
+    if makings.iter().map(Making::unknown).sum::<usize>() > UNKNOWN_FEW {
         sign_ahead(&zones, &makings, topology)?;
     }
     let set = ZoneSet::build_signed(zones, topology)?;
@@ -162,12 +170,21 @@ fn sign_ahead(zones: &[(Zone, Option<Signing>)], makings: &[Making], topology: &
         let wanted = std::mem::take(&mut *recorder.wanted());
         thread::scope(|scope| {
             for part in wanted.chunks(wanted.len().div_ceil(threads).max(1)) {
-                scope.spawn(|| part.iter().for_each(|rrset| rrset.sign(recorder)));
+                scope.spawn(|| {
+                    step_back();
+                    part.iter().for_each(|rrset| rrset.sign(recorder));
+                });
             }
         });
         recorder.known.store(Arc::new(recorder.take_fresh()));
     }
     Ok(())
+}
+
+/// From here on this thread runs when no other has to, as those that serve do.
+fn step_back() {
+    // Where that is not allowed, signing goes on as it is.
+    let _ = setpriority_process(None, NICE_MOST);
 }
 
 /// A zone while it is signed.
@@ -205,9 +222,9 @@ impl Making {
         Ok(Self { apex, rrsets: zone.rrset_count(), keys: keys.clone(), lifetime, recorder })
     }
 
-    /// How many signatures may have to be made.
-    fn unknown_max(&self) -> usize {
-        self.rrsets.saturating_sub(self.recorder.known.load().len())
+    /// About how many signatures have to be made.
+    fn unknown(&self) -> usize {
+        self.recorder.signer.unknown(&self.recorder.known.load(), self.rrsets)
     }
 
     fn signing(&self) -> Signing {
@@ -330,6 +347,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What Linux runs least.
+const NICE_MOST: i32 = 19;
 /// So many threads may sign without waiting for each other.
 const SHARDS: usize = 16;
 /// So many are signed within a tenth of a second: less than other threads are worth.
