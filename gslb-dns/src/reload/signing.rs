@@ -214,7 +214,9 @@ impl Making {
         })?;
         let KeyRecords { dnskey, cds, cdnskey } = KeyRecords::new(&apex, &keys.keys, keys.settings.sync, now);
         let ttl = keys.settings.timing(0).dnskey_ttl;
-        for (rtype, rdatas) in [(Rtype::DNSKEY, dnskey), (Rtype::CDS, cds), (Rtype::CDNSKEY, cdnskey)] {
+        let csync = keys.settings.csync.as_ref().map(|csync| (Rtype::CSYNC, vec![csync.rdata(zone.serial())]));
+        let records = [(Rtype::DNSKEY, dnskey), (Rtype::CDS, cds), (Rtype::CDNSKEY, cdnskey)];
+        for (rtype, rdatas) in records.into_iter().chain(csync) {
             zone.add_key_records(rtype, ttl, &rdatas)?;
         }
         let known = last.iter().find(|signed| signed.apex == apex).map(|signed| Arc::clone(&signed.signatures));

@@ -454,3 +454,20 @@ fn zone_that_begins_to_be_signed_long_after_its_keys_say_is_refused_with_the_com
         assert!(load(&site.config(), None).world.is_ok(), "a start does not know what was served before");
     }
 }
+
+#[test]
+fn csync_has_the_serial_of_the_zone_and_stands_in_no_file_beside() {
+    let (site, _) = signed_site();
+    assert!(!has(&loaded(&site, None), Rtype::CSYNC));
+    let zone = fs::read_to_string(site.path("example.com.zone")).expect("there");
+    site.write("example.com.zone", &format!("{zone}@ CSYNC 7 3 NS\n"));
+    assert!(has(&loaded(&site, None), Rtype::CSYNC), "what is in the file is served");
+    site.write("topology.toml", &site.signed_settings().replace("\"keys\" }", "\"keys\", csync = [\"NS\", \"A\"] }"));
+    let found = mistakes(&site);
+    assert!(found.len() == 1 && found[0].contains("CSYNC records are made here"), "{found:?}");
+    site.write("example.com.zone", &zone);
+    let world = loaded(&site, None);
+    // A pointer, ten octets, and the data of one byte of bits.
+    assert_eq!(len(&world, Rtype::CSYNC), 2 + 10 + 9);
+    assert_eq!(warnings(&site, Some(&world)).iter().filter(|warning| warning.contains("serial")).count(), 0);
+}

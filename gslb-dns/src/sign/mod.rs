@@ -9,6 +9,7 @@
 
 pub mod bind;
 mod canonical;
+mod csync;
 mod key;
 mod keyset;
 mod parent;
@@ -20,6 +21,7 @@ mod times;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use csync::Csync;
 pub use key::{Algorithm, BadKey, PublicKey, Role, SigningKey};
 pub use keyset::{KeyRecords, Next, Sync, Unusable, next, next_change, signer, upcoming};
 pub use parent::{NotSaid, ParentDs, first_signs_from, parent_ds, start, withdraw};
