@@ -344,11 +344,11 @@ impl Ring {
         let (written_for, own) = (self.folder.new_owner(), geteuid());
         match (written_for, &self.user) {
             (Some(owner), _) if owner.uid != own.as_raw() => {
-                format!(", whose files are for user {} to read", owner.name())
+                format!("; key files belong to user {}", owner.name())
             }
             (None, Some(user)) if Owner::of_user(user).ok().flatten().is_none_or(|of| of.uid != own.as_raw()) => {
                 format!(
-                    ", whose files are for you to read: give them to server.user, as by `chown {user} {}/K{}+*`",
+                    "; key files belong to you: give them to server.user, as by `chown {user} {}/K{}+*`",
                     self.folder.path().display(),
                     self.apex
                 )
