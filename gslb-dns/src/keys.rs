@@ -1,8 +1,9 @@
 //! The folder of key files: read, and written so that a crash leaves whole files behind.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+mod steps;
+
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,11 +15,17 @@ use crate::sign::bind::{self, BadText, KeyTexts, PublicText};
 use crate::sign::{self, Next, Role, ZoneKey};
 use crate::wire::Name;
 
+pub use steps::{Owner, Step};
+
 /// A folder with the keys of one or several zones.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyFolder {
     path: PathBuf,
+    owner: Option<Owner>,
 }
+
+/// Who holds it is the only one who changes the files of a folder.
+pub struct KeyLock(#[expect(dead_code, reason = "it is let go when this is dropped")] Option<File>);
 
 /// A key and where it was found.
 #[derive(Clone, Debug)]
@@ -32,7 +39,13 @@ pub struct FoundKey {
 impl KeyFolder {
     /// At `path`; nothing is touched yet.
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, owner: None }
+    }
+
+    /// The same, whose new files are for `owner`; `None`: for the owner of the folder. Only root can give files away, so
+    /// that those which others write are their own.
+    pub fn for_owner(self, owner: Option<Owner>) -> Self {
+        Self { owner, ..self }
     }
 
     /// Where it is.
@@ -52,7 +65,9 @@ impl KeyFolder {
     pub fn read(&self, apex: &Name) -> Result<Vec<FoundKey>, Vec<Problem>> {
         let unread = |error| vec![problem(&self.path, None, unreadable(&error))];
         let (stems, public) = (self.stems(apex, PRIVATE).map_err(unread)?, self.stems(apex, KEY).map_err(unread)?);
-        let alone = public.iter().filter(|stem| stems.binary_search(stem).is_err());
+        // Of one that is being made the private part comes last.
+        let is_whole = |stem: &&String| stems.binary_search(stem).is_ok() || self.staged(stem, PRIVATE).exists();
+        let alone = public.iter().filter(|stem| !is_whole(stem));
         let alone: Vec<_> = alone.map(|stem| self.without_private(stem)).collect();
         if !alone.is_empty() {
             return Err(alone);
@@ -72,25 +87,78 @@ impl KeyFolder {
         Ok(found.into_iter().map(|(found, _)| found).collect())
     }
 
-    /// Makes the files of `key`, and the folder where there is none. Fails when they are there already.
-    pub fn create(&self, apex: &Name, key: &ZoneKey, dnskey_ttl: u32) -> io::Result<String> {
-        let stem = bind::file_stem(apex, key.key.public());
-        let KeyTexts { public, private } = texts(apex, key, dnskey_ttl)?;
-        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&self.path)?;
-        // A key is there once its private file is; that must come whole, and last.
-        self.put(&stem, KEY, &public, Put::New)?;
-        if let Err(error) = self.put(&stem, PRIVATE, &private, Put::New) {
-            let _ = fs::remove_file(self.file(&stem, KEY));
-            return Err(error);
+    /// How the files of new keys are made, and the folder where there is none. All are there as soon as one is, but for
+    /// the moment between two steps.
+    pub fn creation(&self, apex: &Name, keys: &[ZoneKey], dnskey_ttl: u32) -> io::Result<Vec<Step>> {
+        let owner = self.new_owner();
+        let mut steps = vec![Step::Folder { path: self.path.clone(), owner }];
+        let stems: Vec<_> = keys.iter().map(|key| bind::file_stem(apex, key.key.public())).collect();
+        for (stem, key) in stems.iter().zip(keys) {
+            let KeyTexts { public, private } = texts(apex, key, dnskey_ttl)?;
+            for (ending, text) in [(PRIVATE, private), (KEY, public)] {
+                steps.push(Step::Write { path: self.staged(stem, ending), text, owner });
+            }
         }
-        Ok(stem)
+        for ending in [KEY, PRIVATE] {
+            let link = |stem: &String| Step::Link { from: self.staged(stem, ending), to: self.file(stem, ending) };
+            steps.extend(stems.iter().map(link));
+        }
+        let staged = stems.iter().flat_map(|stem| [KEY, PRIVATE].map(|ending| self.staged(stem, ending)));
+        steps.extend(staged.map(Step::Remove));
+        Ok(steps)
     }
 
-    /// Replaces the files of a key by those with its present times.
-    pub fn rewrite(&self, apex: &Name, found: &FoundKey, dnskey_ttl: u32) -> io::Result<()> {
+    /// How the files of a key are replaced by those with its present times; they stay with their owner.
+    pub fn rewriting(&self, apex: &Name, found: &FoundKey, dnskey_ttl: u32) -> io::Result<Vec<Step>> {
+        let stem = &found.stem;
         let KeyTexts { public, private } = texts(apex, &found.key, dnskey_ttl)?;
-        self.put(&found.stem, PRIVATE, &private, Put::Over)?;
-        self.put(&found.stem, KEY, &public, Put::Over)
+        let owner = self.owner.or_else(|| Owner::of(&self.file(stem, PRIVATE))).filter(|_| is_root());
+        let mut steps = Vec::new();
+        // What counts is in the private file, which therefore is the last.
+        for (ending, text) in [(KEY, public), (PRIVATE, private)] {
+            let path = self.staged(stem, ending);
+            steps.push(Step::Write { path: path.clone(), text, owner });
+            steps.push(Step::Rename { from: path, to: self.file(stem, ending) });
+        }
+        Ok(steps)
+    }
+
+    /// Keeps others from changing files, as long as what it gives lives. Fails with [`io::ErrorKind::WouldBlock`] where
+    /// somebody else is at it.
+    pub fn lock(&self) -> io::Result<KeyLock> {
+        let folder = match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(KeyLock(None)),
+            folder => folder?,
+        };
+        match folder.try_lock() {
+            Ok(()) => Ok(KeyLock(Some(folder))),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// How what a crash left behind of keys of `apex` goes, none of which is a key. Only for who holds the lock.
+    pub fn cleaning(&self, apex: &Name) -> io::Result<Vec<Step>> {
+        let start = format!(".{}", bind::stem_start(apex));
+        let mut steps = Vec::new();
+        for entry in entries(&self.path)? {
+            let name = entry?.file_name();
+            let left = name.to_str().and_then(|name| name.strip_suffix(STAGED)).filter(|name| name.starts_with(&start));
+            let Some(left) = left else { continue };
+            let stem = left[1..].strip_suffix(&format!(".{PRIVATE}"));
+            let public = stem.filter(|stem| !self.file(stem, PRIVATE).exists()).map(|stem| self.file(stem, KEY));
+            // First what would be half a key without the other.
+            steps.extend(public.filter(|file| file.exists()).map(Step::Remove));
+            steps.push(Step::Remove(self.path.join(&name)));
+        }
+        Ok(steps)
+    }
+
+    /// For whom new files are; `None`: for whoever writes them, who cannot give them away.
+    pub fn new_owner(&self) -> Option<Owner> {
+        let nearest =
+            || self.path.ancestors().find_map(|path| Owner::of(if path == "" { Path::new(".") } else { path }));
+        self.owner.or_else(nearest).filter(|_| is_root())
     }
 
     /// A key that would leave the zone unseen, while resolvers count on it.
@@ -105,12 +173,8 @@ impl KeyFolder {
     /// The files of keys of `apex` with this ending, without it; sorted.
     fn stems(&self, apex: &Name, ending: &str) -> io::Result<Vec<String>> {
         let start = bind::stem_start(apex);
-        let entries = match fs::read_dir(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
         let mut stems = Vec::new();
-        for entry in entries {
+        for entry in entries(&self.path)? {
             let name = entry?.file_name();
             let stem = name.to_str().and_then(|name| name.strip_suffix(&format!(".{ending}")));
             stems.extend(stem.filter(|stem| stem.starts_with(&start)).map(str::to_owned));
@@ -141,32 +205,36 @@ impl KeyFolder {
         Ok((FoundKey { stem, key }, role.is_some()))
     }
 
-    /// Writes a file as a whole: who reads it, even after a crash, finds all of the old text or all of the new one.
-    fn put(&self, stem: &str, ending: &str, text: &str, put: Put) -> io::Result<()> {
-        let temporary = self.path.join(format!(".{stem}.{ending}.{}.tmp", std::process::id()));
-        let target = self.file(stem, ending);
-        let written = write_synced(&temporary, text).and_then(|()| match put {
-            Put::New => fs::hard_link(&temporary, &target),
-            Put::Over => fs::rename(&temporary, &target),
-        });
-        // After a rename it is gone, and what is left of a failed attempt is of no use.
-        let _ = fs::remove_file(&temporary);
-        written?;
-        File::open(&self.path)?.sync_all()
-    }
-
     fn file(&self, stem: &str, ending: &str) -> PathBuf {
         self.path.join(format!("{stem}.{ending}"))
     }
+
+    /// What is not at its name yet.
+    fn staged(&self, stem: &str, ending: &str) -> PathBuf {
+        self.path.join(format!(".{stem}.{ending}{STAGED}"))
+    }
 }
 
-/// How a file comes to its name.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Put {
-    /// There must be none yet.
-    New,
-    /// In place of the one there.
-    Over,
+#[cfg(test)]
+impl KeyFolder {
+    /// Makes the files of `key` and gives their name without what follows the last dot.
+    pub(crate) fn create(&self, apex: &Name, key: &ZoneKey, dnskey_ttl: u32) -> io::Result<String> {
+        let steps = self.creation(apex, std::slice::from_ref(key), dnskey_ttl)?;
+        steps.iter().try_for_each(Step::take).map(|()| bind::file_stem(apex, key.key.public()))
+    }
+}
+
+/// What is in `folder`; nothing where there is none.
+fn entries(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        entries => Some(entries?),
+    };
+    Ok(entries.into_iter().flatten())
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
 }
 
 /// The text of a private key, which only its owner may read.
@@ -201,14 +269,6 @@ fn texts(apex: &Name, key: &ZoneKey, dnskey_ttl: u32) -> io::Result<KeyTexts> {
     bind::write(apex, key, dnskey_ttl).ok_or_else(|| io::Error::other("the library does not give the key"))
 }
 
-fn write_synced(path: &Path, text: &str) -> io::Result<()> {
-    // What is there was left by a process of the same number that broke off.
-    let _ = fs::remove_file(path);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
 fn unreadable(error: &io::Error) -> String {
     format!("cannot be read: {error}")
 }
@@ -219,8 +279,7 @@ fn problem(file: &Path, line: Option<usize>, what: String) -> Problem {
 
 const KEY: &str = "key";
 const PRIVATE: &str = "private";
-const FILE_MODE: u32 = 0o600;
-const FOLDER_MODE: u32 = 0o700;
+const STAGED: &str = ".new";
 
 #[cfg(test)]
 mod tests {
@@ -285,13 +344,37 @@ mod tests {
         assert_eq!(tags(&keys.read(&apex()).expect("right")), [new.tag()]);
     }
 
+    /// As root; anybody else cannot give files away.
+    #[test]
+    fn new_files_are_for_the_user_of_the_server_and_else_for_the_owner_of_the_folder() {
+        if !is_root() {
+            return;
+        }
+        let [server, other] = [4_001, 4_002].map(|uid| Owner { uid, gid: uid });
+        let of = |keys: &KeyFolder, stem: &str| [KEY, PRIVATE].map(|ending| Owner::of(&keys.file(stem, ending)));
+        let (site, _) = in_folder();
+        std::os::unix::fs::chown(site.path(), Some(other.uid), Some(other.gid)).expect("given");
+        let keys = KeyFolder::new(site.path().join("keys"));
+        let stem = keys.create(&apex(), &key(Role::Csk), 60).expect("created");
+        assert_eq!((of(&keys, &stem), Owner::of(keys.path())), ([Some(other); 2], Some(other)));
+        let keys = keys.for_owner(Some(server));
+        let stem = keys.create(&apex(), &key(Role::Csk), 60).expect("created");
+        assert_eq!(of(&keys, &stem), [Some(server); 2]);
+        let keys = keys.for_owner(None);
+        let found = keys.read(&apex()).expect("right").into_iter().find(|found| found.stem == stem).expect("there");
+        let steps = keys.rewriting(&apex(), &found, 60).expect("planned");
+        steps.iter().try_for_each(Step::take).expect("rewritten");
+        assert_eq!(of(&keys, &stem), [Some(server); 2], "files stay with their owner");
+    }
+
     #[test]
     fn times_are_rewritten() {
         let (_folder, keys) = in_folder();
         keys.create(&apex(), &key(Role::Csk), 60).expect("created");
         let mut found = keys.read(&apex()).expect("right").remove(0);
         found.key.times.delete = Some(1_800_000_000);
-        keys.rewrite(&apex(), &found, 60).expect("rewritten");
+        let steps = keys.rewriting(&apex(), &found, 60).expect("planned");
+        steps.iter().try_for_each(Step::take).expect("rewritten");
         let again = keys.read(&apex()).expect("right").remove(0);
         assert_eq!((again.key.times, again.key.key.secret()), (found.key.times, found.key.key.secret()));
     }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use gslb_tests::harness::dns::Answer;
-use gslb_tests::harness::globe::{Globe, region_at};
+use gslb_tests::harness::globe::{Globe, REGIONS, region_at};
 use gslb_tests::harness::process::{Process, program};
 use gslb_tests::harness::resolver::Resolver;
 use gslb_tests::harness::tools::delv;
@@ -37,7 +37,7 @@ enum Expect {
 }
 
 /// Every kind of name and type of the zone.
-const QUESTIONS: [(&str, RecordType, Expect); 73] = [
+const QUESTIONS: [(&str, RecordType, Expect); 78] = [
     ("", RecordType::SOA, Expect::Records),
     ("", RecordType::NS, Expect::Records),
     ("", RecordType::DNSKEY, Expect::Records),
@@ -66,6 +66,11 @@ const QUESTIONS: [(&str, RecordType, Expect); 73] = [
     ("strict", RecordType::A, Expect::Strict),
     ("strict", RecordType::AAAA, Expect::Strict),
     ("strict", RecordType::TXT, Expect::NoData),
+    ("told", RecordType::TXT, Expect::Records),
+    ("told", RecordType::A, Expect::Records),
+    ("told", RecordType::MX, Expect::NoData),
+    ("files", RecordType::CNAME, Expect::Records),
+    ("files", RecordType::A, Expect::Records),
     ("mail", RecordType::A, Expect::Records),
     ("mail", RecordType::AAAA, Expect::Records),
     ("_dmarc", RecordType::TXT, Expect::Records),
@@ -166,7 +171,7 @@ const ZONES: [(&str, &str); 4] =
     [("gslb.test", "nsec"), ("hashed.test", "nsec3"), ("compact.test", "compact"), ("bogus.test", "nsec")];
 
 #[test]
-fn every_answer_validates_in_four_resolvers_before_and_after_a_failover_and_across_a_roll_over() -> Held {
+fn every_answer_validates_in_four_resolvers_before_and_after_a_failover_and_across_roll_overs() -> Held {
     let Some(mut bed) = Bed::start()? else { return Ok(()) };
     every_answer_validates(&bed.resolvers, Phase::AllServe)?;
     bed.wrong_ds_is_refused_by_all()?;
@@ -353,7 +358,7 @@ impl Bed {
         Ok(())
     }
 
-    /// Every zone but the bogus one gets a new key, while clients ask all the time.
+    /// Every zone but the bogus one gets new keys, twice, while clients ask all the time.
     fn roll_over(&mut self) -> Held {
         let Self { resolvers, tree, globe, .. } = self;
         let is_over = AtomicBool::new(false);
@@ -377,30 +382,50 @@ impl Bed {
     }
 }
 
+/// How the keys of zones are replaced, one round after the other, and how many each has in the end.
+const ROLLS: [[(&str, &[&str], usize); 3]; 2] = [
+    [
+        ("gslb.test", &["roll"], 1),
+        ("hashed.test", &["roll --role ksk", "roll --role zsk"], 2),
+        ("compact.test", &["roll --algorithm 15"], 1),
+    ],
+    [
+        ("gslb.test", &["roll --to ksk+zsk"], 2),
+        ("hashed.test", &["roll --to csk"], 1),
+        ("compact.test", &["roll --to ksk+zsk --algorithm 13"], 2),
+    ],
+];
+
 fn roll_keys(globe: &Globe, tree: &mut Tree) -> Held {
-    let zones: Vec<_> = ZONES.map(|(zone, _)| zone).into_iter().filter(|zone| *zone != "bogus.test").collect();
+    let confirm = |zone: &str| run_keys(globe, "confirm", zone);
+    for (zone, ..) in ROLLS[0] {
+        // Not before caches have forgotten that the zone was not signed.
+        within(ROLL_OVER, || confirm(zone))?;
+    }
+    ROLLS.iter().try_for_each(|rolls| roll_all(globe, tree, rolls))
+}
+
+fn roll_all(globe: &Globe, tree: &mut Tree, rolls: &[(&str, &[&str], usize)]) -> Held {
     let keys = |action: &str, zone: &str| run_keys(globe, action, zone);
     let old = delegations(globe)?;
-    for zone in &zones {
-        // Not before caches have forgotten that the zone was not signed.
-        within(ROLL_OVER, || keys("confirm", zone))?;
-        keys("roll", zone)?;
+    for (zone, actions, _) in rolls {
+        actions.iter().try_for_each(|action| keys(action, zone).map(drop))?;
     }
-    let is_due = |zone: &&str| {
+    let is_due = |(zone, ..): &(&str, &[&str], usize)| {
         let listed = keys("list", zone)?;
         if listed.contains("must come to the parent") { Ok(()) } else { Err(listed) }
     };
-    within(ROLL_OVER, || zones.iter().try_for_each(is_due))?;
+    within(ROLL_OVER, || rolls.iter().try_for_each(is_due))?;
     let new = delegations(globe)?;
     let is_new = |(old, new): (&Delegation, &Delegation)| old.ds != new.ds;
-    assert_eq!(old.iter().zip(&new).filter(|pair| is_new(*pair)).count(), zones.len(), "{old:?} {new:?}");
+    assert_eq!(old.iter().zip(&new).filter(|pair| is_new(*pair)).count(), rolls.len(), "{old:?} {new:?}");
     tree.delegate(&new)?;
-    zones.iter().try_for_each(|zone| keys("confirm", zone).map(drop))?;
-    let is_alone = |zone: &&str| {
+    rolls.iter().try_for_each(|(zone, ..)| keys("confirm", zone).map(drop))?;
+    let is_over = |(zone, _, count): &(&str, &[&str], usize)| {
         let served = globe.dns().ask(zone, RecordType::DNSKEY, None)?.message.answers.len();
-        if served == 1 { Ok(()) } else { Err(format!("{zone} has {served} keys:\n{}", keys("list", zone)?)) }
+        if served == *count { Ok(()) } else { Err(format!("{zone} has {served} keys:\n{}", keys("list", zone)?)) }
     };
-    within(ROLL_OVER, || zones.iter().try_for_each(is_alone)).map(drop)
+    within(ROLL_OVER, || rolls.iter().try_for_each(is_over)).map(drop)
 }
 
 /// The zones below ours, signed and not, and one that is not signed beside ours.
@@ -444,23 +469,38 @@ fn write_node(globe: &Globe, child_ds: &[String]) -> Held {
         globe.write(&format!("{zone}.db"), ZONE.replace("{N}", &globe.number().to_string()).replace("{DS}", ds))?;
         for name in STEERED {
             settings += &format!("[services.\"{}\"]\nttl = 2\nttl_degraded = 2\n", owner(name, zone));
-            settings += match name {
-                "www" => "https = { alpn = [\"h2\"] }\n",
-                "api" => "policy = \"ordered\"\ntiers = [[\"seoul\"], [\"frankfurt\", \"virginia\"]]\n",
-                "all" => "policy = \"all\"\n",
-                "strict" => "regions = [\"seoul\"]\nlast_resort = \"none\"\n",
-                _ => "",
+            settings += &match name {
+                "www" => "https = { alpn = [\"h2\"] }\n".to_owned(),
+                "api" => "policy = \"ordered\"\ntiers = [[\"seoul\"], [\"frankfurt\", \"virginia\"]]\n".to_owned(),
+                "all" => "policy = \"all\"\n".to_owned(),
+                "strict" => "regions = [\"seoul\"]\nlast_resort = \"none\"\n".to_owned(),
+                "told" => of_each("txt", |region| format!("[\"served by {region}\"]")),
+                "files" => of_each("cname", |region| {
+                    let target = if region == "seoul" { "mail" } else { "mail-too" };
+                    format!("\"{}\"", owner(target, zone))
+                }),
+                _ => String::new(),
             };
         }
     }
     globe.write("topology.toml", settings)?;
-    ZONES.iter().try_for_each(|(zone, _)| run_keys(globe, "new", zone).map(drop))
+    for (zone, _) in ZONES {
+        let roles = if zone == "hashed.test" { &["ksk", "zsk"][..] } else { &["csk"] };
+        roles.iter().try_for_each(|role| run_keys(globe, &format!("new --role {role}"), zone).map(drop))?;
+    }
+    Ok(())
 }
 
-/// `gslb-dns keys ACTION ZONE`: what it prints.
+/// The key of a service that says something for each region.
+fn of_each(key: &str, value: impl Fn(&str) -> String) -> String {
+    let values: Vec<_> = REGIONS.iter().map(|(region, ..)| format!("{region} = {}", value(region))).collect();
+    format!("{key} = {{ {} }}\n", values.join(", "))
+}
+
+/// `gslb-dns keys ACTION ZONE`, where the action may have options: what it prints.
 fn run_keys(globe: &Globe, action: &str, zone: &str) -> Result<String, String> {
     let mut command = Command::new(program("gslb-dns")?);
-    command.args(["keys", action, zone, "--config"]).arg(globe.path("topology.toml"));
+    command.arg("keys").args(action.split(' ')).args([zone, "--config"]).arg(globe.path("topology.toml"));
     let output = command.output().map_err(|error| error.to_string())?;
     let [out, errors] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     if output.status.success() { Ok(out) } else { Err(format!("keys {action} {zone}: {out}{errors}")) }
@@ -496,6 +536,6 @@ fn owner(name: &str, zone: &str) -> String {
 }
 
 /// In each zone, the apex too.
-const STEERED: [&str; 5] = ["", "www", "api", "all", "strict"];
+const STEERED: [&str; 7] = ["", "www", "api", "all", "strict", "told", "files"];
 /// With the times in the settings a few seconds.
 const ROLL_OVER: Duration = Duration::from_secs(30);

@@ -1,18 +1,20 @@
 //! `gslb-dns keys`: makes keys, shows them, rolls them over. Only files are touched; running nodes see them change.
 
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
+use nix::unistd::geteuid;
 use shared::name::OwnerName;
 
 use super::{ConfigArg, Failure, output};
 use crate::journal;
-use crate::keys::{FoundKey, KeyFolder, next_text, read_secret, show_time};
+use crate::keys::{FoundKey, KeyFolder, KeyLock, Owner, Step, next_text, read_secret, show_time};
 use crate::settings::{DnssecSettings, Settings, ZoneSettings};
-use crate::sign::{self, Algorithm, KeyTimes, Next, Plan, Refused, Role, SigningKey, Timing, ZoneKey};
+use crate::sign::{self, Algorithm, KeyTimes, Next, NotSaid, Plan, Refused, Role, Scheme, SigningKey, Timing, ZoneKey};
 use crate::update::replayed;
 use crate::wire::Name;
 use crate::zone::Zone;
@@ -28,10 +30,14 @@ pub(super) enum KeysCommand {
     Ds(ZoneArgs),
     /// Prints the keys of a zone: what they do, and what comes next.
     List(ZoneArgs),
-    /// Begins to replace a key by a new one.
+    /// Begins to replace a key by a new one, or goes on with what a crash broke off.
     Roll(RollArgs),
     /// Says that all servers of the parent give the DS records that `keys ds` prints, and no others: a roll-over goes on.
     Confirm(ZoneArgs),
+    /// Says that no server of the parent gives a DS record of the zone any more: it may become unsigned when caches have none.
+    Withdraw(ZoneArgs),
+    /// Says that all nodes begin to sign now, where that is later than when the keys were made: the DS waits for that long.
+    Start(ZoneArgs),
 }
 
 #[derive(Args, Debug)]
@@ -73,8 +79,11 @@ pub(super) struct RollArgs {
     #[command(flatten)]
     zone: ZoneArgs,
     /// Which key: may be left out where there is only a CSK.
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, conflicts_with = "to")]
     role: Option<RoleArg>,
+    /// All keys, to one CSK or to a KSK and a ZSK.
+    #[arg(long, value_enum)]
+    to: Option<SchemeArg>,
     /// The algorithm of the new key: that of the old one where it is left out.
     #[arg(long, value_name = "NUMBER", value_parser = algorithm)]
     algorithm: Option<Algorithm>,
@@ -88,6 +97,24 @@ enum RoleArg {
     Ksk,
     /// Signs everything but the keys.
     Zsk,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum SchemeArg {
+    /// One key that signs everything.
+    Csk,
+    /// One that signs the keys, and one that signs all else.
+    #[value(name = "ksk+zsk")]
+    KskAndZsk,
+}
+
+impl From<SchemeArg> for Scheme {
+    fn from(scheme: SchemeArg) -> Self {
+        match scheme {
+            SchemeArg::Csk => Self::Csk,
+            SchemeArg::KskAndZsk => Self::KskAndZsk,
+        }
+    }
 }
 
 impl From<RoleArg> for Role {
@@ -108,12 +135,20 @@ fn algorithm(text: &str) -> Result<Algorithm, &'static str> {
 pub(super) fn run(command: &KeysCommand) -> Result<(), Failure> {
     let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
     let text = match command {
-        KeysCommand::New(args) => new(&Ring::open(&args.zone)?, args.algorithm, args.role.into(), now),
-        KeysCommand::Import(args) => import(&Ring::open(&args.zone)?, &args.file, args.role.into(), now),
+        KeysCommand::New(args) => new(&Ring::to_change(&args.zone)?, args.algorithm, args.role.into(), now),
+        KeysCommand::Import(args) => import(&Ring::to_change(&args.zone)?, &args.file, args.role.into(), now),
         KeysCommand::Ds(args) => ds(&Ring::open(args)?, now),
         KeysCommand::List(args) => Ring::open(args)?.listed(now),
-        KeysCommand::Roll(args) => roll(&Ring::open(&args.zone)?, args.role.map(Role::from), args.algorithm, now),
-        KeysCommand::Confirm(args) => confirm(&Ring::open(args)?, now),
+        KeysCommand::Roll(args) => {
+            let which = match args.to {
+                Some(scheme) => Which::All(scheme.into()),
+                None => Which::Of(args.role.map(Role::from)),
+            };
+            roll(&Ring::to_change(&args.zone)?, which, args.algorithm, now)
+        }
+        KeysCommand::Confirm(args) => confirm(&Ring::to_change(args)?, now),
+        KeysCommand::Withdraw(args) => withdraw(&Ring::to_change(args)?, now),
+        KeysCommand::Start(args) => start(&Ring::to_change(args)?, now),
     };
     output::print(&text?)
 }
@@ -123,17 +158,49 @@ struct Ring {
     apex: Name,
     folder: KeyFolder,
     timing: Timing,
+    /// Whom the settings have the server run as.
+    user: Option<String>,
+    /// Held by who changes them.
+    _lock: Option<KeyLock>,
+}
+
+/// Which keys are rolled over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Which {
+    /// Those of a role; `None`: the CSK.
+    Of(Option<Role>),
+    /// All, to those of another scheme.
+    All(Scheme),
 }
 
 impl Ring {
     fn open(args: &ZoneArgs) -> Result<Self, Failure> {
         let apex = Name::parse(args.zone.as_str(), &Name::root());
         let apex = apex.map_err(|fault| Failure::Mistakes(format!("{}: {fault}", args.zone)))?.folded();
-        let (folder, timing) = match &args.dir {
-            Some(dir) => (dir.clone(), DnssecSettings::with_keys(dir.clone()).timing(MAX_TTL_UNKNOWN)),
+        let Signed { folder, timing, user } = match &args.dir {
+            Some(dir) => {
+                let timing = DnssecSettings::with_keys(dir.clone()).timing(MAX_TTL_UNKNOWN);
+                Signed { folder: dir.clone(), timing, user: None }
+            }
             None => of_settings(&args.zone, &args.config.config)?,
         };
-        Ok(Self { apex, folder: KeyFolder::new(folder), timing })
+        let owner = user.as_deref().map(Owner::of_user).and_then(|found| found.ok().flatten());
+        Ok(Self { apex, folder: KeyFolder::new(folder).for_owner(owner), timing, user, _lock: None })
+    }
+
+    /// The same, for who changes something: nobody else does at the same time, and nothing is left of what a crash broke off.
+    fn to_change(args: &ZoneArgs) -> Result<Self, Failure> {
+        let ring = Self::open(args)?;
+        let lock = ring.folder.lock().map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => Failure::Impossible(format!(
+                "{}: another `gslb-dns keys` is changing keys in this folder: try again when it is done",
+                ring.folder.path().display()
+            )),
+            _ => ring.not_written(&error),
+        })?;
+        let steps = ring.folder.cleaning(&ring.apex).map_err(|error| ring.not_written(&error))?;
+        ring.take(&steps)?;
+        Ok(Self { _lock: Some(lock), ..ring })
     }
 
     fn read(&self) -> Result<Vec<FoundKey>, Failure> {
@@ -146,9 +213,13 @@ impl Ring {
         Ok(self.read()?.into_iter().map(|found| found.key).collect())
     }
 
-    /// Writes a new key that `make` makes; another is made as long as one with its tag is there.
-    fn add(&self, role: Role, times: KeyTimes, make: impl Fn() -> Result<SigningKey, Failure>) -> Result<u16, Failure> {
-        let known: Vec<u16> = self.keys()?.iter().map(ZoneKey::tag).collect();
+    /// A new key that `make` makes; another is made as long as one with its tag is among `known`.
+    fn made(
+        known: &[u16],
+        role: Role,
+        times: KeyTimes,
+        make: impl Fn() -> Result<SigningKey, Failure>,
+    ) -> Result<ZoneKey, Failure> {
         let mut key = make()?;
         for _ in 0..TAG_TRIES {
             if !known.contains(&key.public().tag()) {
@@ -156,20 +227,65 @@ impl Ring {
             }
             key = make()?;
         }
-        let key = ZoneKey { key: Arc::new(key), role, times };
-        self.folder.create(&self.apex, &key, self.timing.dnskey_ttl).map_err(|error| self.not_written(&error))?;
-        Ok(key.tag())
+        Ok(ZoneKey { key: Arc::new(key), role, times })
     }
 
-    /// Writes new times of keys, in the order given.
-    fn change(&self, found: Vec<FoundKey>, changed: Vec<(usize, KeyTimes)>) -> Result<(), Failure> {
-        for (at, times) in changed {
+    /// Writes the first key, which `make` makes.
+    fn add(&self, role: Role, times: KeyTimes, make: impl Fn() -> Result<SigningKey, Failure>) -> Result<u16, Failure> {
+        let known: Vec<u16> = self.keys()?.iter().map(ZoneKey::tag).collect();
+        let key = Self::made(&known, role, times, make)?;
+        let tag = key.tag();
+        self.take(&self.creating(&[key])?)?;
+        Ok(tag)
+    }
+
+    fn creating(&self, keys: &[ZoneKey]) -> Result<Vec<Step>, Failure> {
+        let steps = self.folder.creation(&self.apex, keys, self.timing.dnskey_ttl);
+        steps.map_err(|error| self.not_written(&error))
+    }
+
+    /// How keys get new times, in the order given.
+    fn changing(&self, found: &[FoundKey], changed: &[(usize, KeyTimes)]) -> Result<Vec<Step>, Failure> {
+        let mut steps = Vec::new();
+        for &(at, times) in changed {
             let FoundKey { stem, key } = &found[at];
             let found = FoundKey { stem: stem.clone(), key: ZoneKey { times, ..key.clone() } };
-            let written = self.folder.rewrite(&self.apex, &found, self.timing.dnskey_ttl);
-            written.map_err(|error| self.not_written(&error))?;
+            let changing = self.folder.rewriting(&self.apex, &found, self.timing.dnskey_ttl);
+            steps.extend(changing.map_err(|error| self.not_written(&error))?);
         }
-        Ok(())
+        Ok(steps)
+    }
+
+    /// Writes what an operator says.
+    fn say(
+        &self,
+        now: u64,
+        changed: impl Fn(&[ZoneKey]) -> Result<Vec<(usize, KeyTimes)>, NotSaid>,
+    ) -> Result<(), Failure> {
+        let found = self.read()?;
+        let keys: Vec<ZoneKey> = found.iter().map(|found| found.key.clone()).collect();
+        if let Some(tag) = sign::broken_off(&keys, now) {
+            return Err(Failure::Mistakes(Refused::BrokenOff(tag).to_string()));
+        }
+        let changed = changed(&keys).map_err(|refused| Failure::Mistakes(refused.to_string()))?;
+        self.take(&self.changing(&found, &changed)?)
+    }
+
+    fn take(&self, steps: &[Step]) -> Result<(), Failure> {
+        steps.iter().try_for_each(Step::take).map_err(|error| self.not_written(&error))
+    }
+
+    fn not_rolled(&self, refused: Refused) -> Failure {
+        let zone = self.zone();
+        Failure::Mistakes(match refused {
+            Refused::Unconfirmed(tag) => format!(
+                "{refused}, so that it is not known which keys resolvers count on: when all servers of the parent give that \
+                 DS and no other, run `gslb-dns keys confirm {zone}` first; if the parent has never had a DS of the zone, \
+                 remove the files of key {tag} in {} and run `gslb-dns keys new {zone}`",
+                self.folder.path().display()
+            ),
+            refused => refused.to_string(),
+        })
     }
 
     fn not_written(&self, error: &std::io::Error) -> Failure {
@@ -204,12 +320,41 @@ impl Ring {
                 if !key.role.is_entry_point() { "-" } else { word(standing.is_synced) },
             );
         }
+        if let Some(tag) = sign::broken_off(&keys, now) {
+            let _ = writeln!(text, "{}", Refused::BrokenOff(tag));
+        }
         let _ = writeln!(text, "next: {}", next_text(&keys, &self.zone(), now));
+        if let Some(from) = sign::first_signs_from(&keys, now) {
+            let (from, zone) = (show_time(from), self.zone());
+            let _ = writeln!(
+                text,
+                "      counted from {from}, when signing began by these files: if nodes begin later, run \
+                 `gslb-dns keys start {zone}` then"
+            );
+        }
         let is_first_told = !matches!(sign::next(&keys, now), Next::AwaitDs { .. });
         for (at, tag, change) in sign::upcoming(&keys, now).into_iter().skip(usize::from(is_first_told)) {
             let _ = writeln!(text, "      {}, key {tag}: {}", show_time(at), change.as_str());
         }
         Ok(text)
+    }
+
+    /// Whose the files are that were just written, where that is worth a word.
+    fn ownership(&self) -> String {
+        let (written_for, own) = (self.folder.new_owner(), geteuid());
+        match (written_for, &self.user) {
+            (Some(owner), _) if owner.uid != own.as_raw() => {
+                format!("; key files belong to user {}", owner.name())
+            }
+            (None, Some(user)) if Owner::of_user(user).ok().flatten().is_none_or(|of| of.uid != own.as_raw()) => {
+                format!(
+                    "; key files belong to you: give them to server.user, as by `chown {user} {}/K{}+*`",
+                    self.folder.path().display(),
+                    self.apex
+                )
+            }
+            _ => String::new(),
+        }
     }
 
     /// As commands take it.
@@ -218,8 +363,15 @@ impl Ring {
     }
 }
 
-/// The folder and the timing of `zone` by the settings at `config`.
-fn of_settings(zone: &OwnerName, config: &Path) -> Result<(PathBuf, Timing), Failure> {
+/// What settings say of a zone that is signed.
+struct Signed {
+    folder: PathBuf,
+    timing: Timing,
+    user: Option<String>,
+}
+
+/// How `zone` is signed by the settings at `config`.
+fn of_settings(zone: &OwnerName, config: &Path) -> Result<Signed, Failure> {
     let file = config.display();
     let text = std::fs::read_to_string(config);
     let text = text.map_err(|error| Failure::Mistakes(format!("{file}: cannot be read: {error}")))?;
@@ -253,17 +405,18 @@ fn of_settings(zone: &OwnerName, config: &Path) -> Result<(PathBuf, Timing), Fai
     };
     let services = settings.topology.services.iter().map(|service| service.ttl.max(service.ttl_degraded));
     let max_ttl = services.max().unwrap_or(0).max(read.max_ttl()).max(updated);
-    Ok((folder.join(&dnssec.keys), dnssec.timing(max_ttl)))
+    let (folder, timing) = (folder.join(&dnssec.keys), dnssec.timing(max_ttl));
+    Ok(Signed { folder, timing, user: settings.server.user.clone() })
 }
 
 fn new(ring: &Ring, algorithm: Algorithm, role: Role, now: u64) -> Result<String, Failure> {
     refuse_second(ring, role, now)?;
     refuse_other_algorithm(ring, algorithm, now)?;
-    let tag = ring.add(role, KeyTimes::first(role, &ring.timing, now), || made(algorithm, role))?;
-    Ok(format!("made key {tag} in {}\n{}", ring.folder.path().display(), ring.listed(now)?))
+    let tag = ring.add(role, KeyTimes::first(role, &ring.timing, now), || generated(algorithm, role))?;
+    Ok(format!("made key {tag} in {}{}\n{}", ring.folder.path().display(), ring.ownership(), ring.listed(now)?))
 }
 
-fn made(algorithm: Algorithm, role: Role) -> Result<SigningKey, Failure> {
+fn generated(algorithm: Algorithm, role: Role) -> Result<SigningKey, Failure> {
     let failed = |_| Failure::Impossible("the system gives no chance to make a key of".to_owned());
     SigningKey::generate(algorithm, role).map_err(failed)
 }
@@ -277,7 +430,7 @@ fn import(ring: &Ring, file: &Path, role: Role, now: u64) -> Result<String, Fail
     };
     refuse_other_algorithm(ring, read()?.public().algorithm(), now)?;
     let tag = ring.add(role, KeyTimes::first(role, &ring.timing, now), read)?;
-    Ok(format!("took over key {tag} into {}\n{}", ring.folder.path().display(), ring.listed(now)?))
+    Ok(format!("took over key {tag} into {}{}\n{}", ring.folder.path().display(), ring.ownership(), ring.listed(now)?))
 }
 
 /// A second key beside one in use is a roll-over, and a CSK beside a KSK or ZSK a mistake.
@@ -341,26 +494,79 @@ fn ds(ring: &Ring, now: u64) -> Result<String, Failure> {
     Ok(due.iter().map(|key| format!("{} IN DS {}\n", ring.apex, key.key.public().ds_text(&ring.apex))).collect())
 }
 
-fn roll(ring: &Ring, role: Option<Role>, algorithm: Option<Algorithm>, now: u64) -> Result<String, Failure> {
+fn roll(ring: &Ring, which: Which, algorithm: Option<Algorithm>, now: u64) -> Result<String, Failure> {
+    let Rolling { steps, made } = rolling(ring, which, algorithm, now)?;
+    ring.take(&steps)?;
+    let made = match &made[..] {
+        [] => "the roll-over had been broken off, and goes on".to_owned(),
+        tags => {
+            let tags: Vec<_> = tags.iter().map(ToString::to_string).collect();
+            format!("made key {}; the roll-over has begun", tags.join(" and key "))
+        }
+    };
+    Ok(format!("{made}{}\n{}", ring.ownership(), ring.listed(now)?))
+}
+
+/// How a roll-over begins or goes on.
+struct Rolling {
+    steps: Vec<Step>,
+    /// The tags of the new keys.
+    made: Vec<u16>,
+}
+
+fn rolling(ring: &Ring, which: Which, algorithm: Option<Algorithm>, now: u64) -> Result<Rolling, Failure> {
     let found = ring.read()?;
     let keys: Vec<ZoneKey> = found.iter().map(|found| found.key.clone()).collect();
     let in_use = |key: &&ZoneKey| key.standing(now).state < sign::KeyState::Retired;
     let has_zsk = keys.iter().filter(in_use).any(|key| key.role == Role::Zsk);
-    let role = match role {
-        None if has_zsk => return Err(Failure::Mistakes("which key? expected --role ksk or --role zsk".to_owned())),
-        role => role.unwrap_or(Role::Csk),
+    let algorithm_of = |key: Option<&ZoneKey>| {
+        algorithm.or_else(|| Some(key?.key.public().algorithm())).unwrap_or(Algorithm::EcdsaP256Sha256)
     };
-    let old = keys.iter().filter(in_use).find(|key| key.role == role);
-    let algorithm = algorithm.or_else(|| Some(old?.key.public().algorithm())).unwrap_or(Algorithm::EcdsaP256Sha256);
-    let plan = sign::begin(&keys, role, algorithm, &ring.timing, now);
-    let Plan { new, changed } = plan.map_err(|refused| Failure::Mistakes(refused.to_string()))?;
-    // The new one first: without it, the old ones must not go.
-    let tag = ring.add(role, new, || made(algorithm, role))?;
-    ring.change(found, changed)?;
-    Ok(format!("made key {tag}; the roll-over has begun\n{}", ring.listed(now)?))
+    let plan = match which {
+        Which::Of(None) if has_zsk => {
+            return Err(Failure::Mistakes(
+                "which key? expected --role ksk, --role zsk, or --to csk for both".to_owned(),
+            ));
+        }
+        Which::Of(role) => {
+            let role = role.unwrap_or(Role::Csk);
+            let old = keys.iter().filter(in_use).find(|key| key.role == role);
+            sign::begin(&keys, role, algorithm_of(old), &ring.timing, now)
+        }
+        Which::All(scheme) => {
+            let old = keys.iter().filter(in_use).min_by_key(|key| key.times.created);
+            sign::begin_all(&keys, scheme, algorithm_of(old), &ring.timing, now)
+        }
+    };
+    let Plan { algorithm, new, changed } = plan.map_err(|refused| ring.not_rolled(refused))?;
+    let mut known: Vec<u16> = keys.iter().map(ZoneKey::tag).collect();
+    let mut made = Vec::new();
+    for (role, times) in new {
+        let key = Ring::made(&known, role, times, || generated(algorithm, role))?;
+        known.push(key.tag());
+        made.push(key);
+    }
+    let mut steps = Vec::new();
+    if made.iter().any(|key| key.role == Role::Zsk) {
+        // Files of BIND do not say that a key is a CSK: beside a ZSK it would be taken for a KSK.
+        let csks = found.iter().enumerate().filter(|(_, found)| found.key.role == Role::Csk);
+        let same: Vec<_> = csks.map(|(at, found)| (at, found.key.times)).collect();
+        steps.extend(ring.changing(&found, &same)?);
+    }
+    // The new ones first: without them, the old ones must not go.
+    if !made.is_empty() {
+        steps.extend(ring.creating(&made)?);
+    }
+    steps.extend(ring.changing(&found, &changed)?);
+    Ok(Rolling { steps, made: made.iter().map(ZoneKey::tag).collect() })
 }
 
 fn confirm(ring: &Ring, now: u64) -> Result<String, Failure> {
+    ring.take(&confirming(ring, now)?)?;
+    Ok(format!("noted that all servers of the parent give the DS{}\n{}", ring.ownership(), ring.listed(now)?))
+}
+
+fn confirming(ring: &Ring, now: u64) -> Result<Vec<Step>, Failure> {
     let found = ring.read()?;
     let keys: Vec<ZoneKey> = found.iter().map(|found| found.key.clone()).collect();
     let changed = sign::confirm(&keys, &ring.timing, now);
@@ -377,8 +583,21 @@ fn confirm(ring: &Ring, now: u64) -> Result<String, Failure> {
             other => other.to_string(),
         })
     };
-    ring.change(found, changed.map_err(refusal)?)?;
-    Ok(format!("noted that all servers of the parent give the DS\n{}", ring.listed(now)?))
+    ring.changing(&found, &changed.map_err(refusal)?)
+}
+
+fn withdraw(ring: &Ring, now: u64) -> Result<String, Failure> {
+    ring.say(now, |keys| sign::withdraw(keys, now))?;
+    let from = show_time(now + u64::from(ring.timing.parent_ds_ttl));
+    let ownership = ring.ownership();
+    Ok(format!(
+        "noted that the parent gives no DS any more{ownership}; `dnssec` may leave the settings from {from} on\n"
+    ))
+}
+
+fn start(ring: &Ring, now: u64) -> Result<String, Failure> {
+    ring.say(now, |keys| sign::start(keys, &ring.timing, now))?;
+    Ok(format!("noted that all nodes begin to sign now{}\n{}", ring.ownership(), ring.listed(now)?))
 }
 
 /// The longest TTL that a zone is thought to have when it is not at hand.
@@ -397,7 +616,7 @@ mod tests {
         let dir = folder.path().join("keys");
         let timing = DnssecSettings::with_keys(dir.clone()).timing(300);
         let apex = Name::parse("example.com.", &Name::root()).expect("a name");
-        Ring { apex, folder: KeyFolder::new(dir), timing }
+        Ring { apex, folder: KeyFolder::new(dir), timing, user: None, _lock: None }
     }
 
     fn roles(ring: &Ring, now: u64) -> Vec<(Role, sign::KeyState)> {
@@ -424,9 +643,12 @@ mod tests {
         assert!(ring.listed(NOW + DAY).expect("listed").contains("keys confirm example.com"));
         confirm(&ring, NOW + DAY).expect("confirmed");
         assert!(confirm(&ring, NOW + DAY).is_err());
-        let text = roll(&ring, None, None, NOW + 2 * DAY).expect("begun");
+        let text = roll(&ring, Which::Of(None), None, NOW + 2 * DAY).expect("begun");
         assert!(text.contains("the roll-over has begun"), "{text}");
-        assert!(roll(&ring, None, None, NOW + 2 * DAY).is_err_and(|failure| failure.to_string().contains("under way")));
+        assert!(
+            roll(&ring, Which::Of(None), None, NOW + 2 * DAY)
+                .is_err_and(|failure| failure.to_string().contains("under way"))
+        );
         assert_eq!(ds(&ring, NOW + 2 * DAY).expect("a DS"), before);
         assert_ne!(ds(&ring, NOW + 3 * DAY).expect("a DS"), before);
         confirm(&ring, NOW + 4 * DAY).expect("confirmed");
@@ -446,10 +668,186 @@ mod tests {
         );
         new(&ring, Algorithm::Ed25519, Role::Zsk, NOW).expect("made");
         assert!(new(&ring, Algorithm::Ed25519, Role::Csk, NOW).is_err());
-        assert!(roll(&ring, None, None, NOW + DAY).is_err_and(|failure| failure.to_string().contains("--role")));
-        roll(&ring, Some(Role::Zsk), None, NOW + DAY).expect("begun");
-        assert!(roll(&ring, Some(Role::Csk), None, NOW + DAY).is_err());
+        assert!(
+            roll(&ring, Which::Of(None), None, NOW + DAY).is_err_and(|failure| failure.to_string().contains("--role"))
+        );
+        roll(&ring, Which::Of(Some(Role::Zsk)), None, NOW + DAY).expect("begun");
+        assert!(roll(&ring, Which::Of(Some(Role::Csk)), None, NOW + DAY).is_err());
         assert_eq!(roles(&ring, NOW + 2 * DAY).iter().filter(|(role, _)| *role == Role::Zsk).count(), 2);
+    }
+
+    /// A zone with keys of these roles, whose DS the parent has.
+    fn settled(roles: &[Role]) -> (tempfile::TempDir, Ring) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ring = ring(&folder);
+        for &role in roles {
+            new(&ring, Algorithm::Ed25519, role, NOW).expect("made");
+        }
+        confirm(&ring, NOW + DAY).expect("confirmed");
+        (folder, ring)
+    }
+
+    /// What a node makes of the keys in the folder: they sign now and whenever something changes.
+    fn signs_on(ring: &Ring, now: u64) {
+        let keys = ring.keys().expect("right at any time");
+        for at in sign::upcoming(&keys, now).into_iter().map(|(at, ..)| at).chain([now, now + 9 * DAY]) {
+            let signer = sign::signer(&ring.apex, &keys, sign::Lifetime { now: at, validity_secs: 86_400 });
+            assert!(signer.is_ok(), "{:?} at {}", signer.err(), at - now);
+        }
+    }
+
+    /// Begins a roll-over at a zone with keys of `roles` and breaks off after each of its steps, for good and then not.
+    fn break_off(roles: &[Role], which: Which, algorithm: Algorithm, expected: &[(Role, sign::KeyState)]) {
+        let now = NOW + 2 * DAY;
+        for done in 0.. {
+            let (_folder, ring) = settled(roles);
+            let Rolling { steps, .. } = rolling(&ring, which, Some(algorithm), now).expect("planned");
+            steps[..done].iter().try_for_each(Step::take).expect("done");
+            // The moment between two keys that come together; a node sees it for hours at most where they are of another
+            // algorithm.
+            let is_between =
+                algorithm != Algorithm::Ed25519 && sign::broken_off(&ring.keys().expect("right"), now).is_some();
+            if !is_between {
+                signs_on(&ring, now);
+            }
+            let is_over = done == steps.len();
+            if !is_over {
+                // Another day, another process.
+                let cleaning = ring.folder.cleaning(&ring.apex).expect("planned");
+                cleaning.iter().try_for_each(Step::take).expect("clean");
+                let rolled = roll(&ring, which, Some(algorithm), now + 60);
+                // All that counts was done, or it is done now.
+                let refusal = rolled.err().map(|failure| failure.to_string());
+                assert!(refusal.as_ref().is_none_or(|why| why.contains("under way")), "step {done}: {refusal:?}");
+            }
+            assert_eq!(sign::broken_off(&ring.keys().expect("right"), now + 60), None, "step {done}");
+            signs_on(&ring, now + 60);
+            let mut states: Vec<_> = roles_at(&ring, now + 3 * DAY);
+            if which != Which::Of(Some(Role::Zsk)) {
+                confirm(&ring, now + 3 * DAY).expect("confirmed");
+                states = roles_at(&ring, now + 9 * DAY);
+            }
+            assert_eq!(states, expected, "step {done}");
+            let files = std::fs::read_dir(ring.folder.path()).expect("readable").count();
+            assert_eq!(files, 2 * expected.len(), "step {done}: nothing else is left");
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    fn roles_at(ring: &Ring, now: u64) -> Vec<(Role, sign::KeyState)> {
+        let mut found = roles(ring, now);
+        found.sort_by_key(|(role, state)| (role.as_str(), *state));
+        found
+    }
+
+    use sign::KeyState::{Active, Removed};
+
+    #[test]
+    fn roll_over_that_a_crash_broke_off_is_completed_by_the_same_command() {
+        let (csk, both) = (&[Role::Csk][..], &[Role::Ksk, Role::Zsk][..]);
+        let same = Algorithm::Ed25519;
+        let rolled = [(Role::Csk, Active), (Role::Csk, Removed)];
+        break_off(csk, Which::Of(None), same, &rolled);
+        break_off(csk, Which::Of(None), Algorithm::EcdsaP256Sha256, &rolled);
+        let rolled = [(Role::Ksk, Active), (Role::Ksk, Removed), (Role::Zsk, Active)];
+        break_off(both, Which::Of(Some(Role::Ksk)), same, &rolled);
+        let rolled = [(Role::Ksk, Active), (Role::Zsk, Active), (Role::Zsk, Removed)];
+        break_off(both, Which::Of(Some(Role::Zsk)), same, &rolled);
+    }
+
+    #[test]
+    fn change_of_all_keys_that_a_crash_broke_off_is_completed_by_the_same_command() {
+        for algorithm in [Algorithm::Ed25519, Algorithm::EcdsaP256Sha256] {
+            let split = [(Role::Csk, Removed), (Role::Ksk, Active), (Role::Zsk, Active)];
+            break_off(&[Role::Csk], Which::All(Scheme::KskAndZsk), algorithm, &split);
+            let joined = [(Role::Csk, Active), (Role::Ksk, Removed), (Role::Zsk, Removed)];
+            break_off(&[Role::Ksk, Role::Zsk], Which::All(Scheme::Csk), algorithm, &joined);
+        }
+    }
+
+    #[test]
+    fn confirmation_that_a_crash_broke_off_is_completed_by_the_same_command() {
+        let now = NOW + 4 * DAY;
+        for done in 0.. {
+            let (_folder, ring) = settled(&[Role::Ksk, Role::Zsk]);
+            roll(&ring, Which::All(Scheme::Csk), None, NOW + 2 * DAY).expect("begun");
+            let steps = confirming(&ring, now).expect("planned");
+            steps[..done].iter().try_for_each(Step::take).expect("done");
+            signs_on(&ring, now);
+            if done == steps.len() {
+                return;
+            }
+            confirm(&ring, now + 60).expect("confirmed");
+            let expected = [(Role::Csk, Active), (Role::Ksk, Removed), (Role::Zsk, Removed)];
+            assert_eq!(roles_at(&ring, now + 2 * DAY), expected, "step {done}");
+        }
+    }
+
+    #[test]
+    fn half_a_roll_over_is_not_confirmed_but_shown_with_what_to_do() {
+        let (_folder, ring) = settled(&[Role::Csk]);
+        let now = NOW + 2 * DAY;
+        let Rolling { steps, made } = rolling(&ring, Which::Of(None), None, now).expect("planned");
+        // All but the new times of the old key.
+        steps[..steps.len() - 4].iter().try_for_each(Step::take).expect("done");
+        let told = format!("the roll-over to key {} was begun and broken off", made[0]);
+        assert!(confirm(&ring, now + DAY).is_err_and(|failure| failure.to_string().contains(&told)));
+        assert!(ring.listed(now).expect("listed").contains(&told));
+        let text = roll(&ring, Which::Of(None), None, now + DAY).expect("goes on");
+        assert!(text.contains("had been broken off") && !text.contains(&told), "{text}");
+    }
+
+    #[test]
+    fn key_whose_ds_was_never_confirmed_is_not_rolled_but_the_command_to_run_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ring = ring(&folder);
+        new(&ring, Algorithm::Ed25519, Role::Csk, NOW).expect("made");
+        let refusal = roll(&ring, Which::Of(None), None, NOW + DAY).expect_err("refused").to_string();
+        assert!(refusal.contains("`gslb-dns keys confirm example.com` first"), "{refusal}");
+        assert!(refusal.contains("keys new example.com"), "{refusal}");
+    }
+
+    #[test]
+    fn first_ds_waits_from_when_signing_really_began() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ring = ring(&folder);
+        new(&ring, Algorithm::Ed25519, Role::Csk, NOW).expect("made");
+        let later = NOW + 30 * DAY;
+        let text = start(&ring, later).expect("said");
+        assert!(text.contains("next: 2027-02-14T10:00:00Z"), "two hours later: {text}");
+        assert!(text.contains("counted from 2027-02-14T08:00:00Z"), "{text}");
+        let early = confirm(&ring, later + 60).expect_err("too early").to_string();
+        assert!(early.contains("not be at the parent before 2027-02-14T10:00:00Z"), "{early}");
+        confirm(&ring, later + DAY).expect("confirmed");
+        assert!(start(&ring, later + DAY).is_err_and(|failure| failure.to_string().contains("signed for long")));
+        assert!(!ring.listed(later + DAY).expect("listed").contains("counted from"));
+    }
+
+    #[test]
+    fn withdrawn_ds_is_asked_for_no_more_until_signing_starts_again() {
+        let (_folder, ring) = settled(&[Role::Csk]);
+        let now = NOW + 2 * DAY;
+        let state = |now| sign::parent_ds(&ring.keys().expect("right"), 86_400, now);
+        assert!(matches!(state(now), sign::ParentDs::Confirmed { since, .. } if since == NOW + DAY));
+        let text = withdraw(&ring, now).expect("said");
+        assert!(text.contains("from 2027-01-18T08:00:00Z on"), "{text}");
+        assert_eq!(state(now), sign::ParentDs::Cached { until: now + DAY });
+        assert_eq!(state(now + DAY), sign::ParentDs::Absent);
+        signs_on(&ring, now);
+        assert!(confirm(&ring, now + DAY).is_err(), "no DS is awaited");
+        start(&ring, now + 9 * DAY).expect("said");
+        assert!(confirm(&ring, now + 10 * DAY).is_ok());
+    }
+
+    #[test]
+    fn two_commands_do_not_change_keys_at_the_same_time() {
+        let (_folder, ring) = settled(&[Role::Csk]);
+        let held = ring.folder.lock().expect("nobody has it");
+        assert!(ring.folder.lock().is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
+        drop(held);
+        assert!(ring.folder.lock().is_ok());
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Reading the settings and every file that they name, all or nothing; and noticing when one of them changes.
 
+mod access;
 mod certificate;
 mod cookies;
+mod parent;
 mod signing;
 mod transfers;
 mod updates;
@@ -175,14 +177,19 @@ impl Reader {
         let is_missing = |problem: &Problem| problem.file.is_empty() && !named.are_zones_whole;
         let found = ZoneSet::check(&zones, &services).into_iter().filter(|problem| !is_missing(problem));
         self.problems.extend(found.map(|problem| lines.located(problem)));
+        let read = parent::Read { settings: &named.zones, zones: &zones, keys: &keys, now: unix_secs() };
+        let against_ds = last.map(|last| read.mistakes(last)).unwrap_or_default();
+        self.problems.extend(against_ds.into_iter().map(|found| lines.problem(&found.key, &["zones"], found.what)));
         let (settings, geo_data) = settings.zip(geo_data).filter(|_| self.problems.is_empty())?;
         let mut warnings = warn::of_settings(&settings, &lines, &geo_data);
         warnings.extend(warn::of_files(&settings.server, &self.folder, &self.exposed, &lines));
+        warnings.extend(access::warnings(&settings, &self.files, &self.folder, &lines));
         warnings.extend(certificate::warning(certificate.as_ref()));
         let names = services.iter().map(|service| &service.name);
         warnings.extend(zone::warnings(&zones, names, last.map(|last| &*last.zones)));
-        let short = signing::warnings(&zones, &keys, &settings.topology);
-        warnings.extend(short.into_iter().map(|warning| lines.problem(&warning.key, &["zones"], warning.what)));
+        let mut found = signing::warnings(&zones, &keys, &settings.topology, unix_secs());
+        found.extend(read.warnings(last, &self.folder));
+        warnings.extend(found.into_iter().map(|warning| lines.problem(&warning.key, &["zones"], warning.what)));
         let (is_signed, mut journals) = (keys.iter().any(Option::is_some), std::mem::take(&mut self.journals));
         let known = last.map_or(&[][..], |last| &last.signed_zones);
         let serials: Vec<u32> = zones.iter().map(Zone::serial).collect();

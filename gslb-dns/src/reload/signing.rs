@@ -1,5 +1,6 @@
 //! Keys and signatures of the zones in the world: read, made ahead, and made again before they expire.
 
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,6 +8,7 @@ use std::thread;
 use std::{fs, iter};
 
 use arc_swap::ArcSwap;
+use rustix::process::setpriority_process;
 use shared::problem::Problem;
 use shared::settings::show_duration;
 use shared::topology::Topology;
@@ -14,7 +16,7 @@ use shared::topology::Topology;
 use super::{Reader, Stamp, World, transfers};
 use crate::keys::KeyFolder;
 use crate::settings::{DnssecSettings, Settings, ZoneSettings};
-use crate::sign::{self, Fingerprint, KeyRecords, Lifetime, Signatures, Signer, ZoneKey};
+use crate::sign::{self, Fingerprint, KeyRecords, Lifetime, Refused, Signatures, Signer, ZoneKey};
 use crate::wire::{Name, Rtype};
 use crate::zone::{Content, Sign, Signing, Zone, ZoneSet, is_newer};
 
@@ -74,7 +76,13 @@ impl World {
     ///
     /// Where that changes what secondaries get, the serial is the next one, which belongs into the journal.
     pub fn signed_again(&self, now: u64) -> Result<Self, Vec<Problem>> {
-        self.with_built(self.sign_zones(&self.kept, now)?)
+        let sign = || {
+            step_back();
+            self.sign_zones(&self.kept, now)
+        };
+        // In a thread of its own, since what has stepped back may not step forward again.
+        let signed = thread::scope(|scope| scope.spawn(sign).join());
+        self.with_built(signed.unwrap_or_else(|panic| resume_unwind(panic))?)
     }
 
     /// The same with other zones.
@@ -123,12 +131,12 @@ impl Reader {
 }
 
 /// What is seldom meant: signatures that expire while caches or secondaries have the records still (RFC 6781, section
-/// 4.4.2).
-pub(super) fn warnings(zones: &[Zone], keys: &[Option<ZoneKeys>], topology: &Topology) -> Vec<Problem> {
+/// 4.4.2), and a roll-over that was broken off.
+pub(super) fn warnings(zones: &[Zone], keys: &[Option<ZoneKeys>], topology: &Topology, now: u64) -> Vec<Problem> {
     let services = topology.services.iter().map(|service| service.ttl.max(service.ttl_degraded)).max().unwrap_or(0);
     let mut found = Vec::new();
     for (zone, keys) in zones.iter().zip(keys) {
-        let Some(ZoneKeys { settings, is_transferred, .. }) = keys else { continue };
+        let Some(ZoneKeys { settings, keys, is_transferred }) = keys else { continue };
         // When the next ones come, those before hold for a quarter of it still.
         let (left, validity) = (settings.validity_secs() / 4, show_duration(settings.validity));
         let (max_ttl, expire) = (services.max(zone.max_ttl()), zone.expire());
@@ -147,6 +155,9 @@ pub(super) fn warnings(zones: &[Zone], keys: &[Option<ZoneKeys>], topology: &Top
                 "validity of {validity} with an SOA expire of {expire} seconds: expected four times as much, so that no \
                  signature expires at a secondary that is cut off"
             ));
+        }
+        if let Some(tag) = sign::broken_off(keys, now) {
+            warn(Refused::BrokenOff(tag).to_string());
         }
     }
     found
@@ -190,13 +201,13 @@ pub(super) fn build(
     }
     let mut kept = kept.to_vec();
     let zones = with_keys(&kept, &makings)?;
-    if makings.iter().flatten().map(Making::unknown_max).sum::<usize>() > UNKNOWN_FEW {
+    if makings.iter().flatten().map(Making::unknown).sum::<usize>() > UNKNOWN_FEW {
         sign_ahead(&zones, &makings, topology)?;
     }
     let mut set = ZoneSet::build_signed(zones, topology)?;
     let mut contents = set.take_contents();
     if raise_changed(&mut kept, &contents, last) {
-        // All but the SOA records is signed.
+        // All but the SOA records, and CSYNC records, is signed.
         makings.iter().flatten().for_each(|making| making.recorder.remember());
         set = ZoneSet::build_signed(with_keys(&kept, &makings)?, topology)?;
         contents = set.take_contents();
@@ -253,12 +264,21 @@ fn sign_ahead(
         let wanted = std::mem::take(&mut *recorder.wanted());
         thread::scope(|scope| {
             for part in wanted.chunks(wanted.len().div_ceil(threads).max(1)) {
-                scope.spawn(|| part.iter().for_each(|rrset| rrset.sign(recorder)));
+                scope.spawn(|| {
+                    step_back();
+                    part.iter().for_each(|rrset| rrset.sign(recorder));
+                });
             }
         });
         recorder.remember();
     }
     Ok(())
+}
+
+/// From here on this thread runs when no other has to, as those that serve do.
+fn step_back() {
+    // Where that is not allowed, signing goes on as it is.
+    let _ = setpriority_process(None, NICE_MOST);
 }
 
 /// A zone while it is signed.
@@ -296,13 +316,15 @@ impl Making {
     fn add_records(&self, zone: &mut Zone) -> Result<(), Problem> {
         let KeyRecords { dnskey, cds, cdnskey } = &self.records;
         let ttl = self.keys.settings.timing(0).dnskey_ttl;
+        let csync = self.keys.settings.csync.as_ref().map(|csync| vec![csync.rdata(zone.serial())]);
         let sets = [(Rtype::DNSKEY, dnskey), (Rtype::CDS, cds), (Rtype::CDNSKEY, cdnskey)];
+        let sets = sets.into_iter().chain(csync.as_ref().map(|csync| (Rtype::CSYNC, csync)));
         sets.into_iter().try_for_each(|(rtype, rdatas)| zone.add_key_records(rtype, ttl, rdatas))
     }
 
-    /// How many signatures may have to be made.
-    fn unknown_max(&self) -> usize {
-        self.rrsets.saturating_sub(self.recorder.known.load().len())
+    /// About how many signatures have to be made.
+    fn unknown(&self) -> usize {
+        self.recorder.signer.unknown(&self.recorder.known.load(), self.rrsets)
     }
 
     fn signing(&self) -> Signing {
@@ -439,6 +461,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What Linux runs least.
+const NICE_MOST: i32 = 19;
 /// So many threads may sign without waiting for each other.
 const SHARDS: usize = 16;
 /// So many are signed within a tenth of a second: less than other threads are worth.

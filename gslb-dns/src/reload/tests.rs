@@ -378,3 +378,106 @@ fn signatures_that_expire_before_their_records_are_warned_of() {
     };
     assert_eq!(["95h", "96h"].map(with_validity), [true, false]);
 }
+
+/// As root; anybody else becomes nobody.
+#[test]
+fn files_that_the_user_of_the_server_cannot_use_are_warned_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let site = Site::new();
+    fs::set_permissions(site.path(""), fs::Permissions::from_mode(0o755)).expect("changed");
+    fs::set_permissions(site.path("token"), fs::Permissions::from_mode(0o600)).expect("changed");
+    let with_user = |user: &str| site.settings().replace("[server]", &format!("[server]\nuser = \"{user}\""));
+    site.write("topology.toml", &with_user("nobody"));
+    let found = warnings(&site, None);
+    let of_user: Vec<_> = found.iter().filter(|found| found.contains("server.user: nobody may not ")).collect();
+    assert_eq!(of_user.len(), 2, "{found:?}");
+    assert!(of_user[0].contains("read") && of_user[0].contains("/token (mode 0600, owner root)"), "{of_user:?}");
+    assert!(of_user[1].contains("write"), "the folder of the state file: {of_user:?}");
+    site.write("topology.toml", &with_user("root"));
+    assert!(!warnings(&site, None).iter().any(|found| found.contains("server.user")));
+    site.write("topology.toml", &with_user("no-such-user"));
+    assert!(warnings(&site, None).iter().any(|found| found.contains("there is no user no-such-user")));
+}
+
+fn mistakes_after(site: &Site, last: &World) -> Vec<String> {
+    load(&site.config(), Some(last)).world.err().into_iter().flatten().map(|problem| problem.to_string()).collect()
+}
+
+#[test]
+fn zone_whose_ds_is_at_the_parent_does_not_become_unsigned() {
+    let now = unix_secs();
+    let first = KeyTimes::first(Role::Csk, &TIMING, 0);
+    let gone = |at| KeyTimes { sync_delete: Some(at), ..first };
+    for (times, refused, warned) in [
+        (KeyTimes { ds_publish: Some(7), ..first }, "the parent has the DS of key", "the parent has the DS of key"),
+        (gone(now - 60), "caches may have its DS until", "caches may have its DS until"),
+        (first, "", "the parent may have the DS of key"),
+        (KeyTimes::default(), "", "the parent may have the DS of key"),
+        (gone(now - 86_401), "", ""),
+        (KeyTimes { sync_publish: Some(now + 60), ..first }, "", ""),
+    ] {
+        let site = Site::new();
+        site.add_key(Role::Csk, times);
+        site.write("topology.toml", &site.signed_settings());
+        let last = loaded(&site, None);
+        site.write("topology.toml", &site.settings());
+        let found = mistakes_after(&site, &last);
+        assert_eq!(found.len(), usize::from(!refused.is_empty()), "{found:?}");
+        assert!(found.iter().all(|found| found.contains(": zone example.com: has no `dnssec`, but")), "{found:?}");
+        assert!(found.iter().all(|found| found.contains(refused)), "{found:?}");
+        // Who starts anew, or checks, finds the keys beside the settings.
+        let found = warnings(&site, None);
+        let found: Vec<_> = found.iter().filter(|found| found.contains("`dnssec`")).collect();
+        assert_eq!(found.len(), usize::from(!warned.is_empty()), "{found:?}");
+        assert!(found.iter().all(|found| found.contains(warned) && found.contains("/keys")), "{found:?}");
+    }
+}
+
+#[test]
+fn key_whose_ds_is_at_the_parent_does_not_leave_with_its_files() {
+    let site = Site::new();
+    let times = KeyTimes { ds_publish: Some(7), ..KeyTimes::first(Role::Csk, &TIMING, 0) };
+    let key = site.add_key(Role::Csk, times);
+    site.write("topology.toml", &site.signed_settings());
+    let last = loaded(&site, None);
+    fs::remove_dir_all(site.path("keys")).expect("removed");
+    site.add_key(Role::Csk, KeyTimes::default());
+    let found = mistakes_after(&site, &last);
+    assert!(found[0].contains(&format!("key {}, whose DS is at the parent", key.tag())), "{found:?}");
+}
+
+#[test]
+fn zone_that_begins_to_be_signed_long_after_its_keys_say_is_refused_with_the_command_to_run() {
+    let site = Site::new();
+    let last = loaded(&site, None);
+    let begun = |secs_ago: u64| KeyTimes::first(Role::Csk, &TIMING, unix_secs() - secs_ago);
+    for (times, is_late) in [(begun(60), false), (begun(3700), true), (KeyTimes::default(), false)] {
+        let _ = fs::remove_dir_all(site.path("keys"));
+        site.add_key(Role::Csk, times);
+        site.write("topology.toml", &site.signed_settings());
+        let found = mistakes_after(&site, &last);
+        assert_eq!(found.len(), usize::from(is_late), "{found:?}");
+        assert!(found.iter().all(|found| found.contains("run `gslb-dns keys start example.com`")), "{found:?}");
+        assert!(load(&site.config(), None).world.is_ok(), "a start does not know what was served before");
+    }
+}
+
+#[test]
+fn csync_has_the_serial_of_the_zone_and_stands_in_no_file_beside() {
+    let (site, _) = signed_site();
+    assert!(!has(&loaded(&site, None), Rtype::CSYNC));
+    let zone = fs::read_to_string(site.path("example.com.zone")).expect("there");
+    site.write("example.com.zone", &format!("{zone}@ CSYNC 7 3 NS\n"));
+    assert!(has(&loaded(&site, None), Rtype::CSYNC), "what is in the file is served");
+    site.write("topology.toml", &site.signed_settings().replace("\"keys\" }", "\"keys\", csync = [\"NS\", \"A\"] }"));
+    let found = mistakes(&site);
+    assert!(found.len() == 1 && found[0].contains("CSYNC records are made here"), "{found:?}");
+    site.write("example.com.zone", &zone);
+    let world = loaded(&site, None);
+    // A pointer, ten octets, and the data of one byte of bits.
+    assert_eq!(len(&world, Rtype::CSYNC), 2 + 10 + 9);
+    assert_eq!(warnings(&site, Some(&world)).iter().filter(|warning| warning.contains("serial")).count(), 0);
+}

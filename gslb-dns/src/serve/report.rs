@@ -27,7 +27,10 @@ struct Line<'a> {
 pub(super) fn log(changes: &Changes, clock: &Clock) {
     match changes.doubt {
         Some(Doubt::Began) => {
-            error!("all regions are unreachable: this node doubts itself, verdicts are frozen")
+            error!(
+                "all regions are unreachable: this node doubts itself, verdicts are frozen, and it answers by them; look \
+                 whether it reaches the addresses in `proxies`, and whether region-proxy runs there"
+            )
         }
         Some(Doubt::Ended) => info!("a region can be reached again: this node trusts itself again, verdicts move"),
         None => {}

@@ -1,6 +1,5 @@
 //! The start of a node, one step after the other.
 
-use std::fs::File;
 use std::net::{SocketAddr, TcpListener as StdListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,7 +52,6 @@ pub(super) fn start(config: &Path) -> Result<Node, StartError> {
     rights::take(&world)?;
     if let Some(user) = &server.user {
         info!(user, "dropped privileges");
-        warn_of_unreadable(&files, user);
     }
     let runtime = runtime::Builder::new_multi_thread().enable_all().thread_name("gslb-async").build();
     let runtime = runtime.map_err(system)?;
@@ -69,16 +67,6 @@ pub(super) fn log_warnings(world: &World) {
     }
     for problem in &world.certificate_problems {
         error!(%problem, "the new certificate cannot be used; the one of before is shown on");
-    }
-}
-
-/// What only the user before could read is served now, but could not be read again.
-fn warn_of_unreadable(files: &Files, user: &str) {
-    for path in files.paths() {
-        if let Err(error) = File::open(path) {
-            let path = path.display();
-            warn!(%path, %error, user, "cannot be read by server.user: every reload would be refused");
-        }
     }
 }
 

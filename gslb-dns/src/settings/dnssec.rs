@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shared::settings::Table;
 
-use crate::sign::{Sync, Timing};
+use crate::sign::{Csync, Sync, Timing};
 use crate::zone::Denial;
 
 /// How a zone is signed.
@@ -18,6 +18,8 @@ pub struct DnssecSettings {
     pub denial: Denial,
     /// What CDS and CDNSKEY ask of the parent.
     pub sync: Sync,
+    /// What CSYNC asks the parent to copy; `None`: there is no such record.
+    pub csync: Option<Csync>,
     /// How long signatures hold.
     pub validity: Duration,
     /// TTL of DNSKEY, CDS and CDNSKEY.
@@ -35,6 +37,7 @@ impl DnssecSettings {
             keys,
             denial: Denial::default(),
             sync: Sync::default(),
+            csync: None,
             validity: Duration::from_hours(14 * 24),
             dnskey_ttl: Duration::from_hours(1),
             propagation: Duration::from_hours(1),
@@ -48,13 +51,18 @@ impl DnssecSettings {
             dnskey_ttl: whole_secs(self.dnskey_ttl),
             max_ttl,
             propagation: whole_secs(self.propagation),
-            parent_ds_ttl: whole_secs(self.parent_ds_ttl),
+            parent_ds_ttl: self.parent_ds_secs(),
         }
     }
 
     /// The validity in seconds.
     pub fn validity_secs(&self) -> u32 {
         whole_secs(self.validity)
+    }
+
+    /// TTL of the DS records at the parent, in seconds.
+    pub fn parent_ds_secs(&self) -> u32 {
+        whole_secs(self.parent_ds_ttl)
     }
 
     /// Reads the table of a zone, which may have secondaries. `None`: without the folder it is of no use, and that is reported.
@@ -79,6 +87,7 @@ impl DnssecSettings {
             keys: PathBuf::new(),
             denial: denial.unwrap_or_default(),
             sync: sync.unwrap_or_default(),
+            csync: read_csync(table),
             validity: time("validity", VALIDITIES, default.validity),
             dnskey_ttl: time("dnskey_ttl", SPANS, default.dnskey_ttl),
             propagation: time("propagation", SPANS, default.propagation),
@@ -88,11 +97,33 @@ impl DnssecSettings {
     }
 }
 
+fn read_csync(table: &Table<'_>) -> Option<Csync> {
+    let is_immediate = table.value("csync_immediate").and_then(|value| value.flag());
+    let Some(value) = table.value("csync") else {
+        if is_immediate.is_some() {
+            table.problem(
+                "csync_immediate",
+                "says how CSYNC is meant, which there is none of: expected csync beside it",
+            );
+        }
+        return None;
+    };
+    let items = value.items(CSYNC_EXPECTED)?;
+    let choices = Csync::TYPES.map(|rtype| (rtype.to_string(), rtype));
+    let choices = choices.each_ref().map(|(word, rtype)| (word.as_str(), *rtype));
+    let types: Vec<_> = items.iter().filter_map(|item| item.choice(&choices)).collect();
+    if items.is_empty() {
+        value.problem(format_args!("expected {CSYNC_EXPECTED}, or no such key"));
+    }
+    Some(Csync { types, is_immediate: is_immediate.unwrap_or(true) })
+}
+
 /// Part of a second counts as one.
 fn whole_secs(span: Duration) -> u32 {
     u32::try_from(span.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
+const CSYNC_EXPECTED: &str = "a list such as [\"NS\", \"A\", \"AAAA\"]";
 /// With less, signatures would be renewed without end; with more, keys that were stolen would sign for as long.
 const VALIDITIES: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_hours(366 * 24);
 const COMPACT_ALONE: &str = "\"compact\" beside `secondaries`, which have no key to sign a proof for each question with: \
@@ -103,6 +134,7 @@ const SPANS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(30
 mod tests {
     use super::super::Settings;
     use super::*;
+    use crate::wire::Rtype;
 
     fn read(dnssec: &str) -> Result<DnssecSettings, Vec<String>> {
         let text = format!(
@@ -124,6 +156,9 @@ mod tests {
         );
         let settings = settings.expect("it is right");
         assert_eq!((settings.denial, settings.sync, settings.validity_secs()), (Denial::Nsec3, Sync::Delete, 604_800));
+        let csync = read("dnssec = { keys = \"k\", csync = [\"NS\", \"AAAA\"], csync_immediate = false }");
+        let types = vec![Rtype::NS, Rtype::AAAA];
+        assert_eq!(csync.expect("it is right").csync, Some(Csync { types, is_immediate: false }));
         let timing = Timing { dnskey_ttl: 300, max_ttl: 9, propagation: 2, parent_ds_ttl: 3600 };
         assert_eq!(settings.timing(9), timing);
     }
@@ -137,6 +172,9 @@ mod tests {
             ("dnssec = { keys = \"k\", denial = \"none\" }", "t:6: zones[0].dnssec.denial: "),
             ("dnssec = { keys = \"k\", cds = true }", "t:6: zones[0].dnssec.cds: "),
             ("dnssec = { keys = \"k\", validity = \"1s\" }", "t:6: zones[0].dnssec.validity: "),
+            ("dnssec = { keys = \"k\", csync = [] }", "t:6: zones[0].dnssec.csync: expected a list"),
+            ("dnssec = { keys = \"k\", csync = [\"MX\"] }", "t:6: zones[0].dnssec.csync[0]: "),
+            ("dnssec = { keys = \"k\", csync_immediate = true }", "t:6: zones[0].dnssec.csync_immediate: "),
             ("dnssec = { keys = \"k\", salt = \"x\" }", "t:6: zones[0].dnssec.salt: unknown key"),
         ] {
             let found = read(dnssec).expect_err(dnssec);

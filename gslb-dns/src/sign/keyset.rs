@@ -155,9 +155,14 @@ pub(super) fn awaiting_ds(keys: &[ZoneKey]) -> Option<&ZoneKey> {
 
 /// The keys of `role` that are in use and not on their way out.
 pub(super) fn in_use(keys: &[ZoneKey], role: Role, now: u64) -> impl Iterator<Item = usize> {
+    all_in_use(keys, now).filter(move |&at| keys[at].role == role)
+}
+
+/// The keys that are in use and not on their way out.
+pub(super) fn all_in_use(keys: &[ZoneKey], now: u64) -> impl Iterator<Item = usize> + Clone {
     let is_in_use = move |key: &ZoneKey| {
         let is_leaving = key.times.inactive.is_some() || key.times.delete.is_some();
-        key.role == role && !is_leaving && key.standing(now).state < KeyState::Retired
+        !is_leaving && key.standing(now).state < KeyState::Retired
     };
     keys.iter().enumerate().filter(move |(_, key)| is_in_use(key)).map(|(at, _)| at)
 }

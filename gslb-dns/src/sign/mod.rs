@@ -9,8 +9,10 @@
 
 pub mod bind;
 mod canonical;
+mod csync;
 mod key;
 mod keyset;
+mod parent;
 mod roll;
 mod signatures;
 mod signer;
@@ -19,9 +21,11 @@ mod times;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use csync::Csync;
 pub use key::{Algorithm, BadKey, PublicKey, Role, SigningKey};
 pub use keyset::{KeyRecords, Next, Sync, Unusable, next, next_change, signer, upcoming};
-pub use roll::{Plan, Refused, Timing, begin, confirm};
+pub use parent::{NotSaid, ParentDs, first_signs_from, parent_ds, start, withdraw};
+pub use roll::{Plan, Refused, Scheme, Timing, begin, begin_all, broken_off, confirm};
 pub use signatures::{Fingerprint, Signatures};
 pub use signer::{ActiveKey, Duty, Lifetime, Signer};
 pub use times::{Change, KeyState, KeyTimes, Standing, ZoneKey};

@@ -43,6 +43,11 @@ impl Signatures {
         self.by_fingerprint.extend(other.by_fingerprint);
     }
 
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.by_fingerprint.values().map(|rrsig| &**rrsig)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_fingerprint.len()
@@ -80,6 +85,11 @@ pub(super) fn expiration(rrsig: &[u8], now: u64) -> u64 {
 /// From when on it holds.
 pub(super) fn inception(rrsig: &[u8], now: u64) -> u64 {
     time_at(rrsig, 12, now)
+}
+
+/// The algorithm and the tag of the key that made it (RFC 4034, section 3.1).
+pub(super) fn key_of(rrsig: &[u8]) -> Option<(u8, u16)> {
+    Some((*rrsig.get(2)?, u16::from_be_bytes(rrsig.get(16..18)?.try_into().ok()?)))
 }
 
 fn time_at(rrsig: &[u8], at: usize, now: u64) -> u64 {

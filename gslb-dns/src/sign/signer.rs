@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::canonical::canonical;
 use super::key::SigningKey;
-use super::signatures::{Fingerprint, Signatures, expiration, inception};
+use super::signatures::{Fingerprint, Signatures, expiration, inception, key_of};
 use crate::wire::{CLASS_IN, Name, Rtype, label_count};
 
 /// Signs the RRsets of one zone with the keys that sign at one moment.
@@ -123,6 +123,26 @@ impl Signer {
     pub fn placeholders(&self, rtype: Rtype) -> Vec<Box<[u8]>> {
         let len = RRSIG_HEAD_LEN + self.apex.as_wire().len() + SIGNATURE_LEN;
         self.on_duty(rtype).map(|_| vec![0; len].into()).collect()
+    }
+
+    /// About how many signatures have to be made for `rrsets` RRsets, most of which were signed when `known` was made: those
+    /// of these keys that are not good for a while, and all of a key that has not signed yet.
+    pub fn unknown(&self, known: &Signatures, rrsets: usize) -> usize {
+        let mut made = vec![(0, 0); self.keys.len()];
+        for rrsig in known.iter() {
+            let of = |key: &ActiveKey| Some((key.key.public().algorithm().number(), key.key.public().tag()));
+            if let Some(at) = self.keys.iter().position(|key| of(key) == key_of(rrsig)) {
+                let (all, good) = &mut made[at];
+                *all += 1;
+                *good += usize::from(self.is_good(rrsig));
+            }
+        }
+        let missing = |(key, (all, good)): (&ActiveKey, (usize, usize))| match (key.duty, all) {
+            (Duty::Keys, _) => 0,
+            (_, 0) => rrsets,
+            (_, all) => rrsets.saturating_sub(all).max(all - good),
+        };
+        self.keys.iter().zip(made).map(missing).sum()
     }
 
     fn is_good(&self, rrsig: &[u8]) -> bool {

@@ -246,7 +246,7 @@ impl Zone {
         let hasher = foldhash::fast::FixedState::default();
         let mut sum = 0_u64;
         for (owner, node) in &self.nodes {
-            let added = [Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY, Rtype::NSEC3PARAM];
+            let added = [Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY, Rtype::CSYNC, Rtype::NSEC3PARAM];
             for rrset in node.iter().filter(|rrset| !added.contains(&rrset.rtype)) {
                 let hash = |rdata| hasher.hash_one((owner, rrset.rtype, rrset.ttl, rdata));
                 sum = rrset.rdatas().map(hash).fold(sum, u64::wrapping_add);

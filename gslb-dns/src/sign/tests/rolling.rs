@@ -103,8 +103,18 @@ impl World {
     }
 
     fn roll(&mut self, role: Role, algorithm: Algorithm) {
-        let Plan { new, changed } = begin(&self.keys, role, algorithm, &TIMING, self.now).expect("it may begin");
-        self.add(role, algorithm, new);
+        let plan = begin(&self.keys, role, algorithm, &TIMING, self.now);
+        self.follow(plan.expect("it may begin"));
+    }
+
+    fn roll_all(&mut self, scheme: Scheme, algorithm: Algorithm) {
+        let plan = begin_all(&self.keys, scheme, algorithm, &TIMING, self.now);
+        self.follow(plan.expect("it may begin"));
+    }
+
+    fn follow(&mut self, plan: Plan) {
+        let Plan { algorithm, new, changed } = plan;
+        new.into_iter().for_each(|(role, times)| self.add(role, algorithm, times));
         self.change(changed);
         self.build();
     }
@@ -296,6 +306,63 @@ fn csk_rolls_to_another_algorithm_with_all_signatures_there_first() {
     world.pass(30 * DAY);
 }
 
+/// What a zone has after it had `from`, long after a change of all keys to `scheme` and `algorithm`.
+fn changed(from: &[Role], scheme: Scheme, algorithm: Algorithm) -> Vec<(Role, KeyState)> {
+    let mut world = World::settled(from);
+    world.roll_all(scheme, algorithm);
+    assert_eq!(broken_off(&world.keys, world.now), None);
+    world.pass(2 * DAY);
+    assert!(world.states().iter().all(|state| *state == Active), "all are there until the DS is");
+    world.take_ds();
+    world.pass(2 * DAY);
+    world.confirm();
+    world.pass(40 * DAY);
+    world.keys.iter().map(|key| (key.role, key.standing(world.now).state)).collect()
+}
+
+#[test]
+fn csk_becomes_ksk_and_zsk_and_back_with_or_without_another_algorithm() {
+    let (csk, both) = (&[Role::Csk][..], &[Role::Ksk, Role::Zsk][..]);
+    for algorithm in [Algorithm::Ed25519, Algorithm::EcdsaP256Sha256] {
+        let split = changed(csk, Scheme::KskAndZsk, algorithm);
+        assert_eq!(split, [(Role::Csk, Removed), (Role::Zsk, Active), (Role::Ksk, Active)]);
+        let joined = changed(both, Scheme::Csk, algorithm);
+        assert_eq!(joined, [(Role::Ksk, Removed), (Role::Zsk, Removed), (Role::Csk, Active)]);
+    }
+    let other = changed(both, Scheme::KskAndZsk, Algorithm::EcdsaP256Sha256);
+    assert_eq!(other, [(Role::Ksk, Removed), (Role::Zsk, Removed), (Role::Zsk, Active), (Role::Ksk, Active)]);
+    let same = World::settled(both);
+    let refused = begin_all(&same.keys, Scheme::KskAndZsk, Algorithm::Ed25519, &TIMING, same.now);
+    assert_eq!(refused, Err(Refused::NothingToChange(Scheme::KskAndZsk)));
+}
+
+#[test]
+fn nothing_rolls_while_all_keys_change() {
+    let mut world = World::settled(&[Role::Csk]);
+    world.roll_all(Scheme::KskAndZsk, Algorithm::Ed25519);
+    for role in [Role::Csk, Role::Ksk, Role::Zsk] {
+        let refused = begin(&world.keys, role, Algorithm::Ed25519, &TIMING, world.now);
+        assert!(matches!(refused, Err(Refused::UnderWay(_))), "{role:?}: {refused:?}");
+    }
+    for scheme in [Scheme::Csk, Scheme::KskAndZsk] {
+        let refused = begin_all(&world.keys, scheme, Algorithm::Ed25519, &TIMING, world.now);
+        assert!(matches!(refused, Err(Refused::UnderWay(_) | Refused::Unconfirmed(_))), "{scheme:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn key_whose_ds_was_never_confirmed_is_not_rolled() {
+    for roles in [&[Role::Csk][..], &[Role::Ksk, Role::Zsk]] {
+        let mut world = World::new(roles);
+        world.pass(2 * DAY);
+        let refused = begin(&world.keys, roles[0], Algorithm::Ed25519, &TIMING, world.now);
+        assert_eq!(refused, Err(Refused::Unconfirmed(world.keys[0].tag())));
+        let scheme = if roles.len() == 1 { Scheme::KskAndZsk } else { Scheme::Csk };
+        let refused = begin_all(&world.keys, scheme, Algorithm::Ed25519, &TIMING, world.now);
+        assert_eq!(refused, Err(Refused::Unconfirmed(world.keys[0].tag())));
+    }
+}
+
 #[test]
 #[should_panic(expected = "no key for a DS")]
 fn resolver_with_an_old_ds_finds_a_key_that_goes_too_early() {
@@ -336,7 +403,7 @@ fn second_roll_waits_for_the_first() {
     assert_eq!(begun(&world, Role::Csk), Err(Refused::NoKey(Role::Csk)));
     world.pass(DAY);
     let other = begin(&world.keys, Role::Zsk, Algorithm::EcdsaP256Sha256, &TIMING, world.now);
-    assert_eq!(other, Err(Refused::OtherAlgorithm));
+    assert_eq!(other, Err(Refused::OtherAlgorithm(Algorithm::EcdsaP256Sha256)));
     assert!(begun(&world, Role::Zsk).is_ok());
     world.take_ds();
     world.confirm();

@@ -1,0 +1,121 @@
+//! The DS at the parent, as far as key files tell of it: an operator has confirmed it, it is asked for, or it is gone.
+//!
+//! Files cannot prove what the parent gives, nor that a node has begun to sign; they hold what operators have said. The first
+//! DS may come once no cache has unsigned records, counted from the time in the files from which on the first key signs:
+//! `keys start` moves that where nodes have begun later.
+
+use super::keyset::{all_in_use, awaiting_ds};
+use super::roll::Timing;
+use super::times::{KeyTimes, ZoneKey};
+
+/// What is known of the DS of a zone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ParentDs {
+    /// It cannot be there: nothing has asked for it, or it has been gone for so long that no cache has it.
+    Absent,
+    /// CDS and CDNSKEY ask for that of this key, or the parent may have had it before.
+    Asked {
+        /// Whose.
+        tag: u16,
+    },
+    /// An operator has seen it.
+    Confirmed {
+        /// Whose.
+        tag: u16,
+        /// When, in seconds since 1970.
+        since: u64,
+    },
+    /// An operator has seen that it is gone, but caches may have it until then.
+    Cached {
+        /// From when on they have not, in seconds since 1970.
+        until: u64,
+    },
+}
+
+/// Why the word of an operator on the DS or the begin of signing is not taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NotSaid {
+    /// There is no key in use.
+    #[error("no key is in use")]
+    NoKey,
+    /// The parent has the DS of this key: signing began long ago.
+    #[error("the DS of key {0} is at the parent, by what was confirmed: the zone has been signed for long")]
+    Confirmed(u16),
+    /// A roll-over is under way, whose times say more than that.
+    #[error("a roll-over to key {0} is under way: see `gslb-dns keys list`")]
+    UnderWay(u16),
+}
+
+/// What `keys` tell of the DS at the parent, whose TTL there is `parent_ds_ttl`.
+pub fn parent_ds(keys: &[ZoneKey], parent_ds_ttl: u32, now: u64) -> ParentDs {
+    let entries = || keys.iter().filter(|key| key.role.is_entry_point());
+    let confirmed = entries().filter(|key| key.has_ds(now)).max_by_key(|key| key.times.ds_publish);
+    if let Some((key, since)) = confirmed.and_then(|key| Some((key, key.times.ds_publish?))) {
+        return ParentDs::Confirmed { tag: key.tag(), since };
+    }
+    if let Some(key) = entries().find(|key| key.standing(now).is_synced) {
+        return ParentDs::Asked { tag: key.tag() };
+    }
+    let gone = entries().filter_map(|key| key.times.sync_delete).max();
+    match gone.map(|gone| gone + u64::from(parent_ds_ttl)).filter(|&until| until > now) {
+        Some(until) => ParentDs::Cached { until },
+        None => ParentDs::Absent,
+    }
+}
+
+/// Takes an operator's word that no server of the parent gives a DS any more: nothing asks for it from now on.
+///
+/// Gives new times by the key's place in the list.
+pub fn withdraw(keys: &[ZoneKey], now: u64) -> Result<Vec<(usize, KeyTimes)>, NotSaid> {
+    let told = |key: &ZoneKey| key.role.is_entry_point() && !key.is_over(now);
+    let changed: Vec<_> = keys.iter().enumerate().filter(|(_, key)| told(key)).collect();
+    if changed.is_empty() {
+        return Err(NotSaid::NoKey);
+    }
+    let without = |(at, key): (usize, &ZoneKey)| {
+        // A key without times was in use from the beginning, and stays so.
+        let begun = |time: Option<u64>| time.or(key.times.are_unknown().then_some(0));
+        let (publish, activate) = (begun(key.times.publish), begun(key.times.activate));
+        (at, KeyTimes { publish, activate, ds_publish: None, sync_delete: Some(now), ..key.times })
+    };
+    Ok(changed.into_iter().map(without).collect())
+}
+
+/// Takes an operator's word that all nodes sign from now on, and none did before: the DS waits for as long as caches may have
+/// unsigned records.
+///
+/// Gives new times by the key's place in the list.
+pub fn start(keys: &[ZoneKey], timing: &Timing, now: u64) -> Result<Vec<(usize, KeyTimes)>, NotSaid> {
+    if let ParentDs::Confirmed { tag, .. } = parent_ds(keys, timing.parent_ds_ttl, now) {
+        return Err(NotSaid::Confirmed(tag));
+    }
+    let of: Vec<usize> = all_in_use(keys, now).collect();
+    let mut entries = of.iter().map(|&at| &keys[at]).filter(|key| key.role.is_entry_point());
+    match (entries.next(), entries.next()) {
+        (None, _) => Err(NotSaid::NoKey),
+        (_, Some(key)) => Err(NotSaid::UnderWay(key.tag())),
+        (Some(_), None) => Ok(of.into_iter().map(|at| (at, first(&keys[at], timing, now))).collect()),
+    }
+}
+
+fn first(key: &ZoneKey, timing: &Timing, now: u64) -> KeyTimes {
+    KeyTimes { created: key.times.created, ..KeyTimes::first(key.role, timing, now) }
+}
+
+/// From when on the first key of a zone signs by its files, where its DS is not confirmed yet.
+pub fn first_signs_from(keys: &[ZoneKey], now: u64) -> Option<u64> {
+    let key = awaiting_ds(keys)?;
+    let is_first = all_in_use(keys, now).filter(|&at| keys[at].role.is_entry_point()).count() == 1;
+    key.times.activate.filter(|_| is_first)
+}
+
+impl ZoneKey {
+    /// Whether an operator has seen its DS at the parent, and it may be there.
+    pub fn has_ds(&self, now: u64) -> bool {
+        self.times.ds_publish.is_some() && !self.is_over(now)
+    }
+
+    fn is_over(&self, now: u64) -> bool {
+        self.times.delete.is_some_and(|at| at <= now)
+    }
+}
