@@ -345,6 +345,11 @@ fn records(snapshot: &Snapshot, peer: &Peer, query: &Query, reply: &mut Reply<'_
     if wants_signatures && snapshot.zones.is_signed() {
         return signed::records(snapshot, peer, query, reply);
     }
+    if matches!(query.qtype, Rtype::RRSIG | Rtype::NSEC)
+        && let Some(answered) = signed::asked_for(snapshot, query, reply)
+    {
+        return answered;
+    }
     plain_records(snapshot, peer, query, reply)
 }
 

@@ -25,6 +25,15 @@ pub(super) fn records(snapshot: &Snapshot, peer: &Peer, query: &Query, reply: &m
     }
 }
 
+/// The records of DNSSEC itself that are asked for without DO: they come all the same (RFC 4035, section 3.1). `None`: there
+/// are none at the name.
+#[cold]
+pub(super) fn asked_for(snapshot: &Snapshot, query: &Query, reply: &mut Reply<'_>) -> Option<Answered> {
+    let FoundSigned::Static(signed) = snapshot.zones.find_signed(query.qname(), query.qtype) else { return None };
+    let name = NamePlace::question(query.qname().len());
+    signed.is_of_dnssec().then(|| Answered::signed(&signed, signed.write(query.qname(), name, reply)))
+}
+
 /// As [`dname::answer`] does; the CNAME made from a signed DNAME has no signature (RFC 6672, section 5.3.1).
 fn redirected<'a>(
     dname: Dname<'a>,

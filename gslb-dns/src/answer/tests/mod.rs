@@ -1,5 +1,6 @@
 //! The engine as a whole.
 
+mod dnssec_types;
 mod extras;
 mod limited;
 mod naive;

@@ -97,6 +97,11 @@ impl<'a> Signed<'a> {
         }
     }
 
+    /// Whether the records that DNSSEC has at the name are the answer, since they were asked for.
+    pub(crate) fn is_of_dnssec(&self) -> bool {
+        matches!(self.what, What::Nsec | What::Signatures)
+    }
+
     pub(super) fn node(&self) -> &'a Node {
         self.node
     }
