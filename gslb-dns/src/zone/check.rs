@@ -41,7 +41,7 @@ pub(super) fn add_record(node: &mut Vec<Rrset>, record: master::Record, problems
 pub(super) fn check(zone: &Zone, problems: &Problems) {
     let check = Check { zone, problems, glue: glue_names(zone) };
     check.apex();
-    for (owner, node) in &zone.nodes {
+    for (owner, node) in &*zone.nodes {
         check.node(owner, node);
         for rrset in node {
             check.rrset(owner, rrset);

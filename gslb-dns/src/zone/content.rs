@@ -50,7 +50,7 @@ impl Content {
     pub fn of<Z: Borrow<Zone>>(zones: &[Z], at: usize, topology: &Topology) -> Self {
         let zone = zones[at].borrow();
         let mut collector = Collector::new();
-        for (owner, node) in &zone.nodes {
+        for (owner, node) in &*zone.nodes {
             for rrset in node {
                 rrset.rdatas().for_each(|rdata| collector.add(owner, rrset.rtype, rrset.ttl, rdata));
             }

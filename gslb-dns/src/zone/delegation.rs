@@ -25,7 +25,7 @@ pub(super) fn complaints(zones: &[Zone], at: usize) -> Vec<Complaint> {
             found.push(complain(what));
         }
     }
-    for (owner, node) in &zone.nodes {
+    for (owner, node) in &*zone.nodes {
         for rrset in node {
             if rrset.rtype == Rtype::NS {
                 found.extend(referral(zone, owner, rrset));

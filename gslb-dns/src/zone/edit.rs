@@ -3,6 +3,7 @@
 //! What comes out may be no zone that can be served: [`Zone::problems`] says so.
 
 use std::hash::Hasher as _;
+use std::sync::Arc;
 
 use shared::problem::{Problem, Problems};
 use siphasher::sip::SipHasher13;
@@ -70,7 +71,7 @@ impl Zone {
     pub fn put(&mut self, record: ZoneRecord) {
         let ZoneRecord { owner, rtype, ttl, rdata } = record;
         self.add_node(owner.as_wire());
-        let Some(node) = self.nodes.get_mut(owner.as_wire()) else { return };
+        let Some(node) = self.nodes_mut().get_mut(owner.as_wire()) else { return };
         let record = Record { rdata: Rdata::new(&rdata), place: FilePlace::NOWHERE };
         let Some(rrset) = node.iter_mut().find(|rrset| rrset.rtype == rtype) else {
             node.push(Rrset { rtype, ttl, records: vec![record] });
@@ -85,7 +86,7 @@ impl Zone {
 
     /// Removes one record; whether it was there. Names that are not needed any more stay until [`Zone::prune`].
     pub fn remove(&mut self, owner: &Name, rtype: Rtype, rdata: &[u8]) -> bool {
-        let Some(node) = self.nodes.get_mut(owner.as_wire()) else { return false };
+        let Some(node) = self.nodes_mut().get_mut(owner.as_wire()) else { return false };
         let Some(at) = node.iter().position(|rrset| rrset.rtype == rtype) else { return false };
         let records = &mut node[at].records;
         let Some(found) = records.iter().position(|known| is_same_rdata(rtype, known.rdata.octets(), rdata)) else {
@@ -100,7 +101,7 @@ impl Zone {
 
     /// Removes the RRsets of `owner` for which `is_meant` holds. Names stay until [`Zone::prune`].
     pub fn remove_rrsets(&mut self, owner: &Name, is_meant: impl Fn(Rtype) -> bool) {
-        if let Some(node) = self.nodes.get_mut(owner.as_wire()) {
+        if let Some(node) = self.nodes_mut().get_mut(owner.as_wire()) {
             node.retain(|rrset| !is_meant(rrset.rtype));
         }
     }
@@ -118,7 +119,8 @@ impl Zone {
             }
         }
         let apex = self.apex.as_wire();
-        self.nodes.retain(|owner, node| !node.is_empty() || **owner == *apex || needed.contains_key(owner));
+        Arc::make_mut(&mut self.nodes)
+            .retain(|owner, node| !node.is_empty() || **owner == *apex || needed.contains_key(owner));
     }
 
     /// Every mistake in what the records say together; those that changes made have no line.

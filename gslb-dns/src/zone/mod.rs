@@ -33,6 +33,7 @@ mod tests;
 mod warn;
 
 use std::hash::BuildHasher as _;
+use std::sync::Arc;
 
 use shared::name::OwnerName;
 use shared::problem::{Problem, Problems};
@@ -65,8 +66,11 @@ pub struct Zone {
     /// Whether every record of the file could be read.
     is_whole: bool,
     /// By owner name in lower case; empty non-terminals are in it, with no RRset.
-    nodes: Map<Box<[u8]>, Vec<Rrset>>,
+    /// Shared with its copies until one of them is changed, so that an update does not copy the zones beside its own.
+    nodes: Arc<Nodes>,
 }
+
+type Nodes = Map<Box<[u8]>, Vec<Rrset>>;
 
 /// A hash map whose seed differs from process to process.
 type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::RandomState>;
@@ -192,7 +196,7 @@ impl Zone {
 
     /// A zone whose file could not be read: good for [`ZoneSet::check`] and nothing else.
     pub fn unread(name: &OwnerName, file: &str) -> Self {
-        Self { apex: wire_name(name), file: file.to_owned(), is_whole: false, nodes: Map::default() }
+        Self { apex: wire_name(name), file: file.to_owned(), is_whole: false, nodes: Arc::default() }
     }
 
     /// The zone's name, in lower case.
@@ -225,7 +229,8 @@ impl Zone {
         }
         let place = FilePlace { line: 0, offset: 0 };
         let records: Vec<_> = rdatas.iter().map(|rdata| Record { rdata: Rdata::new(rdata), place }).collect();
-        if let Some(node) = self.nodes.get_mut(self.apex.as_wire()).filter(|_| !records.is_empty()) {
+        if let Some(node) = Arc::make_mut(&mut self.nodes).get_mut(self.apex.as_wire()).filter(|_| !records.is_empty())
+        {
             node.push(Rrset { rtype, ttl, records });
         }
         Ok(())
@@ -245,7 +250,7 @@ impl Zone {
     fn content_hash(&self) -> u64 {
         let hasher = foldhash::fast::FixedState::default();
         let mut sum = 0_u64;
-        for (owner, node) in &self.nodes {
+        for (owner, node) in &*self.nodes {
             let added = [Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY, Rtype::CSYNC, Rtype::NSEC3PARAM];
             for rrset in node.iter().filter(|rrset| !added.contains(&rrset.rtype)) {
                 let hash = |rdata| hasher.hash_one((owner, rrset.rtype, rrset.ttl, rdata));
@@ -258,7 +263,7 @@ impl Zone {
     fn add_record(&mut self, record: master::Record, problems: &Problems) {
         let owner = record.owner.folded();
         self.add_node(owner.as_wire());
-        if let Some(node) = self.nodes.get_mut(owner.as_wire()) {
+        if let Some(node) = self.nodes_mut().get_mut(owner.as_wire()) {
             check::add_record(node, record, problems);
         }
     }
@@ -267,12 +272,16 @@ impl Zone {
     fn add_node(&mut self, owner: &[u8]) {
         let mut owner = owner;
         while !self.nodes.contains_key(owner) {
-            self.nodes.insert(owner.into(), Vec::new());
+            self.nodes_mut().insert(owner.into(), Vec::new());
             match parent(owner) {
                 Some(above) if owner.len() > self.apex.as_wire().len() => owner = above,
                 _ => break,
             }
         }
+    }
+
+    fn nodes_mut(&mut self) -> &mut Nodes {
+        Arc::make_mut(&mut self.nodes)
     }
 
     fn rrset(&self, owner: &[u8], rtype: Rtype) -> Option<&Rrset> {

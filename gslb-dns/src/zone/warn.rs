@@ -91,7 +91,7 @@ impl<'a> Look<'a> {
     fn targets(&mut self) {
         let zone = self.zone;
         let is_wanted = |rrset: &&Rrset| matches!(rrset.rtype, Rtype::MX | Rtype::SRV);
-        for (owner, node) in &zone.nodes {
+        for (owner, node) in &*zone.nodes {
             for rrset in node.iter().filter(is_wanted) {
                 for Record { rdata, place } in &rrset.records {
                     let target = target_of(rrset.rtype, rdata.octets());

@@ -30,7 +30,7 @@ pub(super) fn content(
         let rrsigs = if is_signed { (signing.sign)(owner, rtype, ttl, rdatas) } else { Vec::new() };
         rrsigs.iter().for_each(|rrsig| collector.add(owner, Rtype::RRSIG, ttl, rrsig));
     };
-    for (owner, rrsets) in &zone.nodes {
+    for (owner, rrsets) in &*zone.nodes {
         let cut = zone.cut_of(owner);
         for rrset in rrsets {
             let rdatas: Vec<&[u8]> = rrset.rdatas().collect();

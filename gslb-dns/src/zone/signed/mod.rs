@@ -146,7 +146,7 @@ pub(super) fn prepare(zones: &mut [Zone], signings: &[Option<Signing>]) {
             let ttl = zone.rrset(own.as_wire(), Rtype::SOA).map_or(0, |soa| soa.ttl);
             let place = FilePlace { line: 0, offset: 0 };
             let records = vec![Record { rdata: Rdata::new(&NSEC3_PARAMETERS), place }];
-            let apex = zone.nodes.entry(own.as_wire().into()).or_default();
+            let apex = zone.nodes_mut().entry(own.as_wire().into()).or_default();
             apex.push(Rrset { rtype: Rtype::NSEC3PARAM, ttl, records });
         }
     }
