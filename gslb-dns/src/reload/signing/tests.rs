@@ -36,7 +36,7 @@ fn large_zone_is_signed_on_all_cores_and_only_once() {
 
 /// How many signatures it is thought that a zone that was signed at `then` needs with `keys` at `now`.
 fn unknown(zone: &Arc<Zone>, keys: &ZoneKeys, last: &[SignedZone], now: u64) -> usize {
-    Making::begin(&mut Zone::clone(zone), keys, last, now).expect("begun").unknown()
+    Making::begin(zone, keys, last, now).expect("begun").unknown()
 }
 
 #[test]
