@@ -159,7 +159,7 @@ fn new_certificate_is_served_and_a_broken_one_leaves_the_old() -> Held {
     world.write("old.pem", old)?;
     world.write("cert.pem", "nothing")?;
     within(Duration::from_secs(10), || {
-        let status = world.status()?["last_reload_failure"].to_string();
+        let status = world.status()?["certificate"]["problems"].to_string();
         if status.contains("cert.pem: no certificate in it") { Ok(()) } else { Err(status) }
     })?;
     hello("old.pem")?;
