@@ -106,6 +106,23 @@ fn what_regions_change_raises_the_serial_too() {
 }
 
 #[test]
+fn zone_that_had_secondaries_and_no_journal_gets_the_next_serial_when_it_is_signed() {
+    let site = signed_site();
+    let settings = fs::read_to_string(site.config()).expect("readable");
+    let unsigned = settings.lines().filter(|line| !line.starts_with("dnssec") && !line.starts_with("updates"));
+    let unsigned = unsigned.map(|line| if line.starts_with("journal") { "" } else { line });
+    site.write("topology.toml", &unsigned.collect::<Vec<_>>().join("\n"));
+    let first = load(&site.config(), None).world.expect("no mistakes");
+    assert_eq!((first.transfers[0].zone.content().serial(), first.journals.len()), (1, 0));
+    site.write("topology.toml", &settings);
+    let second = load(&site.config(), Some(&first)).world.expect("no mistakes");
+    assert_eq!(second.transfers[0].zone.content().serial(), 2, "{:?}", second.warnings);
+    let mut journals = crate::serve::updates::Journals::default();
+    journals.follow(&second).expect("opened");
+    assert_eq!(written(&site), Some(2));
+}
+
+#[test]
 fn journal_that_cannot_be_written_leaves_the_old_signatures_serving() {
     let site = signed_site();
     let world = load(&site.config(), None).world.expect("no mistakes");
