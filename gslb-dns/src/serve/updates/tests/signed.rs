@@ -1,6 +1,7 @@
 //! Signed zones with secondaries: their serial is in the journal before it is served.
 
 use hickory_proto::dnssec::rdata::DNSSECRData;
+use hickory_proto::rr::rdata::NULL;
 
 use super::*;
 use crate::journal;
@@ -120,6 +121,17 @@ fn zone_that_had_secondaries_and_no_journal_gets_the_next_serial_when_it_is_sign
     let mut journals = crate::serve::updates::Journals::default();
     journals.follow(&second).expect("opened");
     assert_eq!(written(&site), Some(2));
+}
+
+#[test]
+fn csync_that_is_made_here_is_refused_to_updates() {
+    let site = signed_site();
+    let settings = fs::read_to_string(site.config()).expect("readable");
+    site.write("topology.toml", &settings.replace("\"keys\" }", "\"keys\", csync = [\"NS\"] }"));
+    let node = start(&site);
+    let csync = RData::Unknown { code: RecordType::CSYNC, rdata: NULL::with(vec![0, 0, 0, 1, 0, 2, 0, 1, 0x20]) };
+    assert_eq!(send(node.addresses()[0], "any.", adding(set("example.com.", csync))), ResponseCode::Refused);
+    node.stop();
 }
 
 #[test]
