@@ -193,8 +193,11 @@ impl Reader {
         let (is_signed, mut journals) = (keys.iter().any(Option::is_some), std::mem::take(&mut self.journals));
         let known = last.map_or(&[][..], |last| &last.signed_zones);
         let serials: Vec<u32> = zones.iter().map(Zone::serial).collect();
-        signing::raise_unknown(&mut zones, &keys, known, |apex| {
+        signing::raise_unknown(&mut zones, &keys, known, |zone| {
+            let apex = zone.apex();
+            let transferred = last.and_then(|last| last.transfer_zone(apex.as_wire()));
             journals.iter().any(|journal| journal.apex == *apex && journal.standing == Standing::AsServed)
+                || transferred.is_some_and(|transfer| transfer.zone.content().serial() == zone.serial())
         });
         // By themselves they take memory, so only where they may change without their files.
         let is_kept = is_signed || !journals.is_empty();

@@ -163,18 +163,20 @@ pub(super) fn warnings(zones: &[Zone], keys: &[Option<ZoneKeys>], topology: &Top
     found
 }
 
-/// Gives the zones at `served`, of which secondaries may have something else under the same serial, the next one.
+/// Gives the zones for which `is_served` holds, of which secondaries may have something else under the same serial, the
+/// next one.
 ///
-/// So it is after each start: signatures are not kept, so that all are new.
+/// So it is after each start, since signatures are not kept and all are new; and when a zone with secondaries begins to be
+/// signed.
 pub(super) fn raise_unknown(
     zones: &mut [Zone],
     keys: &[Option<ZoneKeys>],
     last: &[SignedZone],
-    is_served: impl Fn(&Name) -> bool,
+    is_served: impl Fn(&Zone) -> bool,
 ) {
     for (zone, keys) in zones.iter_mut().zip(keys) {
         let is_transferred = keys.as_ref().is_some_and(|keys| keys.is_transferred);
-        if is_transferred && content_of(last, zone.apex()).is_none() && is_served(zone.apex()) {
+        if is_transferred && content_of(last, zone.apex()).is_none() && is_served(zone) {
             zone.set_serial(zone.serial().wrapping_add(1));
         }
     }

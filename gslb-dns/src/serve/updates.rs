@@ -266,8 +266,12 @@ fn apply(world: &World, zones: &mut [Zone], request: &UpdateRequest, refusals: &
     let Some(zone) = zones.get(at).filter(|_| !policy.rules.is_empty()) else {
         return refused(Some(apex), &Refusal::UnknownKey);
     };
-    let is_signed = world.signed_zones.iter().any(|signed| signed.apex == *apex);
-    let keys = if is_signed { Keys::Ours } else { Keys::Foreign };
+    let signed = world.signed_zones.iter().find(|signed| signed.apex == *apex);
+    let keys = match signed.map(|signed| &signed.keys.settings.csync) {
+        Some(Some(_)) => Keys::OursWithCsync,
+        Some(None) => Keys::Ours,
+        None => Keys::Foreign,
+    };
     let access = Access { policy, key: &request.key, keys };
     match update.apply(zone, &access) {
         Ok(None) => Verdict::Unchanged,

@@ -181,7 +181,8 @@ fn is_maintained(rtype: Rtype, keys: Keys) -> bool {
     match rtype {
         // NSEC3 and NSEC3PARAM
         Rtype::RRSIG | Rtype::NSEC | Rtype(50 | 51) => true,
-        Rtype::DNSKEY | Rtype::CDS | Rtype::CDNSKEY => keys == Keys::Ours,
+        Rtype::DNSKEY | Rtype::CDS | Rtype::CDNSKEY => keys != Keys::Foreign,
+        Rtype::CSYNC => keys == Keys::OursWithCsync,
         _ => false,
     }
 }

@@ -63,11 +63,11 @@ pub struct Access<'a> {
     pub policy: &'a Policy,
     /// The name of the key that signed the message, in lower case.
     pub key: &'a Name,
-    /// Whether DNSKEY, CDS and CDNSKEY are made here.
+    /// Whether DNSKEY, CDS and CDNSKEY are made here, and CSYNC.
     pub keys: Keys,
 }
 
-/// Who makes the DNSKEY, CDS and CDNSKEY records of a zone.
+/// Who makes the DNSKEY, CDS, CDNSKEY and CSYNC records of a zone.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Keys {
     /// Nobody here: they are records as others.
@@ -75,6 +75,8 @@ pub enum Keys {
     Foreign,
     /// The zone is signed here.
     Ours,
+    /// The same, and its CSYNC record is made here too.
+    OursWithCsync,
 }
 
 /// Why an update is not done. Nothing of it is.

@@ -366,6 +366,8 @@ fn what_signing_makes_is_nobodys_to_change() {
     assert!([Rtype::RRSIG, Rtype::NSEC, Rtype(50), Rtype(51)].into_iter().all(|rtype| refused(Keys::Foreign, rtype)));
     let keys = [Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY];
     assert!(keys.into_iter().all(|rtype| refused(Keys::Ours, rtype) && !refused(Keys::Foreign, rtype)));
+    assert!(keys.into_iter().chain([Rtype::CSYNC]).all(|rtype| refused(Keys::OursWithCsync, rtype)));
+    assert!(!refused(Keys::Ours, Rtype::CSYNC));
 }
 
 #[test]

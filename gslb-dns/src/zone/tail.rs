@@ -179,11 +179,12 @@ impl<'a> Tail<'a> {
         [answers, authorities, if is_whole { additionals } else { parts.required_additionals }]
     }
 
-    /// Adds those records that are signatures to `reply`, of a tail that [`Tail::is_plain`]; gives how many.
+    /// Adds those records to `reply` that are signatures of the name in the question, of a tail whose whole answer section is
+    /// owned by that; gives how many.
     pub(super) fn write_signatures(self, name: NamePlace, reply: &mut Reply<'_>) -> u16 {
-        let records = self.plain_records();
+        let Parts { records, counts: [answers, ..], .. } = self.parts();
         let mut count = 0;
-        for at in record_starts(records).map(usize::from) {
+        for at in record_starts(records).map(usize::from).take(usize::from(answers)) {
             let end = record_starts(&records[at..]).nth(1).map_or(records.len(), |len| at + usize::from(len));
             if records[at + 2..].starts_with(&Rtype::RRSIG.0.to_be_bytes()) {
                 reply.push(&name.pointer().to_be_bytes());
@@ -195,7 +196,7 @@ impl<'a> Tail<'a> {
     }
 
     /// Whether it holds nothing but records of the name in the question.
-    pub(super) fn is_plain(self) -> bool {
+    fn is_plain(self) -> bool {
         self.octets[0] & PLAIN != 0
     }
 

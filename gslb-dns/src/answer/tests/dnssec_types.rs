@@ -37,6 +37,12 @@ const ROWS: &[Row] = &[
     ("mail.gslb.test", Rtype::RRSIG, [NODATA; 2], [[SIGNATURES; 2], [SIGNATURES; 2], [SIGNATURES; 2]]),
     ("old.gslb.test", Rtype::RRSIG, [NODATA; 2], [[SIGNATURES; 2], [SIGNATURES; 2], [SIGNATURES; 2]]),
     ("www.gslb.test", Rtype::RRSIG, [NODATA; 2], [[SIGNATURES; 2], [SIGNATURES; 2], [SIGNATURES; 2]]),
+    ("all.gslb.test", Rtype::RRSIG, [NODATA; 2], [[SIGNATURES; 2], [SIGNATURES; 2], [SIGNATURES; 2]]),
+    ("cdn.gslb.test", Rtype::RRSIG, ["NOERROR | CNAME | SOA"; 2], [[SIGNATURES; 2], [SIGNATURES; 2], [SIGNATURES; 2]]),
+    // Where a wildcard stands in, its bitmap says that there are some.
+    ("x.wild.gslb.test", Rtype::RRSIG, [NODATA; 2], [[SIGNATURES; 2], [SIGNATURES; 2], [SIGNATURES; 2]]),
+    ("x.alias.gslb.test", Rtype::RRSIG, ["NOERROR | CNAME | SOA"; 2],
+        [[SIGNATURES; 2], [SIGNATURES; 2], [SIGNATURES; 2]]),
     // NSEC3 records stand at other names, and names without data have no NSEC record.
     ("mail.gslb.test", Rtype::NSEC, [NODATA; 2], [[NSEC; 2], [NODATA, BY_NSEC3], [NSEC; 2]]),
     ("www.gslb.test", Rtype::NSEC, [NODATA; 2], [[NSEC; 2], [NODATA, BY_NSEC3], [NSEC; 2]]),
@@ -45,6 +51,13 @@ const ROWS: &[Row] = &[
     ("down.gslb.test", Rtype::NSEC, [NODATA; 2], [[NODATA, BY_NSEC], [NODATA, BY_NSEC3], [NSEC; 2]]),
     ("mail.gslb.test", Rtype::NSEC3, [NODATA; 2], [[NODATA, BY_NSEC], [NODATA, BY_NSEC3], [NODATA, BY_NSEC]]),
     ("nothing.gslb.test", Rtype::RRSIG, [NO_NAME; 2], [
+        [NO_NAME, "NXDOMAIN |  | SOA RRSIG NSEC RRSIG NSEC RRSIG"],
+        [NO_NAME, "NXDOMAIN |  | SOA RRSIG NSEC3 RRSIG NSEC3 RRSIG NSEC3 RRSIG"],
+        [NO_NAME, BY_NSEC],
+    ]),
+    // For a name that does not exist the answer section is empty, whatever is asked, though the NSEC record that says so is
+    // owned by it (RFC 9824, section 3.1).
+    ("nothing.gslb.test", Rtype::NSEC, [NO_NAME; 2], [
         [NO_NAME, "NXDOMAIN |  | SOA RRSIG NSEC RRSIG NSEC RRSIG"],
         [NO_NAME, "NXDOMAIN |  | SOA RRSIG NSEC3 RRSIG NSEC3 RRSIG NSEC3 RRSIG"],
         [NO_NAME, BY_NSEC],

@@ -49,6 +49,8 @@ enum What {
     Nsec,
     /// Some of the signatures at the name: enough for who asks for RRSIG records (RFC 8482, section 7).
     Signatures,
+    /// The same of a name that has nothing but steered RRsets, by its position among the steered names.
+    SteeredSignatures(u32),
     /// The name does not exist.
     NameError,
 }
@@ -89,17 +91,22 @@ impl<'a> Signed<'a> {
         match qtype {
             Rtype::NSEC if owns_nsec => Some(Self { what: What::Nsec, ..self }),
             Rtype::RRSIG if owns_nsec => Some(Self { what: What::Signatures, ..self }),
-            Rtype::RRSIG if self.encloser.is_none() => {
-                let answer = self.set.answers_of(self.node).iter().find(|answer| self.set.tail(answer.tail).is_plain());
-                answer.map(|answer| Self { what: What::Signatures, ..self.with(Some(*answer)) })
-            }
+            Rtype::RRSIG => match (self.set.answers_of(self.node).first(), self.node.steered) {
+                // That of its own RRsets come first, before those at the end of a CNAME.
+                (Some(answer), _) => Some(Self { what: What::Signatures, ..self.with(Some(*answer)) }),
+                (None, Some(link)) => {
+                    let steered = self.set.steered[link.at()].steered;
+                    Some(Self { what: What::SteeredSignatures(steered), ..self })
+                }
+                (None, None) => None,
+            },
             _ => None,
         }
     }
 
     /// Whether the records that DNSSEC has at the name are the answer, since they were asked for.
     pub(crate) fn is_of_dnssec(&self) -> bool {
-        matches!(self.what, What::Nsec | What::Signatures)
+        matches!(self.what, What::Nsec | What::Signatures | What::SteeredSignatures(_))
     }
 
     pub(super) fn node(&self) -> &'a Node {
@@ -137,10 +144,11 @@ impl<'a> Signed<'a> {
         let own = Piece::at(&self.set.octets, self.node.own);
         match self.what {
             What::Nsec => return [own.write_owned(name.pointer(), |_| true, reply), 0, 0],
-            What::Signatures if self.node.owns_nsec => {
-                return [own.write_owned(name.pointer(), |rtype| rtype == Rtype::RRSIG, reply), 0, 0];
+            What::Signatures => return [self.write_signatures(own, qname, name, reply), 0, 0],
+            What::SteeredSignatures(steered) => {
+                let variants = self.set.variants[steered as usize].as_ref();
+                return [variants.map_or(0, |variants| variants.write_any(name.pointer(), reply)), 0, 0];
             }
-            What::Signatures => return [self.tail().write_signatures(name, reply), 0, 0],
             What::Records | What::NameError => {}
         }
         let mut counts = self.write_records(qname, name, reply);
@@ -162,6 +170,18 @@ impl<'a> Signed<'a> {
             counts[0] += self.sign_online(&self.set.online[online.at()], answer.rtype, qname, name, reply);
         }
         counts
+    }
+
+    /// Adds signatures alone: those of the NSEC record `own` where the name has it, and else of one of its RRsets.
+    #[cold]
+    fn write_signatures(&self, own: Piece<'_>, qname: &[u8], name: NamePlace, reply: &mut Reply<'_>) -> u16 {
+        match (self.answer, self.node.online) {
+            (None, _) => own.write_owned(name.pointer(), |rtype| rtype == Rtype::RRSIG, reply),
+            (Some(answer), Some(online)) if self.encloser.is_some() => {
+                self.sign_online(&self.set.online[online.at()], answer.rtype, qname, name, reply)
+            }
+            (Some(_), _) => self.tail().write_signatures(name, reply),
+        }
     }
 
     /// Signs the RRset that a wildcard answers with, as that of `qname`.

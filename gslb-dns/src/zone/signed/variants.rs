@@ -132,6 +132,12 @@ impl Variants {
         piece::write_records(&records, owner, reply)
     }
 
+    /// Adds the signatures of one RRset, whichever; gives how many.
+    pub(super) fn write_any(&self, owner: u16, reply: &mut Reply<'_>) -> u16 {
+        let signed = self.signed.iter().flatten().next();
+        signed.map_or(0, |records| piece::write_records(records, owner, reply))
+    }
+
     /// The signatures for `key`, as [`piece::push_record`] has them; `None`: there are no such records.
     fn sign(&self, steered: &SteeredName, (members, offer, is_degraded): Key) -> Option<Box<[u8]>> {
         let rdatas = steered.rdatas(offer, members);

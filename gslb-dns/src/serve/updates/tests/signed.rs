@@ -1,6 +1,7 @@
 //! Signed zones with secondaries: their serial is in the journal before it is served.
 
 use hickory_proto::dnssec::rdata::DNSSECRData;
+use hickory_proto::rr::rdata::NULL;
 
 use super::*;
 use crate::journal;
@@ -102,6 +103,34 @@ fn what_regions_change_raises_the_serial_too() {
     until("the new VIP", || found(&node, "www.example.com.", RecordType::A) == ["198.51.100.9"]);
     assert_eq!((serial(&node), written(&site)), (2, Some(2)));
     assert!(node.live().world.warnings.iter().all(|warning| !warning.what.contains("is no newer")));
+    node.stop();
+}
+
+#[test]
+fn zone_that_had_secondaries_and_no_journal_gets_the_next_serial_when_it_is_signed() {
+    let site = signed_site();
+    let settings = fs::read_to_string(site.config()).expect("readable");
+    let unsigned = settings.lines().filter(|line| !line.starts_with("dnssec") && !line.starts_with("updates"));
+    let unsigned = unsigned.map(|line| if line.starts_with("journal") { "" } else { line });
+    site.write("topology.toml", &unsigned.collect::<Vec<_>>().join("\n"));
+    let first = load(&site.config(), None).world.expect("no mistakes");
+    assert_eq!((first.transfers[0].zone.content().serial(), first.journals.len()), (1, 0));
+    site.write("topology.toml", &settings);
+    let second = load(&site.config(), Some(&first)).world.expect("no mistakes");
+    assert_eq!(second.transfers[0].zone.content().serial(), 2, "{:?}", second.warnings);
+    let mut journals = crate::serve::updates::Journals::default();
+    journals.follow(&second).expect("opened");
+    assert_eq!(written(&site), Some(2));
+}
+
+#[test]
+fn csync_that_is_made_here_is_refused_to_updates() {
+    let site = signed_site();
+    let settings = fs::read_to_string(site.config()).expect("readable");
+    site.write("topology.toml", &settings.replace("\"keys\" }", "\"keys\", csync = [\"NS\"] }"));
+    let node = start(&site);
+    let csync = RData::Unknown { code: RecordType::CSYNC, rdata: NULL::with(vec![0, 0, 0, 1, 0, 2, 0, 1, 0x20]) };
+    assert_eq!(send(node.addresses()[0], "any.", adding(set("example.com.", csync))), ResponseCode::Refused);
     node.stop();
 }
 
