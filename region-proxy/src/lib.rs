@@ -5,7 +5,7 @@
 //! socket ─► listen ─► head (hyper) ─► route ─► balance ─► upstream: connect or reuse ─► relay ─► count
 //!                                                              ▲ plan: another server on failure, at most `retries`
 //! ```
-//! Pure, without clock, socket or file: [`config`], [`route`], [`balance`], [`forward`], [`plan`], [`rate`].
+//! Pure, without clock, socket or file: [`http1`], [`config`], [`route`], [`balance`], [`forward`], [`plan`], [`rate`].
 //! All the rest is the edge around them. One [`live::Live`] holds everything that a request needs; a reload swaps it
 //! whole.
 //!
@@ -18,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod forward;
 pub mod health;
+pub mod http1;
 pub mod listen;
 pub mod live;
 pub mod once;

@@ -1,0 +1,164 @@
+//! Heads and chunks, written.
+//!
+//! What belongs to one connection is never copied: the framing and Connection are written anew, and Host is the authority in
+//! force.
+
+use httparse::Header;
+
+use super::Framing;
+use super::edits::{Edits, Fate};
+use super::fields::{Known, Options, is_named};
+use super::request::Request;
+use super::response::Response;
+use super::target::Target;
+
+/// What a head says about the connection that it is written to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Hop<'h> {
+    /// Nothing: between peers of HTTP/1.1 it persists.
+    Persistent,
+    /// That it persists, as a client of HTTP/1.0 must be told.
+    KeepAlive,
+    /// That it ends with this exchange.
+    Close,
+    /// That these protocols are wanted, or that one is spoken from here on (RFC 9110, section 7.8).
+    Upgrade(&'h [u8]),
+}
+
+/// Appends the head of `request`, with `edits`, to `out`.
+///
+/// It is of HTTP/1.1, its target in the form for a server, and Host comes first: empty where there is no authority.
+pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, edits: &Edits, body: Framing, hop: Hop<'_>) {
+    out.reserve(request.len + edits.len() + SPARE);
+    out.extend_from_slice(request.method.as_bytes());
+    out.push(b' ');
+    write_target(out, request);
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    out.extend_from_slice(request.host.map_or(&[], |host| host.as_str().as_bytes()));
+    out.extend_from_slice(b"\r\n");
+    write_fields(out, request.fields, request.options, edits);
+    write_framing(out, body);
+    write_hop(out, hop);
+}
+
+/// Appends the head of `response`, with `edits`, to `out`.
+///
+/// It is of HTTP/1.1 whatever the client speaks (RFC 9110, section 6.2). For answers without a body Content-Length is passed
+/// on where it tells of the body that is not sent: for HEAD and 304.
+pub fn write_response(out: &mut Vec<u8>, response: &Response<'_>, edits: &Edits, body: Framing, hop: Hop<'_>) {
+    out.reserve(response.len + edits.len() + SPARE);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    write_number::<10>(out, u64::from(response.status));
+    out.push(b' ');
+    out.extend_from_slice(response.reason.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    write_fields(out, response.fields, response.options, edits);
+    let has_length = response.status >= 200 && response.status != 204;
+    match (body, response.length) {
+        (Framing::Empty, Some(length)) if has_length => write_framing(out, Framing::Length(length)),
+        _ => write_framing(out, body),
+    }
+    write_hop(out, hop);
+}
+
+/// The form for a server, which is not a proxy: a path, or `*` (RFC 9112, sections 3.2.1 and 3.2.4).
+fn write_target(out: &mut Vec<u8>, request: &Request<'_>) {
+    match request.target {
+        Target::Authority(authority) => out.extend_from_slice(authority.as_str().as_bytes()),
+        Target::Absolute { path_and_query: "", .. } if request.method == "OPTIONS" => out.push(b'*'),
+        target => {
+            let text = target.path_and_query();
+            if !text.starts_with(['/', '*']) {
+                out.push(b'/');
+            }
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+}
+
+fn write_fields(out: &mut Vec<u8>, fields: &[Header<'_>], options: Options, edits: &Edits) {
+    for (index, field) in fields.iter().enumerate() {
+        let value = match (edits.fate(index), Known::of(field.name)) {
+            (Fate::LeftOut, _) => continue,
+            (_, Some(known)) if known != Known::Expect => continue,
+            (Fate::Value(value), _) => value,
+            (Fate::Unchanged, _) if options.names_fields && is_named(fields, field.name) => continue,
+            (Fate::Unchanged, _) => field.value,
+        };
+        out.extend_from_slice(field.name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(edits.lines());
+}
+
+fn write_framing(out: &mut Vec<u8>, body: Framing) {
+    match body {
+        Framing::Empty | Framing::UntilClose => {}
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            write_number::<10>(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// What is said of the connection, and the empty line.
+fn write_hop(out: &mut Vec<u8>, hop: Hop<'_>) {
+    match hop {
+        Hop::Persistent => out.extend_from_slice(b"\r\n"),
+        Hop::KeepAlive => out.extend_from_slice(b"Connection: keep-alive\r\n\r\n"),
+        Hop::Close => out.extend_from_slice(b"Connection: close\r\n\r\n"),
+        Hop::Upgrade(protocols) => {
+            out.extend_from_slice(b"Connection: upgrade\r\nUpgrade: ");
+            out.extend_from_slice(protocols);
+            out.extend_from_slice(b"\r\n\r\n");
+        }
+    }
+}
+
+/// Appends the size line of a chunk of `len` octets, which is not 0; the data and CRLF must follow.
+pub fn write_chunk_head(out: &mut Vec<u8>, len: usize) {
+    debug_assert!(len > 0, "a chunk of no octets would be the last");
+    write_number::<16>(out, len as u64);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends `data` as a chunk; nothing for no data, which would be the last chunk.
+pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
+    if !data.is_empty() {
+        write_chunk_head(out, data.len());
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The end of a chunked body without trailers.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Appends the end of a chunked body with `trailers`, which are those of [`Chunked`](super::Chunked::trailers).
+pub fn write_last_chunk(out: &mut Vec<u8>, trailers: &[u8]) {
+    out.extend_from_slice(b"0\r\n");
+    out.extend_from_slice(trailers);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_number<const RADIX: u64>(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    let mut rest = number;
+    loop {
+        start -= 1;
+        digits[start] = b"0123456789abcdef"[(rest % RADIX) as usize];
+        rest /= RADIX;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// Octets that are written beside what was read: Host, framing, Connection.
+const SPARE: usize = 192;
