@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use shared::published::STATUS_SIZE_MAX;
 use shared::settings::{Document, Table, Value};
 
 use crate::balance::Policy;
+use crate::http1::{self, HeadLimits, Target};
 use shared::token::Token;
 
 /// Everything that an operator says about one proxy.
@@ -64,6 +66,8 @@ pub struct Limits {
     pub upstream_idle: Duration,
     /// How long a client may leave sent octets unacknowledged.
     pub client_stall: Duration,
+    /// How long a connection that has changed its protocol, as WebSocket does, may carry nothing.
+    pub tunnel: Duration,
     /// How long requests in flight may take to finish when the proxy stops.
     pub stop: Duration,
 }
@@ -79,6 +83,7 @@ impl Default for Limits {
             body_stall: Duration::from_secs(60),
             upstream_idle: Duration::from_secs(15),
             client_stall: Duration::from_secs(30),
+            tunnel: Duration::from_secs(3600),
             stop: Duration::from_secs(10),
         }
     }
@@ -292,6 +297,7 @@ fn limits(table: &Table<'_>) -> Limits {
         body_stall: span("body_stall", second / 10, default.body_stall),
         upstream_idle: span("upstream_idle", Duration::ZERO, default.upstream_idle),
         client_stall: span("client_stall", second, default.client_stall),
+        tunnel: span("tunnel", second, default.tunnel),
         stop: span("stop", Duration::ZERO, default.stop),
     }
 }
@@ -388,7 +394,11 @@ const SERVICE_STATUS_LEN_MAX: usize = 200;
 const PATH: &str = "a path from its first slash, such as \"/health\"";
 
 fn is_path(text: &str) -> bool {
-    text.starts_with('/') && !text.contains('#') && text.parse::<hyper::http::uri::PathAndQuery>().is_ok()
+    let head = format!("GET {text} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut slots = [const { MaybeUninit::uninit() }; 2];
+    let request = http1::read_request(head.as_bytes(), &mut slots, HeadLimits::DEFAULT);
+    request
+        .is_ok_and(|request| request.is_some_and(|request| request.target == Target::Origin { path_and_query: text }))
 }
 
 fn default_service(value: &Value<'_>, services: &BTreeMap<OwnerName, ServiceConfig>) -> Option<OwnerName> {

@@ -3,10 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::Request;
-use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -16,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::balance::Health;
 use crate::config::Probe;
 use crate::live::{Live, Server, Service};
+use crate::once::{self, Once};
 
 /// The running checks of one [`Live`]; they end when this is dropped.
 #[derive(Debug)]
@@ -74,14 +71,10 @@ async fn connect(server: &Server) -> Result<(), String> {
 }
 
 async fn ask(service: &Service, server: &Server, path: &str, expected: u16) -> Result<(), String> {
-    let request = Request::get(path)
-        .header(HOST, service.name.as_str())
-        .header(USER_AGENT, concat!("region-proxy/", env!("CARGO_PKG_VERSION")))
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let (status, _) = crate::once::fetch(server.address, request, 0).await?;
-    if status.as_u16() == expected { Ok(()) } else { Err(format!("status {}, expected {expected}", status.as_u16())) }
+    let fields = [("User-Agent", concat!("region-proxy/", env!("CARGO_PKG_VERSION")))];
+    let request = Once { method: "GET", path, host: service.name.as_str(), fields: &fields };
+    let (status, _) = once::fetch(server.address, request, 0).await?;
+    if status == expected { Ok(()) } else { Err(format!("status {status}, expected {expected}")) }
 }
 
 /// Within a tenth of `interval`, so that proxies started together do not check together for ever.

@@ -171,18 +171,6 @@ async fn what_cannot_be_understood_is_refused_and_never_forwarded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_with_two_framings_is_read_by_one_and_leaves_nothing_behind() {
-    let origin = Origin::start("one").await;
-    let proxy = proxy_of(&origin, "").await;
-    let raw = "POST / HTTP/1.1\r\nHost: www.gslb.test\r\nContent-Length: 60\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
-               GET /next HTTP/1.1\r\nHost: www.gslb.test\r\nConnection: close\r\n\r\n";
-    let answer = ask(proxy.listen, raw).await;
-    assert!(answer.body.contains("transfer-encoding: chunked"), "{}", answer.body);
-    assert!(!answer.body.contains("content-length: 60"), "{}", answer.body);
-    assert!(answer.body.contains("body Ok(3)"), "{}", answer.body);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn the_servers_own_options_are_asked_by_an_asterisk() {
     let (address, seen) = common::scripted("HTTP/1.1 204 No Content\r\n\r\n").await;
     let proxy = Proxy::start(&settings("", &unchecked("www.gslb.test", &[("app-1", address)]))).await;

@@ -26,8 +26,8 @@ const REGION_PROXY: Layers = &[
     &["config", "plan"],
     &["explain"],
     &[
-        "admin", "body", "cli", "health", "listen", "live", "main", "once", "relay", "reload", "serve", "status",
-        "upstream", "vip",
+        "admin", "cli", "clock", "count", "health", "listen", "live", "main", "once", "pipe", "relay", "reload",
+        "serve", "socket", "status", "upstream", "vip", "worker",
     ],
 ];
 
@@ -53,6 +53,7 @@ const WORLD: &[&str] = &[
     "quinn",
     "rand",
     "reqwest",
+    "rustix",
     "rustls",
     "sd_notify",
     "socket2",
