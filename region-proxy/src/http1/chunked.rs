@@ -203,3 +203,29 @@ impl Extension {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_ends_with_the_data_of_a_chunk_or_with_the_body() {
+        let mut body = Chunked::new(ChunkLimits::DEFAULT);
+        let octets = b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\nGET";
+        assert_eq!(body.step(octets), Ok(Step { consumed: 5, data: 3..5 }));
+        assert_eq!(body.step(&octets[5..]), Ok(Step { consumed: 6, data: 5..6 }));
+        assert_eq!(body.step(&octets[11..]), Ok(Step { consumed: 7, data: 7..7 }));
+        assert!(body.is_done());
+        assert_eq!(body.step(b"GET"), Ok(Step { consumed: 0, data: 0..0 }));
+    }
+
+    #[test]
+    fn short_chunks_and_extensions_in_proportion_are_fine_without_end() {
+        let mut body = Chunked::new(ChunkLimits::DEFAULT);
+        for _ in 0..10_000 {
+            assert!(body.step(b"1\r\nx").is_ok() && body.step(b"\r\n").is_ok());
+            assert!(body.step(b"40;signature=0123456789abcdef0123456789abcdef0123456789abcdef\r\n").is_ok());
+            assert!(body.step(&[b'x'; 64]).is_ok() && body.step(b"\r\n").is_ok());
+        }
+    }
+}

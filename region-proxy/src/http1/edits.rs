@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::fields::{is_field_content, is_token};
+
 /// Fields to leave out, to give another value, and to add. Kept by the thread and cleared for each head, so that it does not
 /// allocate once it has grown.
 ///
@@ -55,8 +57,14 @@ impl Edits {
     ///
     /// Octets that may stand in no field value become spaces (RFC 9110, section 5.5).
     pub fn replace(&mut self, field: usize, parts: &[&[u8]]) {
+        self.replace_with(field, |value| parts.iter().for_each(|part| value.extend_from_slice(part)));
+    }
+
+    /// The same with the value that `write` appends to what it is given.
+    pub fn replace_with(&mut self, field: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.values.len();
-        parts.iter().for_each(|part| push(&mut self.values, part));
+        write(&mut self.values);
+        clean(&mut self.values[start..]);
         self.changes.push(Change { field, value: Some(start..self.values.len()) });
     }
 
@@ -64,10 +72,17 @@ impl Edits {
     ///
     /// Octets that may stand in no field value become spaces (RFC 9110, section 5.5).
     pub fn append(&mut self, name: &str, parts: &[&[u8]]) {
-        debug_assert!(!name.is_empty() && name.bytes().all(super::fields::is_token), "{name}");
+        self.append_with(name, |value| parts.iter().for_each(|part| value.extend_from_slice(part)));
+    }
+
+    /// The same with the value that `write` appends to what it is given.
+    pub fn append_with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        debug_assert!(!name.is_empty() && name.bytes().all(is_token), "{name}");
         self.lines.extend_from_slice(name.as_bytes());
         self.lines.extend_from_slice(b": ");
-        parts.iter().for_each(|part| push(&mut self.lines, part));
+        let start = self.lines.len();
+        write(&mut self.lines);
+        clean(&mut self.lines[start..]);
         self.lines.extend_from_slice(b"\r\n");
     }
 
@@ -90,10 +105,43 @@ impl Edits {
     }
 }
 
-fn push(out: &mut Vec<u8>, part: &[u8]) {
-    let start = out.len();
-    out.extend_from_slice(part);
-    for octet in out[start..].iter_mut().filter(|octet| !super::fields::is_field_content(**octet)) {
+fn clean(value: &mut [u8]) {
+    for octet in value.iter_mut().filter(|octet| !is_field_content(**octet)) {
         *octet = b' ';
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_on_a_field_counts() {
+        let mut edits = Edits::new();
+        edits.replace(1, &[b"one"]);
+        edits.leave_out(1);
+        assert_eq!(edits.fate(1), Fate::LeftOut);
+        edits.replace(1, &[b"two", b" and ", b"three"]);
+        assert_eq!(edits.fate(1), Fate::Value(b"two and three"));
+        assert_eq!(edits.fate(0), Fate::Unchanged);
+    }
+
+    #[test]
+    fn no_value_ends_its_line() {
+        let mut edits = Edits::new();
+        edits.replace(0, &[b"a\r\nHost: evil"]);
+        edits.append("X", &[b"b\n\0\x7f\t\xff"]);
+        assert_eq!(edits.fate(0), Fate::Value(b"a  Host: evil"));
+        assert_eq!(edits.lines(), b"X: b   \t\xff\r\n");
+    }
+
+    #[test]
+    fn nothing_is_left_of_the_head_before() {
+        let mut edits = Edits::new();
+        edits.leave_out(0);
+        edits.append("X", &[b"y"]);
+        edits.clear();
+        assert!(edits.is_empty());
+        assert_eq!((edits.fate(0), edits.lines(), edits.len()), (Fate::Unchanged, &b""[..], 0));
     }
 }

@@ -225,3 +225,26 @@ fn value_fault(head: &[u8]) -> Reason {
         _ => Reason::FieldValue,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_in_pieces_is_worth_reading_when_its_empty_line_has_come() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody";
+        let limits = HeadLimits::DEFAULT;
+        for len in 0..head.len() {
+            let is_whole = len >= head.len() - 4;
+            assert_eq!(is_worth_reading(&head[..len], 0, limits), is_whole, "{len}");
+            assert!(len > 27 || !is_worth_reading(&head[..len], len, limits), "{len}");
+        }
+        assert!(is_worth_reading(head, 26, limits));
+        assert!(is_worth_reading(b"GET / HTTP/1.1", 14, HeadLimits { head: 14, target: 9 }), "it is to be refused");
+    }
+
+    #[test]
+    fn a_bare_lf_makes_a_head_worth_reading_so_that_it_is_refused() {
+        assert!(is_worth_reading(b"GET / HTTP/1.1\n\n", 15, HeadLimits::DEFAULT));
+    }
+}

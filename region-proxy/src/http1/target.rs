@@ -200,3 +200,43 @@ const CLASSES: [u8; 256] = {
     }
     classes
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_and_port_of_an_authority_are_told_apart() {
+        for (text, host, port) in [
+            ("a", "a", ""),
+            ("a.example:8080", "a.example", "8080"),
+            ("a:", "a", ""),
+            ("[2001:db8::1]", "[2001:db8::1]", ""),
+            ("[::1]:443", "[::1]", "443"),
+        ] {
+            let authority = Authority::parse(text).expect("an authority");
+            assert_eq!((authority.as_str(), authority.host(), authority.port()), (text, host, port));
+        }
+    }
+
+    #[test]
+    fn what_is_no_authority_is_none() {
+        for text in
+            ["", ":80", "[::1", "[]", "[a]", "[::1]a", "a b", "a/b", "u@a", "a:-1", "a:65536", "a:1:2", "%61", "é"]
+        {
+            assert_eq!(Authority::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_agree_without_case_and_default_port() {
+        let agrees = |target, host| Target::parse("GET", target).expect("a target").agrees_with(host);
+        for host in ["a", "A", "a:", "a:80", "a:080"] {
+            assert!(agrees("http://a/", host), "{host}");
+        }
+        for host in ["", "b", "a:81", "a:443", "a."] {
+            assert!(!agrees("http://a/", host), "{host}");
+        }
+        assert!(agrees("/", "anything"));
+    }
+}

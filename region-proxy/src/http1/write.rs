@@ -162,3 +162,118 @@ fn write_number<const RADIX: u64>(out: &mut Vec<u8>, number: u64) {
 
 /// Octets that are written beside what was read: Host, framing, Connection.
 const SPARE: usize = 192;
+
+#[cfg(test)]
+mod tests {
+    use std::mem::MaybeUninit;
+
+    use super::*;
+    use crate::http1::{Asked, HeadLimits, Version, read_request, read_response};
+
+    fn request(octets: &str, edit: impl FnOnce(&mut Edits), hop: Hop<'_>) -> String {
+        let mut slots = [MaybeUninit::uninit(); 16];
+        let request = read_request(octets.as_bytes(), &mut slots, HeadLimits::DEFAULT);
+        let request = request.expect("a sound head").expect("a whole head");
+        let (mut edits, mut out) = (Edits::new(), Vec::new());
+        edit(&mut edits);
+        write_request(&mut out, &request, &edits, request.body, hop);
+        String::from_utf8(out).expect("text")
+    }
+
+    fn response(octets: &str, method: &str, hop: Hop<'_>) -> String {
+        let mut slots = [MaybeUninit::uninit(); 16];
+        let asked = Asked { method, upgrade: true };
+        let response = read_response(octets.as_bytes(), &mut slots, asked, HeadLimits::DEFAULT);
+        let response = response.expect("a sound head").expect("a whole head");
+        let mut out = Vec::new();
+        write_response(&mut out, &response, &Edits::new(), response.body.for_client(Version::V11), hop);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn what_belongs_to_one_connection_is_not_passed_on() {
+        let head = "GET / HTTP/1.1\r\nX-Kept: 1\r\nhost: a\r\nConnection: X-Private, close\r\nKeep-Alive: 5\r\n\
+            x-private: 1\r\nTE: trailers\r\nUpgrade: x\r\nProxy-Connection: x\r\nProxy-Authorization: x\r\n\r\n";
+        assert_eq!(request(head, |_| {}, Hop::Persistent), "GET / HTTP/1.1\r\nHost: a\r\nX-Kept: 1\r\n\r\n");
+    }
+
+    #[test]
+    fn edits_are_applied_in_place_and_new_fields_come_last() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 2\r\nC: 3\r\nConnection: c\r\nD: 4\r\n\r\n";
+        let edit = |edits: &mut Edits| {
+            edits.append("E", &[b"5"]);
+            edits.replace(1, &[b"one"]);
+            edits.leave_out(2);
+            // What is set here is wanted, whatever Connection says.
+            edits.replace(3, &[b"three"]);
+        };
+        let expected = "GET / HTTP/1.1\r\nHost: a\r\nA: one\r\nC: three\r\nD: 4\r\nE: 5\r\n\r\n";
+        assert_eq!(request(head, edit, Hop::Persistent), expected);
+    }
+
+    #[test]
+    fn a_server_is_asked_for_a_path_or_the_asterisk() {
+        for (line, expected) in [
+            ("GET http://a/b?c", "GET /b?c"),
+            ("GET http://a", "GET /"),
+            ("GET http://a?c", "GET /?c"),
+            ("OPTIONS http://a", "OPTIONS *"),
+            ("OPTIONS http://a?c", "OPTIONS /?c"),
+            ("OPTIONS *", "OPTIONS *"),
+        ] {
+            let head = format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(request(&head, |_| {}, Hop::Persistent), format!("{expected} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        }
+    }
+
+    #[test]
+    fn http_1_0_without_host_goes_on_as_http_1_1_with_an_empty_one() {
+        assert_eq!(
+            request("GET / HTTP/1.0\r\n\r\n", |_| {}, Hop::Close),
+            "GET / HTTP/1.1\r\nHost: \r\nConnection: close\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn framing_is_written_anew() {
+        let head = "POST / HTTP/1.1\r\nCONTENT-LENGTH: 007\r\nHost: a\r\n\r\n";
+        assert_eq!(request(head, |_| {}, Hop::Persistent), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n\r\n");
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding:\t CHUNKED \r\nHost: a\r\n\r\n";
+        let expected = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(request(head, |_| {}, Hop::Persistent), expected);
+    }
+
+    #[test]
+    fn a_length_is_passed_on_only_where_it_tells_of_a_body() {
+        for (method, status, is_passed) in
+            [("HEAD", 200, true), ("GET", 304, true), ("GET", 204, false), ("GET", 103, false)]
+        {
+            let head = format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\n");
+            let length = if is_passed { "Content-Length: 5\r\n" } else { "" };
+            let expected = format!("HTTP/1.1 {status} X\r\n{length}\r\n");
+            assert_eq!(response(&head, method, Hop::Persistent), expected);
+        }
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_goes_in_chunks() {
+        let expected = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n";
+        assert_eq!(response("HTTP/1.0 200 OK\r\n\r\n", "GET", Hop::KeepAlive), expected);
+    }
+
+    #[test]
+    fn a_switch_of_protocols_is_told_anew() {
+        let head = "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: upgrade, x\r\nX: 1\r\n\r\n";
+        let expected = "HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        assert_eq!(response(head, "GET", Hop::Upgrade(b"websocket")), expected);
+    }
+
+    #[test]
+    fn no_data_is_no_chunk() {
+        let mut out = Vec::new();
+        write_chunk(&mut out, b"");
+        write_chunk(&mut out, &[b'x'; 26]);
+        write_last_chunk(&mut out, b"A: b\r\n");
+        assert_eq!(out, [b"1a\r\n", &[b'x'; 26][..], b"\r\n0\r\nA: b\r\n\r\n"].concat());
+    }
+}
