@@ -21,6 +21,7 @@ pub mod forward;
 pub mod health;
 pub mod listen;
 pub mod live;
+pub mod network;
 pub mod once;
 pub mod plan;
 pub mod rate;

@@ -12,12 +12,12 @@
 //! [`Cookie::ask`] reads a request, [`Cookie::tell`] writes a response. Between the two the choice of a server is made:
 //! a server that is down, drained for good or unknown breaks stickiness, and the client is told of the other one.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use httparse::Header;
 
 use crate::edit::Edits;
+use crate::network::Prefixes;
 
 pub mod date;
 pub mod key;
@@ -31,7 +31,7 @@ use key::{Key, Keys};
 pub enum Stick {
     /// By a cookie.
     Cookie(Cookie),
-    /// By the client's address: [`source`].
+    /// By the client's address, in these prefixes.
     Source(Prefixes),
 }
 
@@ -304,34 +304,6 @@ impl Attributes {
             Some(SameSite::None) => b"; SameSite=None",
         });
     }
-}
-
-/// How much of an address tells clients apart, in bits.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Prefixes {
-    /// Of 32.
-    pub ipv4: u8,
-    /// Of 128.
-    pub ipv6: u8,
-}
-
-impl Default for Prefixes {
-    /// One IPv4 address; one IPv6 network of a client, which changes its address in it by itself (RFC 8981).
-    fn default() -> Self {
-        Self { ipv4: 32, ipv6: 64 }
-    }
-}
-
-/// What clients are told apart by where they stick by their address: equal for all addresses of one prefix.
-///
-/// An IPv4 address that is mapped into IPv6 is the IPv4 address.
-pub fn source(client: IpAddr, prefixes: Prefixes) -> [u8; 16] {
-    let kept = |length: u8, of: u32| u128::MAX.checked_shl(of - u32::from(length).min(of)).unwrap_or(0);
-    let bits = match client.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits() & kept(prefixes.ipv4, 32),
-        IpAddr::V6(address) => address.to_bits() & kept(prefixes.ipv6, 128),
-    };
-    bits.to_be_bytes()
 }
 
 /// Between the key and the server's value in a prefixed cookie.

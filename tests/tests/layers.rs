@@ -21,7 +21,7 @@ const GSLB_DNS: Layers = &[
 
 /// The same of `region-proxy`.
 const REGION_PROXY: Layers = &[
-    &["edit", "http1", "sni"],
+    &["edit", "http1", "network", "sni"],
     &["route", "stick", "balance", "forward", "rate"],
     &["config", "plan"],
     &["explain"],

@@ -233,18 +233,6 @@ fn passive_leaves_all_to_the_server() {
     assert_eq!(ask(&cookie, &["SRV=s2"]).0.server, Some(1));
 }
 
-#[test]
-fn clients_of_one_prefix_have_one_source() {
-    let of = |text: &str, ipv4, ipv6| source(text.parse().expect("an address"), Prefixes { ipv4, ipv6 });
-    assert_eq!(of("192.0.2.1", 24, 64), of("192.0.2.200", 24, 64));
-    assert_ne!(of("192.0.2.1", 32, 64), of("192.0.2.200", 32, 64));
-    assert_eq!(of("192.0.2.1", 0, 0), of("198.51.100.1", 0, 0));
-    assert_eq!(of("192.0.2.1", 32, 64), of("::ffff:192.0.2.1", 32, 64));
-    assert_eq!(of("2001:db8::1", 32, 64), of("2001:db8::2", 32, 64));
-    assert_ne!(of("2001:db8::1", 32, 128), of("2001:db8::2", 32, 128));
-    assert_eq!(of("2001:db8::1", 0, 0), of("::", 0, 0));
-}
-
 fn any_mode() -> impl Strategy<Value = Cookie> {
     let mode = prop_oneof![Just(Mode::Insert), Just(Mode::Prefix), Just(Mode::Rewrite), Just(Mode::Passive)];
     (mode, any::<bool>(), any::<bool>()).prop_map(|(mode, indirect, is_dated)| {
