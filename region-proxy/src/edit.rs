@@ -4,8 +4,9 @@ use httparse::Header;
 
 /// Changes to the fields of one head: fields that go, values that are replaced, lines that come.
 ///
-/// A thread keeps one, and [`clear`](Self::clear)s it for each head: once it has grown, nothing is allocated. What was
-/// said last of a field holds. CR, LF and NUL in what is written become spaces, so that no value can end its line.
+/// A thread keeps one, and [`clear`](Self::clear)s it for each head: once it has grown, nothing is allocated. Of two changes
+/// of one field the later one counts. Octets that may stand in no field value become spaces (RFC 9110, section 5.5), so
+/// that none can end its line.
 #[derive(Clone, Debug, Default)]
 pub struct Edits {
     changes: Vec<Change>,
@@ -27,13 +28,13 @@ enum To {
 
 /// What becomes of one field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Edit<'e> {
+pub enum Fate<'e> {
     /// It stays as it is.
-    Keep,
+    Unchanged,
     /// It is left out.
-    Drop,
+    LeftOut,
     /// It gets this value.
-    Replace(&'e [u8]),
+    Value(&'e [u8]),
 }
 
 impl Edits {
@@ -54,21 +55,31 @@ impl Edits {
         self.changes.is_empty() && self.lines.is_empty()
     }
 
-    /// Leaves the field at the index `field` out.
-    pub fn drop_field(&mut self, field: usize) {
+    /// Leaves out the field with this index.
+    pub fn leave_out(&mut self, field: usize) {
         self.changes.push(Change { field, to: To::Nothing });
     }
 
-    /// Gives the field at the index `field` the value that `write` appends to what it is given.
-    pub fn replace(&mut self, field: usize, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Gives the field with this index the value that `parts` make together.
+    pub fn replace(&mut self, field: usize, parts: &[&[u8]]) {
+        self.replace_with(field, |out| parts.iter().for_each(|part| out.extend_from_slice(part)));
+    }
+
+    /// Gives the field with this index the value that `write` appends to what it is given.
+    pub fn replace_with(&mut self, field: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let from = self.values.len();
         write(&mut self.values);
         make_harmless(&mut self.values[from..]);
         self.changes.push(Change { field, to: To::Value { from, until: self.values.len() } });
     }
 
-    /// Appends the line `name: ` and the value that `write` appends to what it is given.
-    pub fn append(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Adds a field after all others, with the value that `parts` make together. `name` is a token.
+    pub fn append(&mut self, name: &str, parts: &[&[u8]]) {
+        self.append_with(name, |out| parts.iter().for_each(|part| out.extend_from_slice(part)));
+    }
+
+    /// Adds a field after all others, with the value that `write` appends to what it is given. `name` is a token.
+    pub fn append_with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
         self.lines.extend_from_slice(name.as_bytes());
         self.lines.extend_from_slice(b": ");
         let from = self.lines.len();
@@ -77,28 +88,33 @@ impl Edits {
         self.lines.extend_from_slice(b"\r\n");
     }
 
-    /// What becomes of the field at the index `field`.
-    pub fn of(&self, field: usize) -> Edit<'_> {
+    /// What becomes of the field with this index.
+    pub fn fate(&self, field: usize) -> Fate<'_> {
         match self.changes.iter().rev().find(|change| change.field == field).map(|change| change.to) {
-            None => Edit::Keep,
-            Some(To::Nothing) => Edit::Drop,
-            Some(To::Value { from, until }) => Edit::Replace(&self.values[from..until]),
+            None => Fate::Unchanged,
+            Some(To::Nothing) => Fate::LeftOut,
+            Some(To::Value { from, until }) => Fate::Value(&self.values[from..until]),
         }
     }
 
-    /// The lines that come after the fields, each with its CRLF.
+    /// The added fields, each with its line end.
     pub fn lines(&self) -> &[u8] {
         &self.lines
+    }
+
+    /// Octets of all that is written.
+    pub fn len(&self) -> usize {
+        self.values.len() + self.lines.len()
     }
 
     /// Appends the field lines of the changed head to `out`: `fields` without those that go or that `is_skipped` names
     /// by index, then the lines that come. The empty line that ends a head is the caller's.
     pub fn write(&self, fields: &[Header<'_>], is_skipped: impl Fn(usize) -> bool, out: &mut Vec<u8>) {
         for (at, field) in fields.iter().enumerate().filter(|(at, _)| !is_skipped(*at)) {
-            let value = match self.of(at) {
-                Edit::Keep => field.value,
-                Edit::Drop => continue,
-                Edit::Replace(value) => value,
+            let value = match self.fate(at) {
+                Fate::Unchanged => field.value,
+                Fate::LeftOut => continue,
+                Fate::Value(value) => value,
             };
             out.extend_from_slice(field.name.as_bytes());
             out.extend_from_slice(b": ");
@@ -110,7 +126,8 @@ impl Edits {
 }
 
 fn make_harmless(value: &mut [u8]) {
-    for octet in value.iter_mut().filter(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
+    let is_content = |octet: u8| octet == b'\t' || octet >= b' ' && octet != 0x7f;
+    for octet in value.iter_mut().filter(|octet| !is_content(**octet)) {
         *octet = b' ';
     }
 }
@@ -141,38 +158,38 @@ mod tests {
     #[test]
     fn fields_go_change_and_come() {
         let mut edits = Edits::new();
-        edits.drop_field(1);
-        edits.replace(2, |out| out.extend_from_slice(b"text/html"));
-        edits.append("Via", |out| out.extend_from_slice(b"1.1 seoul-1"));
+        edits.leave_out(1);
+        edits.replace(2, &[b"text/html"]);
+        edits.append("Via", &[b"1.1 seoul-1"]);
         assert_eq!(written(&edits, &FIELDS), "Host: www.example.com\r\nAccept: text/html\r\nVia: 1.1 seoul-1\r\n");
     }
 
     #[test]
     fn what_was_said_last_of_a_field_holds() {
         let mut edits = Edits::new();
-        edits.replace(1, |out| out.extend_from_slice(b"one"));
-        edits.drop_field(1);
-        assert_eq!(edits.of(1), Edit::Drop);
-        edits.replace(1, |out| out.extend_from_slice(b"two"));
-        assert_eq!(edits.of(1), Edit::Replace(b"two"));
+        edits.replace(1, &[b"one"]);
+        edits.leave_out(1);
+        assert_eq!(edits.fate(1), Fate::LeftOut);
+        edits.replace(1, &[b"two"]);
+        assert_eq!(edits.fate(1), Fate::Value(b"two"));
     }
 
     #[test]
     fn a_cleared_one_changes_nothing() {
         let mut edits = Edits::new();
-        edits.drop_field(0);
-        edits.append("Via", |out| out.extend_from_slice(b"1.1 p"));
+        edits.leave_out(0);
+        edits.append("Via", &[b"1.1 p"]);
         edits.clear();
         assert!(edits.is_empty() && edits.lines().is_empty());
-        assert_eq!(edits.of(0), Edit::Keep);
+        assert_eq!(edits.fate(0), Fate::Unchanged);
     }
 
     proptest! {
         #[test]
         fn no_value_ends_its_line(value in proptest::collection::vec(any::<u8>(), 0..40)) {
             let mut edits = Edits::new();
-            edits.append("A", |out| out.extend_from_slice(&value));
-            edits.replace(1, |out| out.extend_from_slice(&value));
+            edits.append("A", &[&value]);
+            edits.replace(1, &[&value]);
             let mut out = Vec::new();
             edits.write(&FIELDS, |_| false, &mut out);
             prop_assert_eq!(out.iter().filter(|octet| **octet == b'\n').count(), FIELDS.len() + 1);

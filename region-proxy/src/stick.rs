@@ -207,7 +207,7 @@ impl Cookie {
                 Mode::Prefix | Mode::Rewrite => Told::Rewritten,
             };
             match told {
-                Told::Deleted => edits.drop_field(at),
+                Told::Deleted => edits.leave_out(at),
                 Told::Rewritten => {
                     // A server's value stays behind a prefix; rewritten, the key takes its place.
                     let (end, rest): (&[u8], _) = match self.mode {
@@ -215,9 +215,7 @@ impl Cookie {
                         _ => (b"", pair.value.end),
                     };
                     let (before, rest) = (&field.value[..pair.value.start], &field.value[rest..]);
-                    edits.replace(at, |out| {
-                        out.extend([before, key.as_str().as_bytes(), end, rest].into_iter().flatten());
-                    });
+                    edits.replace(at, &[before, key.as_str().as_bytes(), end, rest]);
                 }
                 _ => {}
             }
@@ -228,7 +226,7 @@ impl Cookie {
         let first = asked.first.filter(|_| is_with_it);
         self.insert(key, first, unix_secs, edits);
         if self.nocache && !is_private(fields) {
-            edits.append("Cache-Control", |out| out.extend_from_slice(b"private"));
+            edits.append("Cache-Control", &[b"private"]);
         }
         if is_with_it { Told::Updated } else { Told::Inserted }
     }
@@ -266,7 +264,7 @@ impl Cookie {
 
     fn insert(&self, key: &Key, first: Option<Date>, unix_secs: u64, edits: &mut Edits) {
         let now = Date::at(unix_secs);
-        edits.append("Set-Cookie", |out| {
+        edits.append_with("Set-Cookie", |out| {
             out.extend_from_slice(self.name.as_bytes());
             out.push(b'=');
             out.extend_from_slice(key.as_str().as_bytes());
@@ -328,10 +326,10 @@ fn split_dates(value: &[u8]) -> (&[u8], Option<Date>, Option<Date>) {
 fn leave_out(at: usize, value: &[u8], is_own: impl Fn(&pair::Pair<'_>) -> bool, edits: &mut Edits) {
     let kept = || pair::all(value).filter(|pair| !is_own(pair)).map(|pair| &value[pair.whole]);
     if kept().all(|part| part.trim_ascii().is_empty()) {
-        edits.drop_field(at);
+        edits.leave_out(at);
         return;
     }
-    edits.replace(at, |out| {
+    edits.replace_with(at, |out| {
         for (nth, part) in kept().enumerate() {
             if nth == 0 {
                 out.extend_from_slice(part.trim_ascii_start());
@@ -344,7 +342,7 @@ fn leave_out(at: usize, value: &[u8], is_own: impl Fn(&pair::Pair<'_>) -> bool, 
 }
 
 fn strip_prefixes(at: usize, value: &[u8], is_own: impl Fn(&pair::Pair<'_>) -> bool, edits: &mut Edits) {
-    edits.replace(at, |out| {
+    edits.replace_with(at, |out| {
         let mut done = 0;
         for pair in pair::all(value).filter(is_own) {
             if let Some(key) = prefix(&value[pair.value.clone()]) {
