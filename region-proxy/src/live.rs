@@ -226,8 +226,8 @@ impl Service {
         let candidate = |(index, server): (usize, &Arc<Server>)| Candidate {
             health: server.health(),
             in_flight: match self.config.balance {
-                Policy::RoundRobin => 0,
                 Policy::LeastConnections => server.requests.in_progress(),
+                _ => 0,
             },
             is_tried: tried.contains(&index),
         };

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use httparse::Header;
+
 use super::fields::{is_field_content, is_token};
 
 /// Fields to leave out, to give another value, and to add. Kept by the thread and cleared for each head, so that it does not
@@ -86,6 +88,23 @@ impl Edits {
         self.lines.extend_from_slice(b"\r\n");
     }
 
+    /// Appends the field lines of the changed head to `out`: `fields` without those that go or that `is_skipped` names
+    /// by index, then the lines that come. The empty line that ends a head is the caller's.
+    pub fn write(&self, fields: &[Header<'_>], is_skipped: impl Fn(usize) -> bool, out: &mut Vec<u8>) {
+        for (index, field) in fields.iter().enumerate().filter(|(index, _)| !is_skipped(*index)) {
+            let value = match self.fate(index) {
+                Fate::Unchanged => field.value,
+                Fate::LeftOut => continue,
+                Fate::Value(value) => value,
+            };
+            out.extend_from_slice(field.name.as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(&self.lines);
+    }
+
     pub(super) fn fate(&self, field: usize) -> Fate<'_> {
         match self.changes.iter().rfind(|change| change.field == field) {
             None => Fate::Unchanged,
@@ -95,6 +114,7 @@ impl Edits {
     }
 
     /// The added fields, each with its line end.
+    #[cfg(test)]
     pub(super) fn lines(&self) -> &[u8] {
         &self.lines
     }

@@ -77,20 +77,11 @@ fn write_target(out: &mut Vec<u8>, request: &Request<'_>) {
 }
 
 fn write_fields(out: &mut Vec<u8>, fields: &[Header<'_>], options: Options, edits: &Edits) {
-    for (index, field) in fields.iter().enumerate() {
-        let value = match (edits.fate(index), Known::of(field.name)) {
-            (Fate::LeftOut, _) => continue,
-            (_, Some(known)) if known != Known::Expect => continue,
-            (Fate::Value(value), _) => value,
-            (Fate::Unchanged, _) if options.names_fields && is_named(fields, field.name) => continue,
-            (Fate::Unchanged, _) => field.value,
-        };
-        out.extend_from_slice(field.name.as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value);
-        out.extend_from_slice(b"\r\n");
-    }
-    out.extend_from_slice(edits.lines());
+    let is_skipped = |index: usize| match Known::of(fields[index].name) {
+        Some(known) if known != Known::Expect => true,
+        _ => options.names_fields && edits.fate(index) == Fate::Unchanged && is_named(fields, fields[index].name),
+    };
+    edits.write(fields, is_skipped, out);
 }
 
 fn write_framing(out: &mut Vec<u8>, body: Framing) {
