@@ -85,7 +85,7 @@ pub struct Server {
 }
 
 /// How a pool is balanced.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rules {
     /// How a server is chosen for a request that sticks to none.
     pub policy: Policy,

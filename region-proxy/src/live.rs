@@ -18,7 +18,7 @@ use shared::published::{ServiceStatus, Status};
 
 use crate::balance::{self, Candidate, Health};
 use crate::body::BodyError;
-use crate::config::{Check, Config, ServiceConfig};
+use crate::config::{Check, Config, ServerConfig, ServiceConfig};
 use crate::rate::Rate;
 use crate::upstream::Pool;
 
@@ -163,7 +163,7 @@ impl Live {
 
 impl Service {
     fn new(name: OwnerName, config: ServiceConfig, before: Option<&Self>) -> Self {
-        let server = |(name, &address): (&ServerName, &SocketAddr)| {
+        let server = |(name, &ServerConfig { address, .. }): (&ServerName, &ServerConfig)| {
             let kept =
                 before.and_then(|before| before.servers.iter().find(|old| old.name == *name && old.address == address));
             kept.cloned().unwrap_or_else(|| Arc::new(Server::new(name.clone(), address)))
@@ -181,7 +181,7 @@ impl Service {
             in_flight: server.in_flight.load(Ordering::Relaxed),
             is_tried: tried.contains(&index),
         };
-        balance::choose(self.config.balance, self.servers.iter().enumerate().map(candidate), turn)
+        balance::choose(self.config.balance.rules.policy, self.servers.iter().enumerate().map(candidate), turn)
     }
 
     /// What `gslb-dns` is told of it.
