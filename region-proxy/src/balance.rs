@@ -23,12 +23,9 @@ pub mod ewma;
 pub mod hash;
 mod pick;
 mod queue;
-mod turn;
 
 use ewma::Ewma;
 use queue::Queue;
-
-pub use turn::{Candidate, choose};
 
 /// How a service chooses among its servers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -85,7 +82,7 @@ pub struct Server {
 }
 
 /// How a pool is balanced.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rules {
     /// How a server is chosen for a request that sticks to none.
     pub policy: Policy,

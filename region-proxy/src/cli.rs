@@ -114,7 +114,7 @@ fn post(file: &Path, config: &Config, path: &str) -> Result<(), String> {
     let address = reachable(config.status);
     let (host, authorization) = (address.to_string(), format!("Bearer {}", token.reveal()));
     let fields = [("Authorization", authorization.as_str()), ("Content-Length", "0")];
-    let request = Once { method: "POST", path, host: &host, fields: &fields };
+    let request = Once { method: "POST", path, host: &host, preface: b"", fields: &fields };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let answer =

@@ -5,6 +5,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use shared::moment::Moment;
 
 /// A moment of the coarse monotonic clock, in milliseconds; no system call, some milliseconds late.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -20,6 +21,11 @@ impl Tick {
         Self(now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000)
     }
 
+    /// The same for what is pure.
+    pub fn moment(self) -> Moment {
+        Moment::from_start(Duration::from_millis(self.0))
+    }
+
     /// `span` later.
     pub fn after(self, span: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
@@ -29,6 +35,11 @@ impl Tick {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// The time of day, in seconds since 1970; no system call.
+pub fn unix_secs() -> u64 {
+    clock_gettime(ClockId::RealtimeCoarse).tv_sec.try_into().unwrap_or_default()
 }
 
 /// What a connection waits for.

@@ -21,6 +21,7 @@ pub mod health;
 pub mod http1;
 pub mod listen;
 pub mod live;
+pub mod local;
 pub mod network;
 pub mod once;
 pub mod pipe;

@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::live::throttle::Throttle;
-use crate::relay;
+use crate::relay::{self, Peer};
 use crate::socket::{Socket, Then};
 use crate::upstream::KEEPALIVE;
 use crate::worker::Worker;
@@ -123,6 +123,8 @@ pub fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<socket2::Socket
 /// What waits in the kernel's queue at that moment is still served. At the bound the next connection waits for a place,
 /// and the others behind it in the queue.
 pub async fn serve(worker: Rc<Worker>, listener: OwnedFd, gate: Gate, _ended: mpsc::Sender<()>) {
+    let own = rustix::net::getsockname(&listener).and_then(SocketAddr::try_from);
+    let own = own.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let (mut listener, refusals) = (Socket::new(listener), Throttle::default());
     let (mut stop, mut stall) = (gate.stop(), None);
     loop {
@@ -133,7 +135,7 @@ pub async fn serve(worker: Rc<Worker>, listener: OwnedFd, gate: Gate, _ended: mp
             accepted = poll_fn(|cx| listener.poll_take(cx, accept)) => accepted,
         };
         match accepted {
-            Ok(accepted) => begin(&worker, &gate, accepted).await,
+            Ok(accepted) => begin(&worker, &gate, own, accepted).await,
             Err(error) => {
                 // Out of files or memory: what is open now must end first.
                 if let Some(left_out) = refusals.pass(Instant::now()) {
@@ -146,7 +148,7 @@ pub async fn serve(worker: Rc<Worker>, listener: OwnedFd, gate: Gate, _ended: mp
     }
     for _ in 0..BACKLOG {
         let Ok(Ok((accepted, _))) = listener.fd().map(accept) else { return };
-        begin(&worker, &gate, accepted).await;
+        begin(&worker, &gate, own, accepted).await;
     }
 }
 
@@ -160,18 +162,28 @@ fn accept(listener: BorrowedFd<'_>) -> rustix::io::Result<(Option<Accepted>, The
     }
 }
 
-/// Serves a connection once there is a place for it.
-async fn begin(worker: &Rc<Worker>, gate: &Gate, accepted: Option<Accepted>) {
+/// Serves a connection to `own` once there is a place for it.
+async fn begin(worker: &Rc<Worker>, gate: &Gate, own: SocketAddr, accepted: Option<Accepted>) {
     let Some((fd, Some(peer))) = accepted else { return };
-    let Ok(peer) = SocketAddr::try_from(peer) else { return };
+    let Ok(address) = SocketAddr::try_from(peer) else { return };
+    let current = worker.current();
+    let introduced = &current.live.config.proxy_protocol;
+    let is_unintroduced = introduced.listen.contains(&own);
+    if is_unintroduced && !introduced.from.is_empty() && !introduced.from.iter().any(|from| from.contains(address.ip()))
+    {
+        tracing::debug!(peer = %address, "connection refused: not one that may send a PROXY header");
+        return;
+    }
     if let Some(permit) = gate.enter(worker).await {
-        tokio::task::spawn_local(relay::connection(Rc::clone(worker), Socket::new(fd), peer.ip(), permit));
+        let peer = Peer { address, destination: own };
+        let socket = Socket::new(fd);
+        tokio::task::spawn_local(relay::connection(Rc::clone(worker), socket, peer, is_unintroduced, permit));
     }
 }
 
 /// Has the kernel cut clients that take nothing of what is sent to them, which a time limit on writing does not see.
 fn set_stall(listener: &Socket, worker: &Worker, set: &mut Option<Duration>) {
-    let stall = worker.current().config.limits.client_stall;
+    let stall = worker.current().live.config.limits.client_stall;
     if *set != Some(stall)
         && let Ok(listener) = listener.fd()
         && SockRef::from(&listener).set_tcp_user_timeout(Some(stall)).is_ok()

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,8 +15,8 @@ use shared::moment::Moment;
 use shared::name::{OwnerName, ServerName};
 use shared::published::{ServiceStatus, Status};
 
-use crate::balance::{self, Candidate, Health, Policy};
-use crate::config::{Check, Config, ServiceConfig};
+use crate::balance::Health;
+use crate::config::{Check, Config, ServerConfig, ServiceConfig};
 use crate::count::Counts;
 use crate::rate::Rate;
 
@@ -68,7 +67,6 @@ pub struct Service {
 /// Counts of a service; they survive reloads.
 #[derive(Debug)]
 struct Traffic {
-    turns: Counts,
     requests: Counts,
     per_sec_bits: AtomicU64,
     rate: Mutex<Rate>,
@@ -86,7 +84,6 @@ pub struct Server {
     /// Bounds the lines about the requests that it failed.
     pub failures: Throttle,
     health: AtomicU8,
-    requests: Counts,
     history: Mutex<History>,
 }
 
@@ -107,18 +104,6 @@ pub struct Change {
     pub since: Timestamp,
 }
 
-/// What one thread holds of the present settings: its requests share it without telling other threads.
-pub type Current = Rc<Arc<Live>>;
-
-/// One request in flight; counted until dropped.
-#[derive(Debug)]
-pub struct Flight {
-    live: Current,
-    thread: usize,
-    service: usize,
-    server: Option<usize>,
-}
-
 impl Proxy {
     /// Runs `config` on `threads` threads with nothing known of any server.
     pub fn new(config: Config, is_draining: bool, threads: usize) -> Self {
@@ -135,10 +120,15 @@ impl Proxy {
     /// Puts `live` in the place of what runs; the next request of each thread sees it.
     pub fn replace(&self, live: Live) {
         self.live.store(Arc::new(live));
+        self.note_change();
+    }
+
+    /// Has each thread look at the settings and at the health of servers before its next request.
+    pub fn note_change(&self) {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Grows with each [`Self::replace`].
+    /// Grows with each [`Self::note_change`].
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -187,6 +177,11 @@ impl Live {
         host.and_then(|host| self.by_name.get(host)).copied().or(self.default)
     }
 
+    /// The threads that serve.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// All services, in the order of their indices.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.services.iter()
@@ -205,13 +200,13 @@ impl Service {
         threads: usize,
         server_count: &mut u32,
     ) -> Self {
-        let server = |(name, &address): (&ServerName, &SocketAddr)| {
+        let server = |(name, &ServerConfig { address, .. }): (&ServerName, &ServerConfig)| {
             let kept =
                 before.and_then(|before| before.servers.iter().find(|old| old.name == *name && old.address == address));
             kept.cloned().unwrap_or_else(|| {
                 let number = *server_count;
                 *server_count += 1;
-                Arc::new(Server::new(name.clone(), address, number, threads))
+                Arc::new(Server::new(name.clone(), address, number))
             })
         };
         let servers = config.servers.iter().map(server).collect();
@@ -219,19 +214,14 @@ impl Service {
         Self { name, config, servers, refusals: Throttle::default(), traffic }
     }
 
-    /// The server for the next attempt of a request of `thread` that already failed on those at the indices `tried`.
-    pub fn choose(&self, tried: &[usize], thread: usize) -> Option<usize> {
-        // Threads do not all begin with the same server.
-        let turn = self.traffic.turns.begin(thread) + thread as u64;
-        let candidate = |(index, server): (usize, &Arc<Server>)| Candidate {
-            health: server.health(),
-            in_flight: match self.config.balance {
-                Policy::LeastConnections => server.requests.in_progress(),
-                _ => 0,
-            },
-            is_tried: tried.contains(&index),
-        };
-        balance::choose(self.config.balance, self.servers.iter().enumerate().map(candidate), turn)
+    /// Counts a request that `thread` begins.
+    pub fn begin(&self, thread: usize) {
+        self.traffic.requests.begin(thread);
+    }
+
+    /// Counts the end of a request of `thread`.
+    pub fn end(&self, thread: usize) {
+        self.traffic.requests.end(thread);
     }
 
     /// What `gslb-dns` is told of it.
@@ -256,20 +246,18 @@ impl Service {
 
 impl Traffic {
     fn new(threads: usize) -> Self {
-        let counts = || Counts::new(threads);
-        Self { turns: counts(), requests: counts(), per_sec_bits: AtomicU64::new(0), rate: Mutex::default() }
+        Self { requests: Counts::new(threads), per_sec_bits: AtomicU64::new(0), rate: Mutex::default() }
     }
 }
 
 impl Server {
-    fn new(name: ServerName, address: SocketAddr, number: u32, threads: usize) -> Self {
+    fn new(name: ServerName, address: SocketAddr, number: u32) -> Self {
         Self {
             name,
             address,
             number,
             failures: Throttle::default(),
             health: AtomicU8::new(UNKNOWN),
-            requests: Counts::new(threads),
             history: Mutex::new(History { health: shared::health::Health::new(), since: Timestamp::now() }),
         }
     }
@@ -294,52 +282,6 @@ impl Server {
         let code = if to == Health::Up { UP } else { DOWN };
         self.health.store(code, Ordering::Relaxed);
         Some(Change { from, to, since: std::mem::replace(&mut history.since, now) })
-    }
-}
-
-impl Flight {
-    /// A request of `thread` for the service at the index `service` of `live`; `None` where there is none.
-    pub fn new(live: Current, thread: usize, service: usize) -> Option<Self> {
-        live.services.get(service)?.traffic.requests.begin(thread);
-        Some(Self { live, thread, service, server: None })
-    }
-
-    /// It is now with the server at the index `server` of its service.
-    pub fn move_to(&mut self, server: usize) {
-        self.leave();
-        if let Some(to) = self.service().servers.get(server) {
-            to.requests.begin(self.thread);
-            self.server = Some(server);
-        }
-    }
-
-    /// The settings by which it runs.
-    pub fn live(&self) -> &Live {
-        &self.live
-    }
-
-    /// Its service.
-    pub fn service(&self) -> &Service {
-        &self.live.services[self.service]
-    }
-
-    /// The server that it is with.
-    pub fn server(&self) -> Option<&Server> {
-        self.service().servers.get(self.server?).map(AsRef::as_ref)
-    }
-
-    fn leave(&mut self) {
-        if let Some(server) = self.server() {
-            server.requests.end(self.thread);
-        }
-        self.server = None;
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.leave();
-        self.service().traffic.requests.end(self.thread);
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Once<'r> {
     pub path: &'r str,
     /// The value of Host.
     pub host: &'r str,
+    /// What is sent before the request.
+    pub preface: &'r [u8],
     /// Further fields, none of them of framing or connection.
     pub fields: &'r [(&'r str, &'r str)],
 }
@@ -26,13 +28,14 @@ pub struct Once<'r> {
 /// Fails with a text that says at which step. Has no time limit of its own.
 pub async fn fetch(address: SocketAddr, request: Once<'_>, body_max: usize) -> Result<(u16, Vec<u8>), String> {
     let mut stream = TcpStream::connect(address).await.map_err(|error| format!("connect: {error}"))?;
-    let Once { method, path, host, fields } = request;
+    let Once { method, path, host, preface, fields } = request;
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n");
     for (name, value) in fields {
         head += &format!("{name}: {value}\r\n");
     }
     head += "Connection: close\r\n\r\n";
-    stream.write_all(head.as_bytes()).await.map_err(|error| format!("request: {error}"))?;
+    let octets = [preface, head.as_bytes()].concat();
+    stream.write_all(&octets).await.map_err(|error| format!("request: {error}"))?;
     let mut bytes = Vec::new();
     let (status, framing) = loop {
         if let Some((status, framing, len)) = final_head(&bytes, method)? {

@@ -9,7 +9,6 @@
 //! for its next request holds none.
 
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -27,11 +26,21 @@ mod exchange;
 mod tunnel;
 mod upload;
 
+pub use client::Peer;
+
 use client::{After, Client, Next};
 
-/// Serves the connection of the client at `address` to its end; `permit` is its place among all connections.
-pub async fn connection(worker: Rc<Worker>, socket: Socket, address: IpAddr, permit: OwnedSemaphorePermit) {
-    let mut client = Client::new(worker, socket, address);
+/// Serves the connection of a client to its end; `permit` is its place among all connections.
+///
+/// With `is_unintroduced` it begins with a PROXY header.
+pub async fn connection(
+    worker: Rc<Worker>,
+    socket: Socket,
+    peer: Peer,
+    is_unintroduced: bool,
+    permit: OwnedSemaphorePermit,
+) {
+    let mut client = Client::new(worker, socket, peer, is_unintroduced);
     loop {
         let since = Tick::now();
         let after = match poll_fn(|cx| client.poll_next(cx, since)).await {

@@ -74,7 +74,7 @@ impl Reloader {
                     tracing::warn!(key, "takes effect only after a restart");
                 }
                 let live = before.successor(next);
-                self.checks = Checks::start(&live);
+                self.checks = Checks::start(&live, &self.proxy);
                 self.proxy.replace(live);
                 tracing::info!(file, "settings reloaded");
             }

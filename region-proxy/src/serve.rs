@@ -64,7 +64,7 @@ async fn serve(file: PathBuf, config: Config) -> Result<(), ServeError> {
     let connections_max = config.limits.connections;
     let is_draining = config.state_file.as_deref().is_some_and(was_draining);
     let proxy = Arc::new(Proxy::new(config, is_draining, threads));
-    let mut checks = Checks::start(&proxy.live.load());
+    let mut checks = Checks::start(&proxy.live.load(), &proxy);
     tokio::select! {
         () = checks.first_round() => {}
         _ = terminate.recv() => return Ok(()),

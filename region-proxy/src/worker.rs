@@ -15,7 +15,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::clock::{Deadlines, Tick};
 use crate::http1::Edits;
 use crate::listen::{self, Gate};
-use crate::live::{Current, Proxy};
+use crate::live::Proxy;
+use crate::local::Local;
 use crate::pipe::Pipes;
 use crate::upstream::Pools;
 
@@ -34,7 +35,7 @@ pub struct Worker {
     pub buffers: Buffers,
     /// Its empty pipes.
     pub pipes: Pipes,
-    current: RefCell<(u64, Current)>,
+    current: RefCell<(u64, Rc<Local>)>,
     is_stopping: Cell<bool>,
     is_over: Cell<bool>,
 }
@@ -81,7 +82,7 @@ impl Default for Buffers {
 impl Worker {
     /// The thread numbered `number` of those that serve `proxy`.
     pub fn new(number: usize, proxy: Arc<Proxy>) -> Self {
-        let current = (proxy.generation(), Rc::new(proxy.live.load_full()));
+        let current = (proxy.generation(), Rc::new(Local::new(proxy.live.load_full(), number, None)));
         Self {
             number,
             deadlines: Deadlines::default(),
@@ -96,11 +97,17 @@ impl Worker {
     }
 
     /// The present settings, for a request that begins now.
-    pub fn current(&self) -> Current {
+    pub fn current(&self) -> Rc<Local> {
         let generation = self.proxy.generation();
         let mut current = self.current.borrow_mut();
         if current.0 != generation {
-            *current = (generation, Rc::new(self.proxy.live.load_full()));
+            let live = self.proxy.live.load_full();
+            if Arc::ptr_eq(&live, &current.1.live) {
+                current.1.look();
+            } else {
+                current.1 = Rc::new(Local::new(live, self.number, Some(&current.1)));
+            }
+            current.0 = generation;
         }
         Rc::clone(&current.1)
     }
@@ -126,13 +133,15 @@ impl Worker {
                 () = listen::stopped(&mut stop), if !self.is_stopping() => self.is_stopping.set(true),
             }
             let now = Tick::now();
+            // Requests that wait for a server hear of one that came up.
+            drop(self.current());
             self.deadlines.sweep(now);
             if gate.is_wanted() {
                 self.deadlines.dismiss_one();
             }
             if now.since(swept) >= Duration::from_secs(1) {
                 swept = now;
-                self.pools.sweep(self.current().config.limits.upstream_idle);
+                self.pools.sweep(self.current().live.config.limits.upstream_idle);
             }
         }
     }

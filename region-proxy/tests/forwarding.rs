@@ -28,7 +28,7 @@ async fn connect(proxy: &Proxy) -> SendRequest<Full<Bytes>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_reaches_the_server_with_forwarding_fields() {
     let origin = Origin::start("one").await;
-    let proxy = proxy_of(&origin, "").await;
+    let proxy = proxy_of(&origin, "forwarded.untrusted = \"keep\"").await;
     let raw = "GET /path?q=1 HTTP/1.1\r\nHost: WWW.gslb.test:81\r\nX-Forwarded-For: 192.0.2.1\r\nConnection: close, x-private\r\n\
                X-Private: 1\r\nUpgrade: websocket\r\nCookie: a=b\r\n\r\n";
     let answer = ask(proxy.listen, raw).await;

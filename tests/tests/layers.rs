@@ -26,8 +26,8 @@ const REGION_PROXY: Layers = &[
     &["config", "plan"],
     &["explain"],
     &[
-        "admin", "cli", "clock", "count", "health", "listen", "live", "main", "once", "pipe", "relay", "reload",
-        "serve", "socket", "status", "upstream", "vip", "worker",
+        "admin", "cli", "clock", "count", "health", "listen", "live", "local", "main", "once", "pipe", "relay",
+        "reload", "serve", "socket", "status", "upstream", "vip", "worker",
     ],
 ];
 

@@ -6,15 +6,21 @@ use std::rc::Rc;
 
 use super::answer::{Answer, Saying};
 use super::body::Body;
-use super::client::After;
-use super::exchange::{Asked, Exchange};
+use super::client::{After, Peer};
+use super::exchange::{Asked, Exchange, Wish};
 use super::upload::Upload;
-use crate::config::Config;
-use crate::forward::{self, Origin};
-use crate::http1::{Framing, HeadLimits, Header, Hop, Persistence, Request, Version, read_request, write_request};
-use crate::live::{Current, Flight};
+use crate::balance::{Policy, Sticky, hash};
+use crate::clock::unix_secs;
+use crate::config::{Config, ServiceConfig};
+use crate::forward;
+use crate::forwarded::Seen;
+use crate::http1::{
+    Edits, Framing, HeadLimits, Header, Hop, Persistence, Request, Version, read_request, write_request,
+};
+use crate::local::{Flight, Local};
 use crate::plan;
 use crate::route;
+use crate::stick::{self, Stick};
 use crate::worker::Worker;
 
 /// What becomes of the octets of a request.
@@ -31,6 +37,7 @@ pub(super) enum Admission {
 struct Admitted {
     flight: Flight,
     asked: Asked,
+    wish: Wish,
     head: Vec<u8>,
     head_len: usize,
     body: Body,
@@ -42,13 +49,13 @@ pub(super) fn limits(config: &Config) -> HeadLimits {
     HeadLimits { head, target: head / 2 }
 }
 
-/// Reads the request at the front of `bytes`, which came from `client`.
-pub(super) fn admit(worker: &Rc<Worker>, client: IpAddr, bytes: &mut [u8]) -> Admission {
-    let live = worker.current();
+/// Reads the request at the front of `bytes`, which came from `peer`.
+pub(super) fn admit(worker: &Rc<Worker>, peer: Peer, bytes: &mut [u8]) -> Admission {
+    let local = worker.current();
     let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; FIELDS_MAX];
-    let admitted = match read_request(bytes, &mut slots, limits(&live.config)) {
+    let admitted = match read_request(bytes, &mut slots, limits(&local.live.config)) {
         Ok(None) => return Admission::Partial,
-        Ok(Some(request)) => admit_head(worker, &live, client, &request),
+        Ok(Some(request)) => admit_head(worker, &local, peer, &request),
         Err(refusal) => Err((Answer::refusal(refusal.status, &refusal.to_string()), bytes.len())),
     };
     let admitted = admitted.and_then(|admitted| {
@@ -64,8 +71,8 @@ pub(super) fn admit(worker: &Rc<Worker>, client: IpAddr, bytes: &mut [u8]) -> Ad
 /// Writes the head for a server; or the answer, with the octets that are done with then.
 fn admit_head(
     worker: &Worker,
-    live: &Current,
-    client: IpAddr,
+    local: &Rc<Local>,
+    peer: Peer,
     request: &Request<'_>,
 ) -> Result<Admitted, (Answer, usize)> {
     let is_head = request.method == "HEAD";
@@ -81,19 +88,26 @@ fn admit_head(
     if request.method == "CONNECT" {
         return Err((Answer::refusal(501, "CONNECT is not supported"), request.len));
     }
-    let host = request.host.map(|authority| route::host(authority.host()));
-    let service = live.service(host.as_deref());
-    let flight = service.and_then(|service| Flight::new(Rc::clone(live), worker.number, service));
-    let Some(flight) = flight else { return Err(own(421, "no such service here")) };
+    let seen = Seen { peer: peer.address.ip(), scheme: "http", authority: request.host.map(|host| host.as_str()) };
     let mut edits = worker.buffers.edits.borrow_mut();
     edits.clear();
+    let config = &local.live.config;
+    let origin = config.forwarded.trace(seen, request.fields, &mut edits);
+    let host = request.host.map(|authority| route::host(authority.host()));
+    let service = local.live.service(host.as_deref());
+    let Some(flight) = service.and_then(|service| Flight::new(Rc::clone(local), service)) else {
+        return Err(own(421, "no such service here"));
+    };
     if !forward::count_forward(request, &mut edits) {
         return Err(own(200, ""));
     }
-    let via = live.config.proxy.as_str();
-    forward::to_server(request, Origin { client, scheme: "http" }, via, &mut edits);
+    forward::to_server(request, config.proxy.as_str(), &mut edits);
+    let wish = Wish::of(&flight.service().config, origin.client, request, &mut edits);
     let upgrade = request.upgrade.filter(|protocols| is_upgrade_allowed(request, protocols));
     let mut head = worker.buffers.take();
+    if let Some(version) = flight.service().config.send_proxy {
+        peer.introduce(version, &mut head);
+    }
     write_request(&mut head, request, &edits, request.body, upgrade.map_or(Hop::Persistent, Hop::Upgrade));
     let asked = Asked {
         is_head,
@@ -103,12 +117,32 @@ fn admit_head(
         version: request.version,
         persistence: request.persistence,
     };
-    Ok(Admitted { flight, asked, head, head_len: request.len, body: Body::new(request.body, request.body) })
+    let body = Body::new(request.body, request.body);
+    Ok(Admitted { flight, asked, wish, head, head_len: request.len, body })
+}
+
+impl Wish {
+    /// What a request of `client` wishes of `service`; `edits` gets what its server must see of that.
+    fn of(service: &ServiceConfig, client: IpAddr, request: &Request<'_>, edits: &mut Edits) -> Self {
+        let mut wish = Self { sticky: Sticky::Nothing, hash: None, cookie: stick::Asked::NOTHING };
+        match &service.stick {
+            None => {}
+            Some(Stick::Source(prefixes)) => wish.sticky = Sticky::Hash(hash::of_address(prefixes.of(client))),
+            Some(Stick::Cookie(cookie)) => {
+                wish.cookie = cookie.ask(&service.keys, request.fields, unix_secs(), edits);
+                wish.sticky = wish.cookie.server.map_or(Sticky::Nothing, Sticky::Server);
+            }
+        }
+        if service.balance.rules.policy == Policy::Hash {
+            wish.hash = service.balance.hash.request(client, request.target.path_and_query(), request.fields);
+        }
+        wish
+    }
 }
 
 /// Adds what is there of the body.
 fn admit_body(worker: &Rc<Worker>, admitted: Admitted, bytes: &mut [u8]) -> Result<(Exchange, usize), Answer> {
-    let Admitted { flight, mut asked, mut head, head_len, mut body } = admitted;
+    let Admitted { flight, mut asked, wish, mut head, head_len, mut body } = admitted;
     let mut consumed = head_len;
     if !body.is_done() && bytes.len() > head_len {
         let rest = &mut bytes[head_len..];
@@ -121,7 +155,7 @@ fn admit_body(worker: &Rc<Worker>, admitted: Admitted, bytes: &mut [u8]) -> Resu
         consumed += part.consumed;
     }
     asked.expects_continue &= !body.is_done();
-    Ok((Exchange::new(Rc::clone(worker), flight, asked, Upload::new(head, body)), consumed))
+    Ok((Exchange::new(Rc::clone(worker), flight, asked, wish, Upload::new(head, body)), consumed))
 }
 
 /// WebSocket alone: of other protocols this proxy does not know what they would let pass.

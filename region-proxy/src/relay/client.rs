@@ -1,7 +1,7 @@
 //! A client's connection between two requests.
 
 use std::io::IoSlice;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,7 +10,9 @@ use super::admit::{self, Admission};
 use super::answer::Answer;
 use super::exchange::Exchange;
 use crate::clock::{Tick, Waiting};
+use crate::config::ProxyHeader;
 use crate::http1::is_worth_reading;
+use crate::proxy_protocol::{self, Ends};
 use crate::socket::Socket;
 use crate::worker::Worker;
 
@@ -19,14 +21,35 @@ use crate::worker::Worker;
 pub(super) struct Client {
     pub(super) worker: Rc<Worker>,
     pub(super) socket: Socket,
-    /// Whose connection it is.
-    pub(super) address: IpAddr,
+    pub(super) peer: Peer,
+    /// Whether it must begin with a PROXY header.
+    is_unintroduced: bool,
     /// What was read and belongs to no message that is under way.
     pub(super) unread: Vec<u8>,
     /// How many of these were looked at in vain.
     seen: usize,
     /// Its place among the deadlines of its thread.
     pub(super) place: u32,
+}
+
+/// Both ends of a client's connection: as the socket says, or a PROXY header.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Where the client is.
+    pub address: SocketAddr,
+    /// Where it connected to.
+    pub destination: SocketAddr,
+}
+
+impl Peer {
+    /// Appends the PROXY header that tells a server of this.
+    pub(super) fn introduce(self, version: ProxyHeader, out: &mut Vec<u8>) {
+        let ends = Some(Ends { source: self.address, destination: self.destination });
+        match version {
+            ProxyHeader::V1 => proxy_protocol::write_v1(ends, out),
+            ProxyHeader::V2 => proxy_protocol::write_v2(ends, out),
+        }
+    }
 }
 
 /// What comes next on a connection.
@@ -51,10 +74,10 @@ pub(super) enum After {
 }
 
 impl Client {
-    /// A connection that was just accepted.
-    pub(super) fn new(worker: Rc<Worker>, socket: Socket, address: IpAddr) -> Self {
+    /// A connection that was just accepted; with `is_unintroduced` it begins with a PROXY header.
+    pub(super) fn new(worker: Rc<Worker>, socket: Socket, peer: Peer, is_unintroduced: bool) -> Self {
         let place = worker.deadlines.take();
-        Self { worker, socket, address: address.to_canonical(), unread: Vec::new(), seen: 0, place }
+        Self { worker, socket, peer, is_unintroduced, unread: Vec::new(), seen: 0, place }
     }
 
     /// Waits for the next request, for as long as the settings allow since `since`.
@@ -70,7 +93,7 @@ impl Client {
                 Poll::Ready(Ok(count)) => count,
                 Poll::Pending => return self.poll_patience(cx, since),
             };
-            if self.unread.is_empty() {
+            if self.unread.is_empty() && !self.is_unintroduced {
                 if let Some(next) = self.admit(&mut buffer[..count]) {
                     return Poll::Ready(next);
                 }
@@ -85,7 +108,10 @@ impl Client {
         if self.unread.len() == self.seen {
             return None;
         }
-        if !is_worth_reading(&self.unread, self.seen, admit::limits(&self.worker.current().config)) {
+        if self.is_unintroduced && !self.meet()? {
+            return Some(Next::Closed);
+        }
+        if !is_worth_reading(&self.unread, self.seen, admit::limits(&self.worker.current().live.config)) {
             self.seen = self.unread.len();
             return None;
         }
@@ -94,9 +120,31 @@ impl Client {
         self.admit(&mut unread)
     }
 
+    /// Reads the PROXY header; `None` while it is not whole, `false` when it is none.
+    fn meet(&mut self) -> Option<bool> {
+        match proxy_protocol::read(&self.unread) {
+            Ok(Some(header)) => {
+                if let Some(ends) = header.ends {
+                    self.peer = Peer { address: ends.source, destination: ends.destination };
+                }
+                self.unread.drain(..header.len);
+                (self.is_unintroduced, self.seen) = (false, 0);
+                Some(true)
+            }
+            Ok(None) => {
+                self.seen = self.unread.len();
+                None
+            }
+            Err(error) => {
+                tracing::debug!(peer = %self.peer.address, %error, "connection refused");
+                Some(false)
+            }
+        }
+    }
+
     /// What is next by `bytes`, the first that are not done with; what it does not need of them is unread then.
     fn admit(&mut self, bytes: &mut [u8]) -> Option<Next> {
-        match admit::admit(&self.worker, self.address, bytes) {
+        match admit::admit(&self.worker, self.peer, bytes) {
             Admission::Partial => {
                 self.seen = bytes.len();
                 self.unread.extend_from_slice(bytes);
@@ -114,7 +162,7 @@ impl Client {
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>, since: Tick) -> Poll<Next> {
-        let limit = self.worker.current().config.limits.request_head;
+        let limit = self.worker.current().live.config.limits.request_head;
         if self.worker.is_over() || self.worker.deadlines.is_dismissed(self.place) {
             return Poll::Ready(Next::Closed);
         }
@@ -142,7 +190,7 @@ impl Client {
                 Poll::Ready(Ok(count)) => *sent += count,
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
                 Poll::Pending => {
-                    let limit = self.worker.current().config.limits.client_stall;
+                    let limit = self.worker.current().live.config.limits.client_stall;
                     return self.poll_limit(cx, since.after(limit)).map(Err);
                 }
             }

@@ -8,12 +8,13 @@ use std::task::{Context, Poll, ready};
 use super::body::{Body, Outbox};
 use super::client::Client;
 use super::exchange::Asked;
-use crate::clock::Tick;
-use crate::config::Config;
+use crate::clock::{Tick, unix_secs};
 use crate::forward;
 use crate::http1::{self, Framing, Header, Hop, Persistence, Response, Version, read_response, write_response};
+use crate::local::Flight;
 use crate::pipe::{self, Pipe};
 use crate::socket::Socket;
+use crate::stick::{self, Stick};
 use crate::worker::Worker;
 
 /// A response from its first octet to its last.
@@ -49,6 +50,17 @@ pub(super) enum Outcome {
     Whole,
     /// Both sides speak another protocol from here on.
     Switched,
+}
+
+/// What a response is passed on by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passing<'x> {
+    /// The request that it answers.
+    pub(super) flight: &'x Flight,
+    /// What the client's cookie asked for.
+    pub(super) cookie: &'x stick::Asked,
+    /// Whether the rest of the request will not be read.
+    pub(super) is_cut: bool,
 }
 
 /// Why a response cannot be passed on to its end.
@@ -125,7 +137,7 @@ impl Download {
         cx: &mut Context<'_>,
         client: &mut Client,
         server: &mut Socket,
-        is_cut: bool,
+        passing: Passing<'_>,
     ) -> Poll<Result<Outcome, DownloadError>> {
         loop {
             if !self.out.is_empty() {
@@ -138,7 +150,7 @@ impl Download {
             if self.is_for_splice() {
                 ready!(self.poll_splice(cx, client, server))?;
             } else {
-                ready!(self.poll_pass(cx, client, server, is_cut))?;
+                ready!(self.poll_pass(cx, client, server, passing))?;
             }
             self.progress = Tick::now();
         }
@@ -150,7 +162,7 @@ impl Download {
         cx: &mut Context<'_>,
         client: &mut Client,
         server: &mut Socket,
-        is_cut: bool,
+        passing: Passing<'_>,
     ) -> Poll<Result<(), DownloadError>> {
         let worker = Rc::clone(&client.worker);
         let mut buffer = worker.buffers.read.borrow_mut();
@@ -162,11 +174,11 @@ impl Download {
         let mut scratch = worker.buffers.scratch.borrow_mut();
         scratch.clear();
         if self.head.is_empty() {
-            return Poll::Ready(self.take(cx, client, &mut buffer[..count], &mut scratch, is_cut));
+            return Poll::Ready(self.take(cx, client, &mut buffer[..count], &mut scratch, passing));
         }
         let mut bytes = std::mem::take(&mut self.head);
         bytes.extend_from_slice(&buffer[..count]);
-        Poll::Ready(self.take(cx, client, &mut bytes, &mut scratch, is_cut))
+        Poll::Ready(self.take(cx, client, &mut bytes, &mut scratch, passing))
     }
 
     /// Passes `bytes` on: heads into `scratch`, then the body, in one system call.
@@ -176,11 +188,11 @@ impl Download {
         client: &mut Client,
         bytes: &mut [u8],
         scratch: &mut Vec<u8>,
-        is_cut: bool,
+        passing: Passing<'_>,
     ) -> Result<(), DownloadError> {
         let mut at = 0;
         while matches!(self.phase, Phase::Head) {
-            match self.take_head(&client.worker, &bytes[at..], scratch, is_cut)? {
+            match self.take_head(&client.worker, &bytes[at..], scratch, passing)? {
                 Some(len) => at += len,
                 None => {
                     self.head.extend_from_slice(&bytes[at..]);
@@ -218,21 +230,20 @@ impl Download {
         worker: &Worker,
         bytes: &[u8],
         scratch: &mut Vec<u8>,
-        is_cut: bool,
+        passing: Passing<'_>,
     ) -> Result<Option<usize>, DownloadError> {
         if bytes.is_empty() {
             return Ok(None);
         }
-        let live = worker.current();
         let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; FIELDS_MAX];
         let method = if self.asked.is_head { "HEAD" } else { "GET" };
         let asked = http1::Asked { method, upgrade: self.asked.is_upgrade };
-        let read = read_response(bytes, &mut slots, asked, super::admit::limits(&live.config));
+        let read = read_response(bytes, &mut slots, asked, super::admit::limits(&passing.flight.live().config));
         let Some(response) = read.map_err(|error| DownloadError::Bad(error.to_string()))? else { return Ok(None) };
         if response.is_interim() {
             self.pass_interim(worker, &response, scratch);
         } else {
-            self.pass_final(worker, &live.config, &response, scratch, is_cut);
+            self.pass_final(worker, &response, scratch, passing);
         }
         Ok(Some(response.len))
     }
@@ -247,17 +258,10 @@ impl Download {
         }
     }
 
-    fn pass_final(
-        &mut self,
-        worker: &Worker,
-        config: &Config,
-        response: &Response<'_>,
-        scratch: &mut Vec<u8>,
-        is_cut: bool,
-    ) {
+    fn pass_final(&mut self, worker: &Worker, response: &Response<'_>, scratch: &mut Vec<u8>, passing: Passing<'_>) {
         let outgoing = response.body.for_client(self.asked.version);
         self.keeps_server = response.persistence == Persistence::KeepAlive;
-        self.keeps_client &= outgoing != Framing::UntilClose && !is_cut && !worker.is_stopping();
+        self.keeps_client &= outgoing != Framing::UntilClose && !passing.is_cut && !worker.is_stopping();
         self.keeps_client &= !self.holds_body_back();
         let hop = match (response.upgrade, self.keeps_client, self.asked.version) {
             (Some(protocol), _, _) => Hop::Upgrade(protocol),
@@ -267,7 +271,11 @@ impl Download {
         };
         let mut edits = worker.buffers.edits.borrow_mut();
         edits.clear();
-        forward::to_client(response, config.proxy.as_str(), &mut edits);
+        forward::to_client(response, passing.flight.live().config.proxy.as_str(), &mut edits);
+        let service = &passing.flight.service().config;
+        if let (Some(Stick::Cookie(cookie)), Some(server)) = (&service.stick, passing.flight.server_index()) {
+            cookie.tell(&service.keys, passing.cookie, server, response.fields, unix_secs(), &mut edits);
+        }
         write_response(scratch, response, &edits, outgoing, hop);
         self.phase = if response.upgrade.is_some() {
             Phase::Done(Outcome::Switched)

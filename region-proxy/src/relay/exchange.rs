@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Saying};
 use super::client::{After, Client};
-use super::download::{Download, DownloadError, Outcome};
+use super::download::{Download, DownloadError, Outcome, Passing};
 use super::tunnel::Tunnel;
 use super::upload::{Upload, UploadError};
+use crate::balance::{Choice, Sticky};
 use crate::clock::{Tick, Waiting};
 use crate::http1::{Persistence, Version};
-use crate::live::Flight;
+use crate::local::{Call, Flight};
 use crate::plan::{self, Connection, Failure, Next};
 use crate::socket::Socket;
+use crate::stick;
 use crate::upstream;
 use crate::worker::Worker;
 
@@ -36,6 +38,17 @@ pub(super) struct Asked {
     pub(super) persistence: Persistence,
 }
 
+/// Which server a request would have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// The one that it sticks to.
+    pub(super) sticky: Sticky,
+    /// The one that this leads to.
+    pub(super) hash: Option<u64>,
+    /// What its cookie asked for.
+    pub(super) cookie: stick::Asked,
+}
+
 /// A request under way.
 pub(super) struct Exchange {
     worker: Rc<Worker>,
@@ -44,9 +57,12 @@ pub(super) struct Exchange {
     upload: Upload,
     download: Download,
     stage: Stage,
-    /// The server that has it.
-    chosen: usize,
+    wish: Wish,
+    /// The servers that it failed on.
     tried: Vec<usize>,
+    /// The answer when no other is left.
+    last_answer: Option<plan::Answer>,
+    is_answer_noted: bool,
     /// Why the rest of the request cannot be sent, where the response may still come.
     cut: Option<String>,
 }
@@ -54,6 +70,8 @@ pub(super) struct Exchange {
 enum Stage {
     /// A server must be chosen.
     Choosing,
+    /// All servers are full.
+    Waiting(Tick),
     /// The chosen one is connected to.
     Connecting(Connecting),
     /// It has the request.
@@ -74,7 +92,7 @@ struct Failed {
 
 impl Exchange {
     /// A request for the service of `flight`.
-    pub(super) fn new(worker: Rc<Worker>, flight: Flight, asked: Asked, upload: Upload) -> Self {
+    pub(super) fn new(worker: Rc<Worker>, flight: Flight, asked: Asked, wish: Wish, upload: Upload) -> Self {
         let download = Download::new(asked);
         Self {
             worker,
@@ -83,8 +101,10 @@ impl Exchange {
             upload,
             download,
             stage: Stage::Choosing,
-            chosen: 0,
+            wish,
             tried: Vec::new(),
+            last_answer: None,
+            is_answer_noted: false,
             cut: None,
         }
     }
@@ -94,6 +114,10 @@ impl Exchange {
         loop {
             match &mut self.stage {
                 Stage::Choosing => self.choose(),
+                Stage::Waiting(since) => {
+                    let since = *since;
+                    ready!(self.poll_call(cx, client, since));
+                }
                 Stage::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
                     Ok(socket) => self.begin(socket, Connection::New),
                     Err((failure, cause)) => self.fail(Failed { failure, cause }),
@@ -116,16 +140,38 @@ impl Exchange {
     }
 
     fn choose(&mut self) {
-        match self.flight.service().choose(&self.tried, self.worker.number) {
-            Some(server) => self.try_server(server),
-            None => self.answer_no_server(),
+        match self.flight.choose(self.wish.sticky, self.wish.hash, &self.tried) {
+            Choice::Server(_) => self.reach(),
+            Choice::Wait(server) if self.flight.wait(server, &self.tried) => self.stage = Stage::Waiting(Tick::now()),
+            Choice::Wait(_) => self.answer_no_server("all servers are busy, and too many requests wait"),
+            Choice::Nobody => match self.last_answer {
+                Some(answer) => self.give_up(answer),
+                None => self.answer_no_server("no server is up"),
+            },
         }
     }
 
-    fn try_server(&mut self, server: usize) {
-        self.chosen = server;
-        self.flight.move_to(server);
-        let Some(number) = self.flight.server().map(|server| server.number) else { return self.answer_no_server() };
+    fn poll_call(&mut self, cx: &mut Context<'_>, client: &Client, since: Tick) -> Poll<()> {
+        match self.flight.poll_call(cx.waker()) {
+            Poll::Ready(Call::Server(_)) => self.reach(),
+            Poll::Ready(Call::Again) => self.stage = Stage::Choosing,
+            Poll::Pending => {
+                let end = since.after(self.flight.service().config.balance.queue_time);
+                if Tick::now() < end {
+                    self.worker.deadlines.arm(client.place, end, Waiting::Busy, cx.waker());
+                    return Poll::Pending;
+                }
+                self.answer_no_server("all servers were busy for too long");
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Has the server that was chosen get the request.
+    fn reach(&mut self) {
+        let Some(number) = self.flight.server().map(|server| server.number) else {
+            return self.answer_no_server("no server is up");
+        };
         match self.worker.pools.kept(number, self.flight.live().config.limits.upstream_idle) {
             Some(socket) => self.begin(socket, Connection::Kept),
             None => self.connect(),
@@ -133,7 +179,7 @@ impl Exchange {
     }
 
     fn connect(&mut self) {
-        let Some(server) = self.flight.server() else { return self.answer_no_server() };
+        let Some(server) = self.flight.server() else { return self.answer_no_server("no server is up") };
         let limit = self.flight.live().config.limits.connect;
         self.stage = Stage::Connecting(Box::pin(upstream::connect(server.address, limit)));
     }
@@ -160,8 +206,16 @@ impl Exchange {
         let Stage::Relaying(server, _) = &mut self.stage else { return Poll::Ready(Ok(None)) };
         let down = match self.download.is_done() {
             true => Poll::Ready(Ok(Outcome::Whole)),
-            false => self.download.poll(cx, client, server, self.cut.is_some()),
+            false => {
+                let is_cut = self.cut.is_some();
+                let passing = Passing { flight: &self.flight, cookie: &self.wish.cookie, is_cut };
+                self.download.poll(cx, client, server, passing)
+            }
         };
+        if self.download.is_answered() && !self.is_answer_noted {
+            self.is_answer_noted = true;
+            self.flight.answered();
+        }
         match down {
             Poll::Pending => self.poll_limits(cx, client),
             Poll::Ready(Ok(Outcome::Switched)) => Poll::Ready(Ok(self.switch(client))),
@@ -184,6 +238,8 @@ impl Exchange {
         if let Stage::Relaying(socket, _) = std::mem::replace(&mut self.stage, Stage::Choosing)
             && is_sent
             && self.download.keeps_server()
+            // A connection that was introduced as one client's is for no other.
+            && self.flight.service().config.send_proxy.is_none()
             && let Some(server) = self.flight.server()
         {
             self.worker.pools.keep(server.number, socket);
@@ -288,15 +344,15 @@ impl Exchange {
         let can_repeat = self.asked.is_idempotent && self.upload.is_held();
         let next = plan::next(failed.failure, retries_left, can_repeat);
         self.log_failed(&failed, next);
+        if !failed.failure.is_of_client() {
+            self.flight.failed();
+        }
         self.cut = None;
         match next {
             Next::NewConnection if self.upload.is_replayable() => self.connect(),
-            Next::AnotherServer(answer) if self.upload.is_replayable() => {
-                self.tried.push(self.chosen);
-                match self.flight.service().choose(&self.tried, self.worker.number) {
-                    Some(other) => self.try_server(other),
-                    None => self.give_up(answer),
-                }
+            Next::AnotherServer(answer) if self.upload.is_replayable() && self.flight.may_retry() => {
+                self.tried.extend(self.flight.server_index());
+                (self.last_answer, self.stage) = (Some(answer), Stage::Choosing);
             }
             Next::Answer(answer) | Next::AnotherServer(answer) => self.give_up(answer),
             Next::NewConnection => self.give_up(plan::Answer::BadGateway),
@@ -313,15 +369,15 @@ impl Exchange {
         self.answer(status, text, None);
     }
 
-    fn answer_no_server(&mut self) {
+    fn answer_no_server(&mut self, why: &str) {
         let service = self.flight.service();
         if let Some(left_out) = service.refusals.pass(Instant::now()) {
-            tracing::warn!(service = %service.name, left_out, "request failed: no server is up");
+            tracing::warn!(service = %service.name, left_out, "request failed: {why}");
         }
         // The soonest that its checks can bring a server back.
         let soonest = service.config.check.interval.saturating_mul(service.config.check.rise);
         let secs = soonest.as_secs() + u64::from(soonest.subsec_nanos() > 0);
-        self.answer(503, "no server is up", Some(secs));
+        self.answer(503, why, Some(secs));
     }
 
     fn answer(&mut self, status: u16, text: &str, retry_secs: Option<u64>) {
