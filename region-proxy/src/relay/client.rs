@@ -240,4 +240,4 @@ pub(super) async fn linger(client: &mut Client) {
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Whoever sends on and on is cut all the same.
-const LINGER_OCTETS: usize = 1 << 20;
+const LINGER_OCTETS: usize = 16 << 20;
