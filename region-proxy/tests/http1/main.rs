@@ -119,6 +119,7 @@ const PIECES: &[&[u8]] = &[
     b"Content-Length: 5\r\n",
     b"Content-Length: 0\r\n",
     b"Transfer-Encoding: chunked\r\n",
+    b"Content_Length: 5\r\n",
     b"Connection: close\r\n",
     b"Connection: keep-alive, x\r\n",
     b"Host: a\r\n",
