@@ -30,6 +30,7 @@ pub mod rate;
 pub mod relay;
 pub mod reload;
 pub mod route;
+pub mod routes;
 pub mod serve;
 pub mod stick;
 pub mod upstream;

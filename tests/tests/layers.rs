@@ -22,7 +22,7 @@ const GSLB_DNS: Layers = &[
 /// The same of `region-proxy`.
 const REGION_PROXY: Layers = &[
     &["edit", "http1", "network", "proxy_protocol", "sni"],
-    &["route", "stick", "balance", "forward", "forwarded", "rate"],
+    &["route", "routes", "stick", "balance", "forward", "forwarded", "rate"],
     &["config", "plan"],
     &["explain"],
     &[
