@@ -5,7 +5,8 @@
 //! socket ─► listen ─► head (hyper) ─► route ─► balance ─► upstream: connect or reuse ─► relay ─► count
 //!                                                              ▲ plan: another server on failure, at most `retries`
 //! ```
-//! Pure, without clock, socket or file: [`config`], [`route`], [`balance`], [`forward`], [`plan`], [`rate`].
+//! Pure, without clock, socket or file: [`config`], [`route`], [`routes`], [`stick`], [`balance`], [`forward`], [`forwarded`],
+//! [`proxy_protocol`], [`edit`], [`network`], [`plan`], [`rate`].
 //! All the rest is the edge around them. One [`live::Live`] holds everything that a request needs; a reload swaps it
 //! whole.
 //!
