@@ -6,7 +6,7 @@
 //!                                                              ▲ plan: another server on failure, at most `retries`
 //! ```
 //! Pure, without clock, socket or file: [`config`], [`route`], [`routes`], [`stick`], [`balance`], [`forward`], [`forwarded`],
-//! [`proxy_protocol`], [`edit`], [`network`], [`plan`], [`rate`].
+//! [`proxy_protocol`], [`edit`], [`network`], [`look_alike`], [`plan`], [`rate`].
 //! All the rest is the edge around them. One [`live::Live`] holds everything that a request needs; a reload swaps it
 //! whole.
 //!
@@ -23,6 +23,7 @@ pub mod forwarded;
 pub mod health;
 pub mod listen;
 pub mod live;
+pub mod look_alike;
 pub mod network;
 pub mod once;
 pub mod plan;

@@ -9,6 +9,7 @@ use httparse::Header;
 use shared::name::OwnerName;
 
 use crate::edit::Edits;
+use crate::look_alike::reads_as;
 
 /// All routes, in the order of the settings.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -156,6 +157,8 @@ pub fn write_location(host: &str, port: u16, path_and_query: &str, out: &mut Vec
 }
 
 /// Changes to the fields of a message, in this order.
+///
+/// What is removed or set is so under names that read the same, too ([`reads_as`]): an application may be protected by it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FieldRules {
     /// Fields that go.
@@ -173,12 +176,13 @@ impl FieldRules {
             named(fields, name).for_each(|at| edits.leave_out(at));
         }
         for (name, value) in &self.set {
-            let mut places = named(fields, name);
-            match places.next() {
+            let is_exact = |at: &usize| fields[*at].name.eq_ignore_ascii_case(name);
+            let first = named(fields, name).find(is_exact);
+            named(fields, name).filter(|at| Some(*at) != first).for_each(|at| edits.leave_out(at));
+            match first {
                 Some(first) => edits.replace(first, &[value.as_bytes()]),
                 None => edits.append(name, &[value.as_bytes()]),
             }
-            places.for_each(|at| edits.leave_out(at));
         }
         for (name, value) in &self.add {
             edits.append(name, &[value.as_bytes()]);
@@ -186,10 +190,10 @@ impl FieldRules {
     }
 }
 
-/// The indices of the fields with `name`.
+/// The indices of the fields whose names read as `name`.
 fn named(fields: &[Header<'_>], name: &str) -> impl Iterator<Item = usize> {
     let fields = fields.iter().enumerate();
-    fields.filter(move |(_, field)| field.name.eq_ignore_ascii_case(name)).map(|(at, _)| at)
+    fields.filter(move |(_, field)| reads_as(field.name, name)).map(|(at, _)| at)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ const GSLB_DNS: Layers = &[
 
 /// The same of `region-proxy`.
 const REGION_PROXY: Layers = &[
-    &["edit", "http1", "network", "proxy_protocol", "sni"],
+    &["edit", "http1", "look_alike", "network", "proxy_protocol", "sni"],
     &["route", "routes", "stick", "balance", "forward", "forwarded", "rate"],
     &["config", "plan"],
     &["explain"],

@@ -6,6 +6,7 @@ use shared::name::OwnerName;
 use shared::settings::{Table, Value};
 
 use super::service::ServiceConfig;
+use crate::look_alike::reads_as;
 use crate::routes::{Action, FieldPattern, FieldRules, HostPattern, PathPrefix, Route, Routes};
 
 /// The routes of `root`, each to one of `services`.
@@ -111,7 +112,7 @@ fn field_rules(table: &Table<'_>) -> FieldRules {
 
 /// The name of a field that is the operator's to change.
 fn own_field(name: &str, value: &Value<'_>) -> Option<Box<str>> {
-    if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+    if RESERVED.iter().any(|reserved| reads_as(name, reserved)) {
         value.problem(format_args!("{name} is the proxy's own: expected another field"));
         return None;
     }

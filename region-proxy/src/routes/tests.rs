@@ -100,7 +100,8 @@ fn fields_go_are_set_and_come() {
         set: vec![pair("X-A", "new"), pair("X-B", "new")],
         add: vec![pair("X-C", "more")],
     };
-    let fields = [("Server", "x"), ("x-a", "1"), ("X-C", "one"), ("X-A", "2"), ("SERVER", "y")];
+    let fields =
+        [("Server", "x"), ("x-a", "1"), ("X-C", "one"), ("X-A", "2"), ("SERVER", "y"), ("X_A", "3"), ("X_b", "4")];
     let fields = fields.map(|(name, value): (&str, &str)| Header { name, value: value.as_bytes() });
     let (mut edits, mut out) = (Edits::new(), Vec::new());
     rules.apply(&fields, &mut edits);
