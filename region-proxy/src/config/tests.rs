@@ -384,9 +384,9 @@ proptest! {
     }
 
     #[test]
-    fn any_damage_is_read_or_refused_with_reasons(at in 0..GOOD.len(), len in 0..40_usize, put in "[ -~\n]{0,6}") {
-        let end = (at + len).min(GOOD.len());
-        let text = format!("{}{put}{}", &GOOD[..at], &GOOD[end..]);
+    fn any_damage_is_read_or_refused_with_reasons(at in 0..RICH.len(), len in 0..40_usize, put in "[ -~\n]{0,6}") {
+        let end = (at + len).min(RICH.len());
+        let text = format!("{}{put}{}", &RICH[..at], &RICH[end..]);
         if let Err(found) = read(&text) {
             prop_assert!(!found.is_empty());
         }
