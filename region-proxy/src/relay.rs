@@ -8,8 +8,9 @@
 //! All of it is polled by hand: between two waits every connection of a thread uses the same buffers, and one that waits
 //! for its next request holds none.
 
-use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -28,7 +29,9 @@ mod upload;
 
 pub use client::Peer;
 
+use answer::Answer;
 use client::{After, Client, Next};
+use exchange::Exchange;
 
 /// Serves the connection of a client to its end; `permit` is its place among all connections.
 ///
@@ -41,34 +44,64 @@ pub fn connection(
     permit: OwnedSemaphorePermit,
 ) -> impl Future<Output = ()> {
     let client = Client::new(worker, socket, peer, is_unintroduced);
-    serve(client, permit)
+    Connection { client, stage: Stage::Waiting(Tick::now()), _permit: permit }
 }
 
-async fn serve(mut client: Client, permit: OwnedSemaphorePermit) {
-    loop {
-        let since = Tick::now();
-        let after = match poll_fn(|cx| client.poll_next(cx, since)).await {
-            Next::Closed => break,
-            Next::Exchange(mut exchange) => {
-                client.worker.deadlines.set_busy(client.place);
-                poll_fn(|cx| exchange.poll(cx, &mut client)).await
-            }
-            Next::Answer(answer) => {
-                let (mut sent, since) = (0, Tick::now());
-                let is_sent = poll_fn(|cx| client.poll_send(cx, &answer.octets, &mut sent, since)).await.is_ok();
-                if is_sent { answer.after } else { After::Close }
-            }
-        };
-        match after {
-            After::Next => {}
-            After::Close => break,
-            After::Linger => {
-                client::linger(&mut client).await;
-                break;
+/// A client's connection, written as a future of its own so that it is no larger than what it holds.
+struct Connection {
+    client: Client,
+    stage: Stage,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Where a connection is.
+enum Stage {
+    /// Waits for a request since then.
+    Waiting(Tick),
+    /// Has one forwarded.
+    Exchanging(Box<Exchange>),
+    /// Is answered by the proxy itself: so many octets are sent, the last since then.
+    Answering(Box<Answer>, usize, Tick),
+    /// Was told the last; so many octets may still come, since then.
+    Lingering(usize, Tick),
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { client, stage, .. } = self.get_mut();
+        loop {
+            let after = match stage {
+                Stage::Waiting(since) => match ready!(client.poll_next(cx, *since)) {
+                    Next::Closed => return Poll::Ready(()),
+                    Next::Exchange(exchange) => {
+                        client.worker.deadlines.set_busy(client.place);
+                        *stage = Stage::Exchanging(exchange);
+                        continue;
+                    }
+                    Next::Answer(answer) => {
+                        *stage = Stage::Answering(answer, 0, Tick::now());
+                        continue;
+                    }
+                },
+                Stage::Exchanging(exchange) => ready!(exchange.poll(cx, client)),
+                Stage::Answering(answer, sent, since) => {
+                    let is_sent = ready!(client.poll_send(cx, &answer.octets, sent, *since)).is_ok();
+                    if is_sent { answer.after } else { After::Close }
+                }
+                Stage::Lingering(left, since) => return client.poll_linger(cx, *since, left),
+            };
+            match after {
+                After::Next => *stage = Stage::Waiting(Tick::now()),
+                After::Close => return Poll::Ready(()),
+                After::Linger => {
+                    client.socket.end_writing();
+                    *stage = Stage::Lingering(client::LINGER_OCTETS, Tick::now());
+                }
             }
         }
     }
-    drop(permit);
 }
 
 #[cfg(test)]
@@ -77,10 +110,6 @@ mod tests {
 
     #[test]
     fn a_waiting_connection_is_small() {
-        fn size<F>(_: impl Fn(Client, OwnedSemaphorePermit) -> F) -> usize {
-            size_of::<F>()
-        }
-        // With what the runtime adds this is one of the classes that the allocator keeps apart.
-        assert!(size(serve) <= 256, "{}", size(serve));
+        assert!(size_of::<Connection>() <= 256, "{}", size_of::<Connection>());
     }
 }

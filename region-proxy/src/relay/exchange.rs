@@ -47,6 +47,8 @@ pub(super) struct Wish {
     pub(super) hash: Option<u64>,
     /// What its cookie asked for.
     pub(super) cookie: stick::Asked,
+    /// The index of the route that it took.
+    pub(super) route: Option<usize>,
 }
 
 /// A request under way.
@@ -212,7 +214,7 @@ impl Exchange {
                     None if self.upload.is_done() => Sent::Whole,
                     None => Sent::Partly,
                 };
-                let passing = Passing { flight: &self.flight, cookie: &self.wish.cookie, sent };
+                let passing = Passing { flight: &self.flight, wish: &self.wish, sent };
                 self.download.poll(cx, client, server, passing)
             }
         };
@@ -370,7 +372,7 @@ impl Exchange {
             plan::Answer::RequestTimeout => (408, "the rest of the request did not come in time"),
             plan::Answer::BadRequest => (400, "the body of the request is broken"),
         };
-        self.answer(status, text, None);
+        self.answer(status, text, "");
     }
 
     fn answer_no_server(&mut self, why: &str) {
@@ -381,17 +383,17 @@ impl Exchange {
         // The soonest that its checks can bring a server back.
         let soonest = service.config.check.interval.saturating_mul(service.config.check.rise);
         let secs = soonest.as_secs() + u64::from(soonest.subsec_nanos() > 0);
-        self.answer(503, why, Some(secs));
+        self.answer(503, why, &format!("Retry-After: {secs}\r\n"));
     }
 
-    fn answer(&mut self, status: u16, text: &str, retry_secs: Option<u64>) {
+    fn answer(&mut self, status: u16, text: &str, lines: &str) {
         let is_persistent = self.asked.persistence == Persistence::KeepAlive && !self.worker.is_stopping();
         let after = match (self.upload.is_held() || self.upload.is_done(), is_persistent) {
             (true, true) if self.asked.version == Version::V11 => After::Next,
             (true, _) => After::Close,
             (false, _) => After::Linger,
         };
-        let answer = Answer::new(Saying { status, text, retry_secs, is_head: self.asked.is_head, after });
+        let answer = Answer::new(Saying { status, text, lines, is_head: self.asked.is_head, after });
         self.stage = Stage::Answering { answer, sent: 0, since: Tick::now() };
     }
 
