@@ -111,14 +111,26 @@ fn admit_head(
         route.request.apply(request.fields, &mut edits);
         wish.route = Some(index);
     }
+    Ok(write_head(worker, peer, request, &edits, flight, wish))
+}
+
+/// Writes the head of an admitted request as its server shall see it.
+fn write_head(
+    worker: &Worker,
+    peer: Peer,
+    request: &Request<'_>,
+    edits: &Edits,
+    flight: Flight,
+    wish: Wish,
+) -> Admitted {
     let upgrade = request.upgrade.filter(|protocols| is_upgrade_allowed(request, protocols));
     let mut head = worker.buffers.take();
     if let Some(version) = flight.service().config.send_proxy {
         peer.introduce(version, &mut head);
     }
-    write_request(&mut head, request, &edits, request.body, upgrade.map_or(Hop::Persistent, Hop::Upgrade));
+    write_request(&mut head, request, edits, request.body, upgrade.map_or(Hop::Persistent, Hop::Upgrade));
     let asked = Asked {
-        is_head,
+        is_head: request.method == "HEAD",
         is_idempotent: plan::is_idempotent(request.method),
         is_upgrade: upgrade.is_some(),
         expects_continue: request.expects_continue,
@@ -126,7 +138,7 @@ fn admit_head(
         persistence: request.persistence,
     };
     let body = Body::new(request.body, request.body);
-    Ok(Admitted { flight, asked, wish, head, head_len: request.len, body })
+    Admitted { flight, asked, wish, head, head_len: request.len, body }
 }
 
 /// The route of a request and its index.

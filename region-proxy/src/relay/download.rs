@@ -211,7 +211,17 @@ impl Download {
                 }
             }
         }
-        let rest = &mut bytes[at..];
+        self.take_body(cx, client, &mut bytes[at..], scratch)
+    }
+
+    /// Passes `rest` on behind the head in `scratch`, if that has just come.
+    fn take_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        rest: &mut [u8],
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), DownloadError> {
         let worker = Rc::clone(&client.worker);
         let mut after = worker.buffers.take();
         let (data, is_done) = match &mut self.phase {
