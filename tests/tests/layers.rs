@@ -34,13 +34,13 @@ const GSLB_DNS: Layers = &[
 
 /// The same of `region-proxy`.
 const REGION_PROXY: Layers = &[
-    &["http1", "sni"],
-    &["route", "stick", "balance", "forward", "rate"],
+    &["http1", "look_alike", "network", "proxy_protocol", "sni"],
+    &["route", "routes", "stick", "balance", "forward", "forwarded", "rate"],
     &["config", "plan"],
     &["explain"],
     &[
-        "admin", "body", "cli", "health", "listen", "live", "main", "once", "relay", "reload", "serve", "status",
-        "upstream", "vip",
+        "admin", "cli", "clock", "count", "health", "listen", "live", "local", "main", "once", "pipe", "relay",
+        "reload", "serve", "socket", "status", "upstream", "vip", "worker",
     ],
 ];
 
@@ -66,6 +66,7 @@ const WORLD: &[&str] = &[
     "quinn",
     "rand",
     "reqwest",
+    "rustix",
     "rustls",
     "sd_notify",
     "socket2",

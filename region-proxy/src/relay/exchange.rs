@@ -1,0 +1,276 @@
+//! One request and its response: a server is chosen, connected to or a connection to it used again, and another one is
+//! tried when that fails before anything came back.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use super::answer::Answer;
+use super::client::{After, Client};
+use super::download::{Download, Outcome, Passing, Sent};
+use super::tunnel::Tunnel;
+use super::upload::{Upload, UploadError};
+use crate::balance::{Choice, Sticky};
+use crate::clock::{Tick, Waiting};
+use crate::http1::{Persistence, Version};
+use crate::local::{Call, Flight};
+use crate::plan::{self, Connection, Failure};
+use crate::socket::Socket;
+use crate::stick;
+use crate::upstream;
+use crate::worker::Worker;
+
+mod failure;
+
+/// What must be known of a request once its head was sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// The response has no body.
+    pub(super) is_head: bool,
+    /// It may reach a server twice without harm.
+    pub(super) is_idempotent: bool,
+    /// Another protocol was asked for.
+    pub(super) is_upgrade: bool,
+    /// The client waits for status 100.
+    pub(super) expects_continue: bool,
+    /// What the client speaks.
+    pub(super) version: Version,
+    /// Whether the client keeps its connection.
+    pub(super) persistence: Persistence,
+}
+
+/// Which server a request would have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// The one that it sticks to.
+    pub(super) sticky: Sticky,
+    /// The one that this leads to.
+    pub(super) hash: Option<u64>,
+    /// What its cookie asked for.
+    pub(super) cookie: stick::Asked,
+    /// The index of the route that it took.
+    pub(super) route: Option<usize>,
+}
+
+/// A request under way.
+pub(super) struct Exchange {
+    worker: Rc<Worker>,
+    flight: Flight,
+    asked: Asked,
+    upload: Upload,
+    download: Download,
+    stage: Stage,
+    wish: Wish,
+    /// The servers that it failed on.
+    tried: Vec<usize>,
+    /// The answer when no other is left.
+    last_answer: Option<plan::Answer>,
+    is_answer_noted: bool,
+    /// Why the rest of the request cannot be sent, where the response may still come.
+    cut: Option<String>,
+}
+
+enum Stage {
+    /// A server must be chosen.
+    Choosing,
+    /// All servers are full.
+    Waiting(Tick),
+    /// The chosen one is connected to.
+    Connecting(Connecting),
+    /// It has the request.
+    Relaying(Socket, Connection),
+    /// No longer HTTP.
+    Tunnelling(Socket, Box<Tunnel>),
+    /// The proxy answers itself.
+    Answering { answer: Answer, sent: usize, since: Tick },
+}
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Socket, (Failure, String)>>>>;
+
+/// An attempt that came to nothing.
+struct Failed {
+    failure: Failure,
+    cause: String,
+}
+
+impl Exchange {
+    /// A request for the service of `flight`.
+    pub(super) fn new(worker: Rc<Worker>, flight: Flight, asked: Asked, wish: Wish, upload: Upload) -> Self {
+        let download = Download::new(asked);
+        Self {
+            worker,
+            flight,
+            asked,
+            upload,
+            download,
+            stage: Stage::Choosing,
+            wish,
+            tried: Vec::new(),
+            last_answer: None,
+            is_answer_noted: false,
+            cut: None,
+        }
+    }
+
+    /// Goes on with it, up to what follows on the connection of `client`.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<After> {
+        loop {
+            match &mut self.stage {
+                Stage::Choosing => self.choose(),
+                Stage::Waiting(since) => {
+                    let since = *since;
+                    ready!(self.poll_call(cx, client, since));
+                }
+                Stage::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
+                    Ok(socket) => self.begin(socket, Connection::New),
+                    Err((failure, cause)) => self.fail(Failed { failure, cause }),
+                },
+                Stage::Relaying(..) => match ready!(self.poll_relay(cx, client)) {
+                    Ok(Some(after)) => return Poll::Ready(after),
+                    Ok(None) => {}
+                    Err(failed) => self.fail(failed),
+                },
+                Stage::Tunnelling(server, tunnel) => {
+                    ready!(tunnel.poll(cx, client, server));
+                    return Poll::Ready(After::Close);
+                }
+                Stage::Answering { answer, sent, since } => {
+                    let is_sent = ready!(client.poll_send(cx, &answer.octets, sent, *since)).is_ok();
+                    return Poll::Ready(if is_sent { answer.after } else { After::Close });
+                }
+            }
+        }
+    }
+
+    fn choose(&mut self) {
+        match self.flight.choose(self.wish.sticky, self.wish.hash, &self.tried) {
+            Choice::Server(_) => self.reach(),
+            Choice::Wait(server) if self.flight.wait(server, &self.tried) => self.stage = Stage::Waiting(Tick::now()),
+            Choice::Wait(_) => self.answer_no_server("all servers are busy, and too many requests wait"),
+            Choice::Nobody => match self.last_answer {
+                Some(answer) => self.give_up(answer),
+                None => self.answer_no_server("no server is up"),
+            },
+        }
+    }
+
+    fn poll_call(&mut self, cx: &mut Context<'_>, client: &Client, since: Tick) -> Poll<()> {
+        match self.flight.poll_call(cx.waker()) {
+            Poll::Ready(Call::Server(_)) => self.reach(),
+            Poll::Ready(Call::Again) => self.stage = Stage::Choosing,
+            Poll::Pending => {
+                let end = since.after(self.flight.service().config.balance.queue_time);
+                if Tick::now() < end {
+                    self.worker.deadlines.arm(client.place, end, Waiting::Busy, cx.waker());
+                    return Poll::Pending;
+                }
+                self.answer_no_server("all servers were busy for too long");
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Has the server that was chosen get the request.
+    fn reach(&mut self) {
+        let Some(number) = self.flight.server().map(|server| server.number) else {
+            return self.answer_no_server("no server is up");
+        };
+        match self.worker.pools.kept(number, self.flight.live().config.limits.upstream_idle) {
+            Some(socket) => self.begin(socket, Connection::Kept),
+            None => self.connect(),
+        }
+    }
+
+    fn connect(&mut self) {
+        let Some(server) = self.flight.server() else { return self.answer_no_server("no server is up") };
+        let limit = self.flight.live().config.limits.connect;
+        self.stage = Stage::Connecting(Box::pin(upstream::connect(server.address, limit)));
+    }
+
+    fn begin(&mut self, socket: Socket, connection: Connection) {
+        self.upload.rewind();
+        self.download = Download::new(self.asked);
+        self.stage = Stage::Relaying(socket, connection);
+    }
+
+    /// Passes both ways; `None`: the stage has changed.
+    fn poll_relay(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<Result<Option<After>, Failed>> {
+        let Stage::Relaying(server, _) = &mut self.stage else { return Poll::Ready(Ok(None)) };
+        if self.cut.is_none()
+            && !self.upload.is_done()
+            && let Poll::Ready(Err(error)) = self.upload.poll(cx, client, server)
+        {
+            match error {
+                // The server may have said why it takes no more.
+                UploadError::Server(error) => self.cut = Some(error.to_string()),
+                error => return Poll::Ready(self.blame_client(error)),
+            }
+        }
+        let Stage::Relaying(server, _) = &mut self.stage else { return Poll::Ready(Ok(None)) };
+        let down = match self.download.is_done() {
+            true => Poll::Ready(Ok(Outcome::Whole)),
+            false => {
+                let sent = match &self.cut {
+                    Some(_) => Sent::Cut,
+                    None if self.upload.is_done() => Sent::Whole,
+                    None => Sent::Partly,
+                };
+                let passing = Passing { flight: &self.flight, wish: &self.wish, sent };
+                self.download.poll(cx, client, server, passing)
+            }
+        };
+        if self.download.is_answered() && !self.is_answer_noted {
+            self.is_answer_noted = true;
+            self.flight.answered();
+        }
+        match down {
+            Poll::Pending => self.poll_limits(cx, client),
+            Poll::Ready(Ok(Outcome::Switched)) => Poll::Ready(Ok(self.switch(client))),
+            Poll::Ready(Ok(Outcome::Whole)) if self.is_upload_over() => Poll::Ready(Ok(Some(self.finish(client)))),
+            // The server has answered and reads on.
+            Poll::Ready(Ok(Outcome::Whole)) => self.poll_limits(cx, client),
+            Poll::Ready(Err(error)) => Poll::Ready(self.blame(error)),
+        }
+    }
+
+    /// Whether nothing more of the request will be sent: all was, or nobody wants the rest.
+    fn is_upload_over(&self) -> bool {
+        let is_unwanted = !self.download.keeps_server() || self.download.holds_body_back();
+        self.upload.is_done() || self.cut.is_some() || is_unwanted
+    }
+
+    /// The response was passed on: keeps what can be used again.
+    fn finish(&mut self, client: &Client) -> After {
+        let is_sent = self.upload.is_done();
+        if let Stage::Relaying(socket, _) = std::mem::replace(&mut self.stage, Stage::Choosing)
+            && is_sent
+            && self.download.keeps_server()
+            // A connection that was introduced as one client's is for no other.
+            && self.flight.service().config.send_proxy.is_none()
+            && let Some(server) = self.flight.server()
+        {
+            self.worker.pools.keep(server.number, socket);
+        }
+        match (is_sent, self.download.keeps_client()) {
+            (true, true) => After::Next,
+            (true, false) if client.unread.is_empty() => After::Close,
+            _ => After::Linger,
+        }
+    }
+
+    /// Status 101 was passed on.
+    fn switch(&mut self, client: &mut Client) -> Option<After> {
+        let Stage::Relaying(socket, _) = std::mem::replace(&mut self.stage, Stage::Choosing) else { return None };
+        let download = std::mem::replace(&mut self.download, Download::new(self.asked));
+        let limit = self.flight.live().config.limits.tunnel;
+        let tunnel = Tunnel::new(download.into_out(), std::mem::take(&mut client.unread), limit);
+        self.stage = Stage::Tunnelling(socket, Box::new(tunnel));
+        None
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.worker.buffers.give_back(self.upload.take_bytes());
+    }
+}
