@@ -6,15 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use hyper::body::Incoming;
-use hyper::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use hyper::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::body::Body;
 use crate::live::Proxy;
-use crate::relay::own;
 use shared::token::Token;
+
+pub mod serve;
 
 /// What survives a restart.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -23,47 +20,93 @@ pub struct SavedState {
     pub is_draining: bool,
 }
 
-/// Answers one request to the status listener.
-pub async fn answer(proxy: Arc<Proxy>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
-    let (method, path) = (request.method(), request.uri().path());
-    match (path, method) {
-        ("/status", &Method::GET | &Method::HEAD) => json(&proxy.status()),
-        ("/status", _) => not_allowed("GET, HEAD"),
-        ("/drain" | "/undrain", &Method::POST) => {
+/// What is asked of the status listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'r> {
+    /// The method.
+    pub method: &'r str,
+    /// The path.
+    pub path: &'r str,
+    /// The value of `Authorization`.
+    pub authorization: Option<&'r [u8]>,
+}
+
+/// What it answers.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// Fields beside those of the length.
+    pub fields: Vec<(&'static str, &'static str)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// One line of text.
+    fn text(status: u16, text: &str) -> Self {
+        let fields = vec![("Content-Type", "text/plain; charset=utf-8")];
+        Self { status, fields, body: format!("{text}\n").into_bytes() }
+    }
+
+    fn not_allowed(allow: &'static str) -> Self {
+        let mut reply = Self::text(405, &format!("expected {allow}"));
+        reply.fields.push(("Allow", allow));
+        reply
+    }
+
+    fn json(value: &impl Serialize) -> Self {
+        match serde_json::to_vec(value) {
+            Ok(mut body) => {
+                body.push(b'\n');
+                let fields = vec![("Content-Type", "application/json"), ("Cache-Control", "no-store")];
+                Self { status: 200, fields, body }
+            }
+            Err(error) => Self::text(500, &error.to_string()),
+        }
+    }
+}
+
+/// Answers one request to the status listener, from `peer`.
+pub async fn answer(proxy: Arc<Proxy>, peer: SocketAddr, asked: Asked<'_>) -> Reply {
+    match (asked.path, asked.method) {
+        ("/status", "GET" | "HEAD") => Reply::json(&proxy.status()),
+        ("/status", _) => Reply::not_allowed("GET, HEAD"),
+        ("/drain" | "/undrain", "POST") => {
             let token = proxy.live.load().config.token.clone();
-            match authorize(request.headers(), token.as_ref()) {
-                Ok(()) => change_draining(Arc::clone(&proxy), path == "/drain", peer).await,
+            match authorize(asked.authorization, token.as_ref()) {
+                Ok(()) => change_draining(Arc::clone(&proxy), asked.path == "/drain", peer).await,
                 Err(refusal) => *refusal,
             }
         }
-        ("/drain" | "/undrain", _) => not_allowed("POST"),
-        _ => own(StatusCode::NOT_FOUND, "no such path: expected /status, /drain or /undrain"),
+        ("/drain" | "/undrain", _) => Reply::not_allowed("POST"),
+        _ => Reply::text(404, "no such path: expected /status, /drain or /undrain"),
     }
 }
 
 /// Whether the request shows the token; else the answer that refuses it.
-fn authorize(headers: &HeaderMap, token: Option<&Token>) -> Result<(), Box<Response<Body>>> {
+fn authorize(authorization: Option<&[u8]>, token: Option<&Token>) -> Result<(), Box<Reply>> {
     let Some(token) = token else {
         let text = "refused: set admin_token_file in the settings of this proxy to allow changes";
-        return Err(Box::new(own(StatusCode::FORBIDDEN, text)));
+        return Err(Box::new(Reply::text(403, text)));
     };
-    match headers.get(AUTHORIZATION) {
-        Some(authorization) if token.is_in(authorization.as_bytes()) => Ok(()),
+    match authorization {
+        Some(authorization) if token.is_in(authorization) => Ok(()),
         _ => {
-            let mut refusal = own(StatusCode::UNAUTHORIZED, "refused: the token is missing or wrong");
-            refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            let mut refusal = Reply::text(401, "refused: the token is missing or wrong");
+            refusal.fields.push(("WWW-Authenticate", "Bearer"));
             Err(Box::new(refusal))
         }
     }
 }
 
 /// Changes and saves to the end, even when the client does not wait for it: two savings at a time would mix.
-async fn change_draining(proxy: Arc<Proxy>, is_draining: bool, peer: SocketAddr) -> Response<Body> {
+async fn change_draining(proxy: Arc<Proxy>, is_draining: bool, peer: SocketAddr) -> Reply {
     let changing = tokio::spawn(async move { set_draining(&proxy, is_draining, peer).await });
-    changing.await.unwrap_or_else(|error| own(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))
+    changing.await.unwrap_or_else(|error| Reply::text(500, &error.to_string()))
 }
 
-async fn set_draining(proxy: &Proxy, is_draining: bool, peer: SocketAddr) -> Response<Body> {
+async fn set_draining(proxy: &Proxy, is_draining: bool, peer: SocketAddr) -> Reply {
     // Taken before the change and held until it is saved, so that the file ends as the last change did.
     let _saving = proxy.saving.lock().await;
     let was_draining = proxy.is_draining.swap(is_draining, Ordering::Relaxed);
@@ -71,15 +114,15 @@ async fn set_draining(proxy: &Proxy, is_draining: bool, peer: SocketAddr) -> Res
         tracing::warn!(%peer, from = was_draining, to = is_draining, "draining changed");
     }
     let state = SavedState { is_draining };
-    let Some(file) = proxy.live.load().config.state_file.clone() else { return json(&state) };
+    let Some(file) = proxy.live.load().config.state_file.clone() else { return Reply::json(&state) };
     let saved = tokio::task::spawn_blocking(move || save(&file, state)).await.unwrap_or_else(|error| Err(error.into()));
     match saved {
-        Ok(()) => json(&state),
+        Ok(()) => Reply::json(&state),
         Err(error) => {
             tracing::error!(%error, "cannot save the state");
             let text =
                 format!("is_draining is {is_draining} now, but would not survive a restart: state_file: {error}");
-            own(StatusCode::INTERNAL_SERVER_ERROR, &text)
+            Reply::text(500, &text)
         }
     }
 }
@@ -106,33 +149,13 @@ pub fn load(file: &Path) -> io::Result<SavedState> {
     }
 }
 
-fn not_allowed(allow: &'static str) -> Response<Body> {
-    let mut response = own(StatusCode::METHOD_NOT_ALLOWED, &format!("expected {allow}"));
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
-    response
-}
-
-fn json(value: &impl Serialize) -> Response<Body> {
-    match serde_json::to_vec(value) {
-        Ok(mut text) => {
-            text.push(b'\n');
-            let mut response = Response::new(Body::text(text));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            response
-        }
-        Err(error) => own(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn status_of(authorization: Option<&'static str>, token: Option<&str>) -> Result<(), StatusCode> {
+    fn status_of(authorization: Option<&'static str>, token: Option<&str>) -> Result<(), u16> {
         let token = token.map(|token| Token::parse(token).expect("a token"));
-        let value = authorization.map(|value| (AUTHORIZATION, HeaderValue::from_static(value)));
-        authorize(&value.into_iter().collect(), token.as_ref()).map_err(|refusal| refusal.status())
+        authorize(authorization.map(str::as_bytes), token.as_ref()).map_err(|refusal| refusal.status)
     }
 
     #[test]
@@ -143,13 +166,13 @@ mod tests {
         for wrong in
             [None, Some("Bearer"), Some("Bearer "), Some("Bearer 0123456789abcdeg"), Some("Basic 0123456789abcdef")]
         {
-            assert_eq!(status_of(wrong, token), Err(StatusCode::UNAUTHORIZED), "{wrong:?}");
+            assert_eq!(status_of(wrong, token), Err(401), "{wrong:?}");
         }
     }
 
     #[test]
     fn without_a_token_every_change_is_refused() {
-        assert_eq!(status_of(Some("Bearer 0123456789abcdef"), None), Err(StatusCode::FORBIDDEN));
+        assert_eq!(status_of(Some("Bearer 0123456789abcdef"), None), Err(403));
     }
 
     #[test]
@@ -172,7 +195,7 @@ mod tests {
             folder.path().join("state.json").display()
         );
         let config = crate::config::Config::parse(Path::new("p.toml"), &text, &|_| Err(String::new())).expect("right");
-        let proxy = Arc::new(Proxy::new(config, false));
+        let proxy = Arc::new(Proxy::new(config, false, 1));
         // Opening a pipe to write to waits for a reader, so the saving stands still.
         let pipe = folder.path().join("state.json.new");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()));

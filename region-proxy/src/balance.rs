@@ -1,13 +1,48 @@
 //! Which server takes the next request.
+//!
+//! A [`Balancer`] is one thread's view of one pool: it counts what this thread has under way, and nothing in it is
+//! shared. Health, drains and weights are told to it when they change; time and chance are arguments.
+//! ```text
+//! choose ─► Server      the request is counted there until `end`
+//!        ├► Wait        all that may take it are full: `join` the queue, until `next_waiting` names it or `leave`
+//!        └► Nobody      no server may take it
+//! ```
+//! Servers are asked in tiers; one of a later tier is taken only when none of an earlier one is left untried:
+//! ```text
+//! up · not decided yet · backup, up · backup, not decided yet
+//! ```
+//! A server that is down, in maintenance or drained, or whose weight is 0, is in no tier. What sticks to a server goes
+//! there unless it is down or in maintenance; to a drained one by [`Rules::drained`].
+
+use std::time::Duration;
+
+use shared::moment::Moment;
+
+pub mod budget;
+pub mod ewma;
+pub mod hash;
+mod pick;
+mod queue;
+
+use ewma::Ewma;
+use queue::Queue;
 
 /// How a service chooses among its servers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Policy {
-    /// One after the other.
+    /// One after the other, each as often as its weight says, evenly mixed.
     #[default]
     RoundRobin,
-    /// The one with the fewest requests in flight; equals take turns.
+    /// The one with the fewest requests in flight for its weight; equals take turns.
     LeastConnections,
+    /// Of two chosen by weight and chance, the one with fewer requests in flight for its weight.
+    RandomOfTwo,
+    /// The first that is not full.
+    First,
+    /// Of two chosen by weight and chance, the one whose answers come sooner, given what it has in flight.
+    Ewma,
+    /// The one that the hash of the request leads to.
+    Hash,
 }
 
 /// What is known of a server's health.
@@ -21,109 +56,372 @@ pub enum Health {
     Down,
 }
 
-/// What the choice needs to know of one server.
+/// What an operator wants of a server.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Mode {
+    /// To serve.
+    #[default]
+    Ready,
+    /// To take no new clients.
+    Drain,
+    /// To be left alone.
+    Maintenance,
+}
+
+/// What a balancer must know of a server to begin with.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidate {
-    /// Its health.
-    pub health: Health,
-    /// Requests that it answers now.
-    pub in_flight: u64,
-    /// Whether this request already failed there.
-    pub is_tried: bool,
+pub struct Server {
+    /// What hashes lead to it by: [`hash::of`] its name, so that all proxies agree.
+    pub hash: u64,
+    /// Its share: 0 to 256.
+    pub weight: u16,
+    /// Whether it serves only when the others cannot.
+    pub is_backup: bool,
+    /// Requests that this thread may have there at one time: its [`share`] of all.
+    pub in_flight_max: Option<u32>,
 }
 
-/// The index of the server that takes the request numbered `turn`; `None` when no server may.
-///
-/// ```text
-/// some up and untried               one of those
-/// none up, some unknown, untried    one of those: a request may find out sooner than a check
-/// else                              none; a server that is down gets nothing
-/// ```
-/// With an unchanged set, each of `n` eligible servers is chosen once in `n` turns of [`Policy::RoundRobin`].
-pub fn choose(policy: Policy, candidates: impl Iterator<Item = Candidate> + Clone, turn: u64) -> Option<usize> {
-    let of = |health| {
-        let eligible = candidates.clone().enumerate();
-        eligible.filter(move |(_, candidate)| candidate.health == health && !candidate.is_tried)
-    };
-    pick(policy, of(Health::Up), turn).or_else(|| pick(policy, of(Health::Unknown), turn))
+/// How a pool is balanced.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rules {
+    /// How a server is chosen for a request that sticks to none.
+    pub policy: Policy,
+    /// By [`Policy::Hash`] no server gets more than this many per cent of its share, but the next one; at least 100.
+    pub bound_percent: Option<u32>,
+    /// How long the weight of a server that came up takes to grow to what it is.
+    pub slow_start: Duration,
+    /// How long ago a response time has lost most of its meaning, for [`Policy::Ewma`].
+    pub decay: Duration,
+    /// What a drained server does with clients that it has.
+    pub drained: Drained,
+    /// Requests that may wait at one time.
+    pub waiting_max: usize,
 }
 
-fn pick(policy: Policy, eligible: impl Iterator<Item = (usize, Candidate)> + Clone, turn: u64) -> Option<usize> {
-    let least = match policy {
-        Policy::RoundRobin => u64::MAX,
-        Policy::LeastConnections => eligible.clone().map(|(_, candidate)| candidate.in_flight).min()?,
-    };
-    let equals = eligible.filter(|(_, candidate)| candidate.in_flight <= least);
-    let count = equals.clone().count() as u64;
-    let place = turn.checked_rem(count)?;
-    equals.map(|(index, _)| index).nth(place as usize)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn server(health: Health, in_flight: u64) -> Candidate {
-        Candidate { health, in_flight, is_tried: false }
-    }
-
-    fn any_servers() -> impl Strategy<Value = Vec<Candidate>> {
-        let health = prop_oneof![Just(Health::Up), Just(Health::Unknown), Just(Health::Down)];
-        let one = (health, 0..4_u64, any::<bool>());
-        proptest::collection::vec(
-            one.prop_map(|(health, in_flight, is_tried)| Candidate { health, in_flight, is_tried }),
-            0..9,
-        )
-    }
-
-    #[test]
-    fn all_down_chooses_none() {
-        let servers = [server(Health::Down, 0), server(Health::Down, 0)];
-        for policy in [Policy::RoundRobin, Policy::LeastConnections] {
-            assert_eq!(choose(policy, servers.iter().copied(), 7), None);
-            assert_eq!(choose(policy, std::iter::empty(), 7), None);
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            policy: Policy::RoundRobin,
+            bound_percent: Some(125),
+            slow_start: Duration::ZERO,
+            decay: Duration::from_secs(10),
+            drained: Drained::KeepsClients,
+            waiting_max: 1000,
         }
     }
+}
 
-    #[test]
-    fn unknown_servers_are_used_only_when_none_is_up() {
-        let servers = [server(Health::Unknown, 0), server(Health::Up, 9), server(Health::Down, 0)];
-        assert_eq!(choose(Policy::LeastConnections, servers.iter().copied(), 0), Some(1));
-        assert_eq!(choose(Policy::RoundRobin, servers[..1].iter().copied(), 5), Some(0));
+/// What a drained server does with clients that it has.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Drained {
+    /// They stay until they go by themselves.
+    #[default]
+    KeepsClients,
+    /// They move at their next request.
+    MovesClients,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// What it sticks to.
+    pub sticky: Sticky,
+    /// What it hashes to; with [`Policy::Hash`] one without is served by turn.
+    pub hash: Option<u64>,
+    /// Servers that it failed on already.
+    pub tried: &'a [usize],
+}
+
+/// What a request sticks to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sticky {
+    /// Nothing.
+    Nothing,
+    /// The server that it had.
+    Server(usize),
+    /// The server that this hash leads to, however loaded it is.
+    Hash(u64),
+}
+
+/// Who takes a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Choice {
+    /// This server, where it counts from now on.
+    Server(usize),
+    /// All that may take it are full: it waits for this one, or for any.
+    Wait(Option<usize>),
+    /// No server may.
+    Nobody,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// With a response, whose head came after this time.
+    Answered(Duration),
+    /// Without one, or with one that says that the server cannot serve, after this time.
+    Failed(Duration),
+    /// Without anything that tells of the server.
+    Unused,
+}
+
+/// A place in the queue.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Ticket(u64);
+
+/// One thread's balancing of one pool.
+#[derive(Clone, Debug)]
+pub struct Balancer {
+    rules: Rules,
+    slots: Vec<Slot>,
+    turn: usize,
+    queue: Queue,
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    server: Server,
+    health: Health,
+    mode: Mode,
+    tier: Option<Tier>,
+    /// Since when its weight grows; `None`: it has all of it.
+    grows_since: Option<Moment>,
+    in_flight: u32,
+    /// What round robin owes it.
+    credit: i64,
+    latency: Ewma,
+}
+
+/// From first to last.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Tier {
+    Up,
+    Unknown,
+    BackupUp,
+    BackupUnknown,
+}
+
+impl Balancer {
+    /// Nothing known of any server.
+    pub fn new(rules: Rules, servers: &[Server]) -> Self {
+        let slots = servers.iter().map(|server| Slot::new(*server)).collect();
+        Self { rules, slots, turn: 0, queue: Queue::new(rules.waiting_max) }
     }
 
-    #[test]
-    fn least_connections_takes_the_least_loaded_and_turns_among_equals() {
-        let servers = [server(Health::Up, 2), server(Health::Up, 1), server(Health::Up, 1)];
-        let chosen: Vec<_> =
-            (0..4).map(|turn| choose(Policy::LeastConnections, servers.iter().copied(), turn)).collect();
-        assert_eq!(chosen, [Some(1), Some(2), Some(1), Some(2)]);
-    }
-
-    proptest! {
-        #[test]
-        fn round_robin_gives_each_eligible_server_one_request_in_each_round(servers in any_servers(), start in 0..u64::from(u32::MAX)) {
-            let is_eligible = |health| servers.iter().filter(move |one| one.health == health && !one.is_tried).count();
-            let count = if is_eligible(Health::Up) > 0 { is_eligible(Health::Up) } else { is_eligible(Health::Unknown) };
-            let mut chosen: Vec<_> = (0..count as u64)
-                .filter_map(|turn| choose(Policy::RoundRobin, servers.iter().copied(), start + turn))
-                .collect();
-            chosen.sort_unstable();
-            chosen.dedup();
-            prop_assert_eq!(chosen.len(), count);
-        }
-
-        #[test]
-        fn a_tried_or_down_server_is_never_chosen(servers in any_servers(), turn: u64) {
-            for policy in [Policy::RoundRobin, Policy::LeastConnections] {
-                if let Some(index) = choose(policy, servers.iter().copied(), turn) {
-                    prop_assert!(!servers[index].is_tried && servers[index].health != Health::Down);
-                } else {
-                    prop_assert!(servers.iter().all(|one| one.is_tried || one.health == Health::Down));
-                }
+    /// Takes over what `before` knows of the servers: `same` gives the index there of a server here.
+    ///
+    /// What is in flight stays with `before`, where it ends.
+    pub fn inherit(&mut self, before: &Self, same: impl Fn(usize) -> Option<usize>) {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if let Some(old) = same(index).and_then(|index| before.slots.get(index)) {
+                (slot.health, slot.mode) = (old.health, old.mode);
+                (slot.grows_since, slot.latency) = (old.grows_since, old.latency);
+                slot.settle();
             }
         }
     }
+
+    /// What is known of `server` now. One that comes up after it could not serve starts slowly.
+    pub fn set_standing(&mut self, server: usize, health: Health, mode: Mode, now: Moment) {
+        let Some(slot) = self.slots.get_mut(server) else { return };
+        let is_able = |health, mode| health != Health::Down && mode != Mode::Maintenance;
+        if is_able(health, mode) && !is_able(slot.health, slot.mode) && !self.rules.slow_start.is_zero() {
+            slot.grows_since = Some(now);
+        }
+        (slot.health, slot.mode) = (health, mode);
+        slot.settle();
+    }
+
+    /// Gives `server` another weight.
+    pub fn set_weight(&mut self, server: usize, weight: u16) {
+        if let Some(slot) = self.slots.get_mut(server) {
+            slot.server.weight = weight;
+            slot.settle();
+        }
+    }
+
+    /// Who takes the request that asks for `ask`; `chance` is any number.
+    pub fn choose(&mut self, ask: &Ask<'_>, now: Moment, chance: u64) -> Choice {
+        if let Some(server) = self.sticky_server(ask, now) {
+            return if self.slots[server].has_room() { self.take(server) } else { Choice::Wait(Some(server)) };
+        }
+        let mut after = None;
+        while let Some(tier) = self.next_tier(after, ask.tried) {
+            let candidates = pick::Candidates { tier, tried: ask.tried };
+            if let Some(server) = self.pick(&candidates, ask.hash, now, chance) {
+                return self.take(server);
+            }
+            if self.slots.iter().enumerate().any(|(index, slot)| candidates.has(index, slot)) {
+                return Choice::Wait(None);
+            }
+            after = Some(tier);
+        }
+        Choice::Nobody
+    }
+
+    /// A request that was counted at `server` has ended.
+    ///
+    /// A place is free then: [`next_waiting`](Self::next_waiting) says for whom.
+    pub fn end(&mut self, server: usize, outcome: Outcome, now: Moment) {
+        let Some(slot) = self.slots.get_mut(server) else { return };
+        slot.in_flight = slot.in_flight.saturating_sub(1);
+        match outcome {
+            Outcome::Answered(time) => slot.latency.observe(time, now, self.rules.decay),
+            Outcome::Failed(time) => slot.latency.observe(time.max(FAILURE_COST), now, self.rules.decay),
+            Outcome::Unused => {}
+        }
+    }
+
+    /// Waits for `server`, or for any that was not tried; `None` when as many wait already as may.
+    pub fn join(&mut self, server: Option<usize>, tried: &[usize]) -> Option<Ticket> {
+        self.queue.join(server, tried)
+    }
+
+    /// Ends the waiting of `ticket`: the client is gone, or has waited for too long. `false` when it did not wait.
+    pub fn leave(&mut self, ticket: Ticket) -> bool {
+        self.queue.leave(ticket)
+    }
+
+    /// The one that has waited longest of those for whom there is a place now, and the server where it counts from now on.
+    ///
+    /// To be asked after each [`end`](Self::end) and change of standing until there is none.
+    pub fn next_waiting(&mut self) -> Option<(Ticket, usize)> {
+        if self.queue.is_empty() {
+            return None;
+        }
+        let open = self.slots.iter().filter_map(|slot| slot.tier).min();
+        let slots = &self.slots;
+        let (ticket, server) = self.queue.take(|server, tried| match server {
+            Some(server) => Some(server).filter(|server| slots.get(*server).is_some_and(Slot::has_room)),
+            None => slots.iter().enumerate().position(|(index, slot)| {
+                slot.tier.is_some() && slot.tier == open && slot.has_room() && !tried.contains(&index)
+            }),
+        })?;
+        self.slots[server].in_flight += 1;
+        Some((ticket, server))
+    }
+
+    /// Those that wait for a server to which nothing may stick any more: each must choose again.
+    pub fn next_orphan(&mut self) -> Option<Ticket> {
+        let (slots, drained) = (&self.slots, self.rules.drained);
+        let is_lost = |server: usize| slots.get(server).is_none_or(|slot| !slot.holds_clients(drained));
+        self.queue.take(|server, _| server.filter(|server| is_lost(*server))).map(|(ticket, _)| ticket)
+    }
+
+    /// Requests that this thread has at `server`.
+    pub fn in_flight(&self, server: usize) -> u32 {
+        self.slots.get(server).map_or(0, |slot| slot.in_flight)
+    }
+
+    /// Requests that wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The server that the request sticks to, where it may stay.
+    fn sticky_server(&mut self, ask: &Ask<'_>, now: Moment) -> Option<usize> {
+        let server = match ask.sticky {
+            Sticky::Nothing => return None,
+            Sticky::Server(server) => server,
+            Sticky::Hash(hash) => {
+                let tier = self.next_tier(None, ask.tried)?;
+                let candidates = pick::Candidates { tier, tried: ask.tried };
+                return pick::by_hash(&self.slots, self.rules.slow_start, &candidates, hash, now);
+            }
+        };
+        let slot = self.slots.get(server)?;
+        (slot.holds_clients(self.rules.drained) && !ask.tried.contains(&server)).then_some(server)
+    }
+
+    /// The first tier after `after` with a server that was not tried.
+    fn next_tier(&self, after: Option<Tier>, tried: &[usize]) -> Option<Tier> {
+        let untried = self.slots.iter().enumerate().filter(|(index, _)| !tried.contains(index));
+        untried.filter_map(|(_, slot)| slot.tier).filter(|tier| after.is_none_or(|after| *tier > after)).min()
+    }
+
+    fn take(&mut self, server: usize) -> Choice {
+        self.slots[server].in_flight += 1;
+        Choice::Server(server)
+    }
 }
+
+impl Slot {
+    fn new(server: Server) -> Self {
+        let mut slot = Self {
+            server,
+            health: Health::Unknown,
+            mode: Mode::Ready,
+            tier: None,
+            grows_since: None,
+            in_flight: 0,
+            credit: 0,
+            latency: Ewma::default(),
+        };
+        slot.settle();
+        slot
+    }
+
+    /// Finds its tier anew.
+    fn settle(&mut self) {
+        let is_open = self.mode == Mode::Ready && self.server.weight > 0;
+        self.tier = match (self.health, self.server.is_backup) {
+            _ if !is_open => None,
+            (Health::Down, _) => None,
+            (Health::Up, false) => Some(Tier::Up),
+            (Health::Unknown, false) => Some(Tier::Unknown),
+            (Health::Up, true) => Some(Tier::BackupUp),
+            (Health::Unknown, true) => Some(Tier::BackupUnknown),
+        };
+        if self.tier.is_none() {
+            self.credit = 0;
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.server.in_flight_max.is_none_or(|most| self.in_flight < most)
+    }
+
+    /// Whether clients that it has may stay.
+    fn holds_clients(&self, drained: Drained) -> bool {
+        let is_wanted = match self.mode {
+            Mode::Ready => true,
+            Mode::Drain => drained == Drained::KeepsClients,
+            Mode::Maintenance => false,
+        };
+        is_wanted && self.health != Health::Down
+    }
+
+    /// Its weight at `now`, in parts of [`WEIGHT_UNIT`]; at least one of them.
+    fn weight(&self, slow_start: Duration, now: Moment) -> u32 {
+        let whole = u32::from(self.server.weight) * WEIGHT_UNIT;
+        let Some(since) = self.grows_since else { return whole };
+        let passed = now.since(since);
+        if passed >= slow_start {
+            return whole;
+        }
+        let part = f64::from(whole) * passed.as_secs_f64() / slow_start.as_secs_f64();
+        (part as u32).max(1)
+    }
+
+    /// How loaded it would be with one request more, in relation to its weight: compared without division.
+    fn is_less_loaded(&self, weight: u32, other: &Self, other_weight: u32) -> bool {
+        (u64::from(self.in_flight) + 1) * u64::from(other_weight) < (u64::from(other.in_flight) + 1) * u64::from(weight)
+    }
+}
+
+/// The part of `most` requests at one time that is the thread numbered `thread`'s of `threads`; at least one.
+///
+/// The parts of all threads are `most` in sum, where `most` is not below `threads`.
+pub fn share(most: u32, threads: u32, thread: u32) -> u32 {
+    let threads = threads.max(1);
+    (most / threads + u32::from(thread < most % threads)).max(1)
+}
+
+/// A weight of 1 in the units of [`Slot::weight`], so that a small weight can grow too.
+const WEIGHT_UNIT: u32 = 256;
+
+/// What a failure counts as at least: a server that fails fast must not look fast.
+const FAILURE_COST: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -6,15 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use http_body_util::Empty;
-use hyper::Request;
-use hyper::header::{AUTHORIZATION, HOST};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
-use crate::{once, reload, serve};
+use crate::once::{self, Once};
+use crate::{reload, serve};
 
 /// Reverse proxy of one region: forwards to healthy origin servers and reports its health to gslb-dns.
 #[derive(Debug, Parser)]
@@ -115,11 +112,9 @@ fn post(file: &Path, config: &Config, path: &str) -> Result<(), String> {
         return Err(format!("{}: status: port 0 does not tell where the proxy listens", file.display()));
     }
     let address = reachable(config.status);
-    let request = Request::post(path)
-        .header(HOST, address.to_string())
-        .header(AUTHORIZATION, format!("Bearer {}", token.reveal()))
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
+    let (host, authorization) = (address.to_string(), format!("Bearer {}", token.reveal()));
+    let fields = [("Authorization", authorization.as_str()), ("Content-Length", "0")];
+    let request = Once { method: "POST", path, host: &host, preface: b"", fields: &fields };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let answer =
@@ -127,7 +122,7 @@ fn post(file: &Path, config: &Config, path: &str) -> Result<(), String> {
     let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_LIMIT:?}")));
     let (status, body) = answer.map_err(|error| format!("{address}: {error}"))?;
     let text = String::from_utf8_lossy(&body);
-    if status.is_success() {
+    if (200..300).contains(&status) {
         print!("{text}");
         Ok(())
     } else {

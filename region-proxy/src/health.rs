@@ -3,10 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::Request;
-use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -14,8 +10,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::balance::Health;
-use crate::config::Probe;
-use crate::live::{Live, Server, Service};
+use crate::config::{Probe, ProxyHeader};
+use crate::live::{Live, Proxy, Server, Service};
+use crate::once::{self, Once};
+use crate::proxy_protocol;
 
 /// The running checks of one [`Live`]; they end when this is dropped.
 #[derive(Debug)]
@@ -26,12 +24,12 @@ pub struct Checks {
 
 impl Checks {
     /// Starts to check every server of `live`, now.
-    pub fn start(live: &Live) -> Self {
+    pub fn start(live: &Live, proxy: &Arc<Proxy>) -> Self {
         let (done, first_round) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
         for service in live.services() {
             for server in &service.servers {
-                tasks.spawn(check_for_ever(Arc::clone(service), Arc::clone(server), done.clone()));
+                tasks.spawn(check_for_ever(Arc::clone(proxy), Arc::clone(service), Arc::clone(server), done.clone()));
             }
         }
         Self { _tasks: tasks, first_round }
@@ -43,13 +41,14 @@ impl Checks {
     }
 }
 
-async fn check_for_ever(service: Arc<Service>, server: Arc<Server>, first_done: mpsc::Sender<()>) {
+async fn check_for_ever(proxy: Arc<Proxy>, service: Arc<Service>, server: Arc<Server>, first_done: mpsc::Sender<()>) {
     let check = &service.config.check;
     let mut first_done = Some(first_done);
     loop {
         let started = Instant::now();
         let outcome = check_once(&service, &server).await;
         if let Some(change) = server.observe(outcome.is_ok(), check, Timestamp::now()) {
+            proxy.note_change();
             let reason = outcome.err().unwrap_or_else(|| "check succeeded".to_owned());
             log(&service, &server, change, &reason);
         }
@@ -74,14 +73,16 @@ async fn connect(server: &Server) -> Result<(), String> {
 }
 
 async fn ask(service: &Service, server: &Server, path: &str, expected: u16) -> Result<(), String> {
-    let request = Request::get(path)
-        .header(HOST, service.name.as_str())
-        .header(USER_AGENT, concat!("region-proxy/", env!("CARGO_PKG_VERSION")))
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let (status, _) = crate::once::fetch(server.address, request, 0).await?;
-    if status.as_u16() == expected { Ok(()) } else { Err(format!("status {}, expected {expected}", status.as_u16())) }
+    let fields = [("User-Agent", concat!("region-proxy/", env!("CARGO_PKG_VERSION")))];
+    let mut preface = Vec::new();
+    match service.config.send_proxy {
+        None => {}
+        Some(ProxyHeader::V1) => proxy_protocol::write_v1(None, &mut preface),
+        Some(ProxyHeader::V2) => proxy_protocol::write_v2(None, &mut preface),
+    }
+    let request = Once { method: "GET", path, host: service.name.as_str(), preface: &preface, fields: &fields };
+    let (status, _) = once::fetch(server.address, request, 0).await?;
+    if status == expected { Ok(()) } else { Err(format!("status {status}, expected {expected}")) }
 }
 
 /// Within a tenth of `interval`, so that proxies started together do not check together for ever.

@@ -2,30 +2,38 @@
 //! are.
 //!
 //! ```text
-//! socket ─► listen ─► head (hyper) ─► route ─► balance ─► upstream: connect or reuse ─► relay ─► count
-//!                                                              ▲ plan: another server on failure, at most `retries`
+//! socket ─► listen ─► read head (http1) ─► route ─► balance ─► upstream: connect or reuse ─► relay ─► count
+//!                                                       ▲ plan: another server on failure, at most `retries`
 //! ```
-//! Pure, without clock, socket or file: [`config`], [`route`], [`balance`], [`forward`], [`plan`], [`rate`].
-//! All the rest is the edge around them. One [`live::Live`] holds everything that a request needs; a reload swaps it
-//! whole.
-//!
-//! Not forwarded in this form: `Upgrade` (WebSocket) is stripped and `CONNECT` is answered 501.
+//! Pure, without clock, socket or file: [`config`], [`http1`], [`route`], [`balance`], [`forward`], [`plan`], [`rate`].
+//! All the rest is the edge around them: a [`worker::Worker`] for each core, which share nothing on the path of a request.
+//! One [`live::Live`] holds what the settings say; a reload swaps it whole.
 
 pub mod admin;
 pub mod balance;
-pub mod body;
 pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod count;
 pub mod forward;
+pub mod forwarded;
 pub mod health;
+pub mod http1;
 pub mod listen;
 pub mod live;
+pub mod local;
+pub mod network;
 pub mod once;
+pub mod pipe;
 pub mod plan;
+pub mod proxy_protocol;
 pub mod rate;
 pub mod relay;
 pub mod reload;
 pub mod route;
 pub mod serve;
+pub mod socket;
+pub mod stick;
 pub mod upstream;
 pub mod vip;
+pub mod worker;

@@ -1,14 +1,13 @@
 //! What runs: the services and servers of the present settings, with their health and counts.
 //!
-//! A request loads one [`Live`] and keeps it to its end. Health and counts are atomics; the request path takes no lock
-//! but the one around a server's list of idle connections, held for a push or a pop.
+//! A request keeps the [`Live`] that it began with to its end. Health is an atomic that checks write; what requests count
+//! is counted by each thread apart, so the request path takes no lock and no two threads write to one place.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -16,11 +15,10 @@ use shared::moment::Moment;
 use shared::name::{OwnerName, ServerName};
 use shared::published::{ServiceStatus, Status};
 
-use crate::balance::{self, Candidate, Health};
-use crate::body::BodyError;
-use crate::config::{Check, Config, ServiceConfig};
+use crate::balance::Health;
+use crate::config::{Check, Config, ServerConfig, ServiceConfig};
+use crate::count::Counts;
 use crate::rate::Rate;
-use crate::upstream::Pool;
 
 pub mod throttle;
 
@@ -29,8 +27,9 @@ use throttle::Throttle;
 /// The running proxy.
 #[derive(Debug)]
 pub struct Proxy {
-    /// What the present settings made; swapped whole.
+    /// What the present settings made; swapped whole by [`Self::replace`].
     pub live: ArcSwap<Live>,
+    generation: AtomicU64,
     /// Whether an operator drains it.
     pub is_draining: AtomicBool,
     /// Held while a change of `is_draining` is made and saved.
@@ -44,8 +43,11 @@ pub struct Proxy {
 pub struct Live {
     /// The settings.
     pub config: Config,
-    services: HashMap<OwnerName, Arc<Service>>,
-    default: Option<Arc<Service>>,
+    services: Vec<Arc<Service>>,
+    by_name: HashMap<OwnerName, usize>,
+    default: Option<usize>,
+    threads: usize,
+    server_count: u32,
 }
 
 /// A service at run time.
@@ -63,11 +65,9 @@ pub struct Service {
 }
 
 /// Counts of a service; they survive reloads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Traffic {
-    turn: AtomicU64,
-    requests: AtomicU64,
-    in_flight: AtomicU64,
+    requests: Counts,
     per_sec_bits: AtomicU64,
     rate: Mutex<Rate>,
 }
@@ -79,12 +79,11 @@ pub struct Server {
     pub name: ServerName,
     /// Where it listens.
     pub address: SocketAddr,
-    /// Connections to it.
-    pub pool: Pool,
+    /// Its number among all servers that ever were, by which each thread keeps its connections.
+    pub number: u32,
     /// Bounds the lines about the requests that it failed.
     pub failures: Throttle,
     health: AtomicU8,
-    in_flight: AtomicU64,
     history: Mutex<History>,
 }
 
@@ -105,23 +104,33 @@ pub struct Change {
     pub since: Timestamp,
 }
 
-/// One request in flight; counted until dropped.
-#[derive(Debug)]
-pub struct Flight {
-    service: Arc<Service>,
-    server: Option<Arc<Server>>,
-}
-
 impl Proxy {
-    /// Runs `config` with nothing known of any server.
-    pub fn new(config: Config, is_draining: bool) -> Self {
+    /// Runs `config` on `threads` threads with nothing known of any server.
+    pub fn new(config: Config, is_draining: bool, threads: usize) -> Self {
         let holds_vip = AtomicBool::new(config.vips.is_empty());
         Self {
-            live: ArcSwap::from_pointee(Live::new(config, None)),
+            live: ArcSwap::from_pointee(Live::new(config, threads)),
+            generation: AtomicU64::new(0),
             is_draining: AtomicBool::new(is_draining),
             saving: tokio::sync::Mutex::default(),
             holds_vip,
         }
+    }
+
+    /// Puts `live` in the place of what runs; the next request of each thread sees it.
+    pub fn replace(&self, live: Live) {
+        self.live.store(Arc::new(live));
+        self.note_change();
+    }
+
+    /// Has each thread look at the settings and at the health of servers before its next request.
+    pub fn note_change(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Grows with each [`Self::note_change`].
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// What it tells `gslb-dns`.
@@ -139,49 +148,80 @@ impl Proxy {
 }
 
 impl Live {
-    /// Runs `config`; health, counts and connections of `previous` are kept where names and addresses are the same.
-    pub fn new(config: Config, previous: Option<&Self>) -> Self {
+    /// Runs `config` on `threads` threads.
+    pub fn new(config: Config, threads: usize) -> Self {
+        Self::build(config, threads, None)
+    }
+
+    /// Runs `config`; health, counts and connections of this are kept where names and addresses are the same.
+    pub fn successor(&self, config: Config) -> Self {
+        Self::build(config, self.threads, Some(self))
+    }
+
+    fn build(config: Config, threads: usize, previous: Option<&Self>) -> Self {
+        let mut server_count = previous.map_or(0, |previous| previous.server_count);
         let service = |(name, settings): (&OwnerName, &ServiceConfig)| {
-            let before = previous.and_then(|previous| previous.services.get(name));
-            (name.clone(), Arc::new(Service::new(name.clone(), settings.clone(), before.map(AsRef::as_ref))))
+            let before = previous.and_then(|previous| previous.find(name.as_str())).map(AsRef::as_ref);
+            Arc::new(Service::new(name.clone(), settings.clone(), before, threads, &mut server_count))
         };
-        let services: HashMap<_, _> = config.services.iter().map(service).collect();
-        let default = config.default_service.as_ref().and_then(|name| services.get(name).cloned());
-        Self { config, services, default }
+        let services: Vec<_> = config.services.iter().map(service).collect();
+        let by_name = services.iter().enumerate().map(|(index, service)| (service.name.clone(), index)).collect();
+        let default = config.default_service.as_ref();
+        let default = default.and_then(|name| services.iter().position(|service| service.name == *name));
+        Self { config, services, by_name, default, threads, server_count }
     }
 
-    /// The service for a host in the form of [`crate::route::host`]; the default one for `None` and for unknown hosts.
-    pub fn service(&self, host: Option<&str>) -> Option<&Arc<Service>> {
-        host.and_then(|host| self.services.get(host)).or(self.default.as_ref())
+    /// The index of the service for a host in the form of [`crate::route::host`]; the default one for `None` and for
+    /// unknown hosts.
+    pub fn service(&self, host: Option<&str>) -> Option<usize> {
+        host.and_then(|host| self.by_name.get(host)).copied().or(self.default)
     }
 
-    /// All services, in no order.
+    /// The threads that serve.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// All services, in the order of their indices.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.services.values()
+        self.services.iter()
+    }
+
+    fn find(&self, name: &str) -> Option<&Arc<Service>> {
+        self.by_name.get(name).and_then(|&index| self.services.get(index))
     }
 }
 
 impl Service {
-    fn new(name: OwnerName, config: ServiceConfig, before: Option<&Self>) -> Self {
-        let server = |(name, &address): (&ServerName, &SocketAddr)| {
+    fn new(
+        name: OwnerName,
+        config: ServiceConfig,
+        before: Option<&Self>,
+        threads: usize,
+        server_count: &mut u32,
+    ) -> Self {
+        let server = |(name, &ServerConfig { address, .. }): (&ServerName, &ServerConfig)| {
             let kept =
                 before.and_then(|before| before.servers.iter().find(|old| old.name == *name && old.address == address));
-            kept.cloned().unwrap_or_else(|| Arc::new(Server::new(name.clone(), address)))
+            kept.cloned().unwrap_or_else(|| {
+                let number = *server_count;
+                *server_count += 1;
+                Arc::new(Server::new(name.clone(), address, number))
+            })
         };
         let servers = config.servers.iter().map(server).collect();
-        let traffic = before.map(|before| Arc::clone(&before.traffic)).unwrap_or_default();
+        let traffic = before.map_or_else(|| Arc::new(Traffic::new(threads)), |before| Arc::clone(&before.traffic));
         Self { name, config, servers, refusals: Throttle::default(), traffic }
     }
 
-    /// The server for the next attempt of a request that already failed on those at the indices `tried`.
-    pub fn choose(&self, tried: &[usize]) -> Option<usize> {
-        let turn = self.traffic.turn.fetch_add(1, Ordering::Relaxed);
-        let candidate = |(index, server): (usize, &Arc<Server>)| Candidate {
-            health: server.health(),
-            in_flight: server.in_flight.load(Ordering::Relaxed),
-            is_tried: tried.contains(&index),
-        };
-        balance::choose(self.config.balance, self.servers.iter().enumerate().map(candidate), turn)
+    /// Counts a request that `thread` begins.
+    pub fn begin(&self, thread: usize) {
+        self.traffic.requests.begin(thread);
+    }
+
+    /// Counts the end of a request of `thread`.
+    pub fn end(&self, thread: usize) {
+        self.traffic.requests.end(thread);
     }
 
     /// What `gslb-dns` is told of it.
@@ -191,28 +231,33 @@ impl Service {
             servers_up: servers_up as u32,
             servers_total: self.servers.len() as u32,
             requests_per_sec: f64::from_bits(self.traffic.per_sec_bits.load(Ordering::Relaxed)),
-            connections: self.traffic.in_flight.load(Ordering::Relaxed),
+            connections: self.traffic.requests.in_progress(),
             capacity: self.config.capacity,
         }
     }
 
     /// Takes a sample of its request count, for the rate.
     pub fn sample(&self, now: Moment) {
-        let total = self.traffic.requests.load(Ordering::Relaxed);
+        let total = self.traffic.requests.begun();
         let per_sec = self.traffic.rate.lock().unwrap_or_else(PoisonError::into_inner).sample(now, total);
         self.traffic.per_sec_bits.store(per_sec.to_bits(), Ordering::Relaxed);
     }
 }
 
+impl Traffic {
+    fn new(threads: usize) -> Self {
+        Self { requests: Counts::new(threads), per_sec_bits: AtomicU64::new(0), rate: Mutex::default() }
+    }
+}
+
 impl Server {
-    fn new(name: ServerName, address: SocketAddr) -> Self {
+    fn new(name: ServerName, address: SocketAddr, number: u32) -> Self {
         Self {
             name,
             address,
-            pool: Pool::new(address),
+            number,
             failures: Throttle::default(),
             health: AtomicU8::new(UNKNOWN),
-            in_flight: AtomicU64::new(0),
             history: Mutex::new(History { health: shared::health::Health::new(), since: Timestamp::now() }),
         }
     }
@@ -237,45 +282,6 @@ impl Server {
         let code = if to == Health::Up { UP } else { DOWN };
         self.health.store(code, Ordering::Relaxed);
         Some(Change { from, to, since: std::mem::replace(&mut history.since, now) })
-    }
-}
-
-impl Flight {
-    /// A request for `service`.
-    pub fn new(service: Arc<Service>) -> Self {
-        service.traffic.requests.fetch_add(1, Ordering::Relaxed);
-        service.traffic.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { service, server: None }
-    }
-
-    /// It is now with `server`.
-    pub fn move_to(&mut self, server: &Arc<Server>) {
-        server.in_flight.fetch_add(1, Ordering::Relaxed);
-        if let Some(before) = self.server.replace(Arc::clone(server)) {
-            before.in_flight.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Its service.
-    pub fn service(&self) -> &Arc<Service> {
-        &self.service
-    }
-
-    /// The server's body ended before its end: logged, and the client's connection is cut so that it knows.
-    pub(crate) fn broke_off(&self, error: &BodyError) {
-        let Some(server) = &self.server else { return };
-        let Some(left_out) = server.failures.pass(Instant::now()) else { return };
-        let (service, server) = (self.service.name.as_str(), server.name.as_str());
-        tracing::warn!(service, server, cause = crate::upstream::cause(error), left_out, "response broke off");
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.service.traffic.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if let Some(server) = &self.server {
-            server.in_flight.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::health::Checks;
-use crate::live::{Live, Proxy};
+use crate::live::Proxy;
 
 /// The settings in `file` and in the files that it names, or every mistake in them.
 pub fn read(file: &Path) -> Result<Config, Vec<Problem>> {
@@ -73,9 +73,9 @@ impl Reloader {
                 for key in self.started.restart_keys(&next) {
                     tracing::warn!(key, "takes effect only after a restart");
                 }
-                let live = Live::new(next, Some(&before));
-                self.checks = Checks::start(&live);
-                self.proxy.live.store(Arc::new(live));
+                let live = before.successor(next);
+                self.checks = Checks::start(&live, &self.proxy);
+                self.proxy.replace(live);
                 tracing::info!(file, "settings reloaded");
             }
         }

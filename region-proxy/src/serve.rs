@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,17 +10,17 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use shared::moment::Moment;
+use socket2::Socket;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
 
-use crate::config::{Config, Limits};
+use crate::config::Config;
 use crate::health::Checks;
 use crate::listen::{self, Gate, Sharing};
 use crate::live::Proxy;
 use crate::reload::{Cause, Reloader, Watch};
-use crate::{admin, relay, vip};
+use crate::{admin, vip, worker};
 
 /// Why the proxy cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +43,8 @@ pub enum ServeError {
 /// Answers nobody before every server was checked once. Returns after the requests in flight are finished, or their
 /// time limit is over.
 pub fn run(file: PathBuf, config: Config) -> Result<(), ServeError> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = config.threads {
-        builder.worker_threads(threads);
-    }
-    let runtime = builder.enable_all().build()?;
+    // Serves gslb-dns, checks servers and reloads; requests have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(file, config));
     // What is still open has had its time.
     runtime.shutdown_background();
@@ -60,13 +58,13 @@ async fn serve(file: PathBuf, config: Config) -> Result<(), ServeError> {
     let mut watch =
         Watch::start(&file).map_err(|error| tracing::warn!(%error, "settings are not watched: use SIGHUP")).ok();
     // First, so that a second process on the same settings ends before it takes clients.
-    let status = bind(config.status, Sharing::Alone)?;
-    let listeners =
-        config.listen.iter().map(|address| bind(*address, Sharing::Shared)).collect::<Result<Vec<_>, _>>()?;
+    let status = TcpListener::from_std(bind(config.status, Sharing::Alone)?.into())?;
+    let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let listeners = bind_all(&config.listen, threads)?;
     let connections_max = config.limits.connections;
     let is_draining = config.state_file.as_deref().is_some_and(was_draining);
-    let proxy = Arc::new(Proxy::new(config, is_draining));
-    let mut checks = Checks::start(&proxy.live.load());
+    let proxy = Arc::new(Proxy::new(config, is_draining, threads));
+    let mut checks = Checks::start(&proxy.live.load(), &proxy);
     tokio::select! {
         () = checks.first_round() => {}
         _ = terminate.recv() => return Ok(()),
@@ -76,15 +74,15 @@ async fn serve(file: PathBuf, config: Config) -> Result<(), ServeError> {
     tokio::spawn(keep_house(Arc::clone(&proxy)));
 
     let (stop, stopping) = watch::channel(false);
-    let clients = Gate::new(connections_max, |config| config.limits, stopping.clone());
-    announce(&listeners, &status)?;
-    let mut fronts = JoinSet::new();
-    for listener in listeners {
-        fronts.spawn(listen::serve(listener, clients.clone(), Arc::clone(&proxy), relay::relay));
+    let clients = Gate::new(connections_max, stopping.clone());
+    announce(&listeners[0], &status)?;
+    let (ended, mut fronts) = mpsc::channel(1);
+    for (number, listeners) in listeners.into_iter().enumerate() {
+        let listeners = listeners.into_iter().map(OwnedFd::from).collect();
+        worker::start(number, Arc::clone(&proxy), listeners, clients.clone(), ended.clone())?;
     }
-    // Whatever binds clients, gslb-dns keeps its connections between two probes.
-    let askers = Gate::new(STATUS_CONNECTIONS_MAX, |_| Limits::default(), stopping);
-    fronts.spawn(listen::serve(status, askers, Arc::clone(&proxy), admin::answer));
+    drop(ended);
+    tokio::spawn(admin::serve::serve(status, Arc::clone(&proxy), stopping));
     tell_system(&[NotifyState::Ready]);
 
     let mut reloader = Reloader::new(file, Arc::clone(&proxy), checks);
@@ -103,7 +101,8 @@ async fn serve(file: PathBuf, config: Config) -> Result<(), ServeError> {
     let limit = proxy.live.load().config.limits.stop;
     tracing::info!(?limit, "stopping: finishing the requests in flight");
     stop.send_replace(true);
-    fronts.join_all().await;
+    // None comes: it closes when the last listener has ended.
+    fronts.recv().await;
     match clients.finish(limit).await {
         0 => tracing::info!("stopped"),
         connections => tracing::warn!(connections, "stopped: connections cut at the time limit"),
@@ -111,13 +110,29 @@ async fn serve(file: PathBuf, config: Config) -> Result<(), ServeError> {
     Ok(())
 }
 
-fn bind(address: SocketAddr, sharing: Sharing) -> Result<TcpListener, ServeError> {
+fn bind(address: SocketAddr, sharing: Sharing) -> Result<Socket, ServeError> {
     listen::bind(address, sharing).map_err(|error| ServeError::Listen { address, error })
 }
 
+/// Listeners on all `addresses` for each of so many threads.
+fn bind_all(addresses: &[SocketAddr], threads: usize) -> Result<Vec<Vec<Socket>>, ServeError> {
+    let first = addresses.iter().map(|address| bind(*address, Sharing::Shared)).collect::<Result<Vec<_>, _>>()?;
+    // Where the settings leave the port to the system, the other threads take what the first was given.
+    let bound = first.iter().map(local).collect::<io::Result<Vec<_>>>()?;
+    let mut all = vec![first];
+    for _ in 1..threads {
+        all.push(bound.iter().map(|address| bind(*address, Sharing::Shared)).collect::<Result<_, _>>()?);
+    }
+    Ok(all)
+}
+
+fn local(listener: &Socket) -> io::Result<SocketAddr> {
+    listener.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
 /// One line with the addresses as bound, which differ from the settings where those say port 0.
-fn announce(listeners: &[TcpListener], status: &TcpListener) -> io::Result<()> {
-    let bound = listeners.iter().map(|listener| Ok(listener.local_addr()?.to_string()));
+fn announce(listeners: &[Socket], status: &TcpListener) -> io::Result<()> {
+    let bound = listeners.iter().map(|listener| Ok(local(listener)?.to_string()));
     let listen = bound.collect::<io::Result<Vec<_>>>()?.join(",");
     tracing::info!(%listen, status = %status.local_addr()?, "ready");
     Ok(())
@@ -175,21 +190,15 @@ async fn keep_house(proxy: Arc<Proxy>) {
     }
 }
 
-/// What is looked at once a second: rates, idle connections, VIPs.
+/// What is looked at once a second: rates, VIPs.
 fn housekeep(proxy: &Proxy, started: Instant) {
     let now = Moment::from_start(started.elapsed());
     let live = proxy.live.load();
     for service in live.services() {
         service.sample(now);
-        for server in &service.servers {
-            server.pool.sweep(live.config.limits.upstream_idle);
-        }
     }
     let holds_vip = vip::holds(&live.config.vips);
     if proxy.holds_vip.swap(holds_vip, Ordering::Relaxed) != holds_vip {
         tracing::info!(holds_vip, "VIP changed");
     }
 }
-
-/// A few gslb-dns nodes, each with a connection or two, and operators.
-const STATUS_CONNECTIONS_MAX: usize = 256;

@@ -21,13 +21,13 @@ const GSLB_DNS: Layers = &[
 
 /// The same of `region-proxy`.
 const REGION_PROXY: Layers = &[
-    &["http1", "sni"],
-    &["route", "stick", "balance", "forward", "rate"],
+    &["http1", "network", "proxy_protocol", "sni"],
+    &["route", "stick", "balance", "forward", "forwarded", "rate"],
     &["config", "plan"],
     &["explain"],
     &[
-        "admin", "body", "cli", "health", "listen", "live", "main", "once", "relay", "reload", "serve", "status",
-        "upstream", "vip",
+        "admin", "cli", "clock", "count", "health", "listen", "live", "local", "main", "once", "pipe", "relay",
+        "reload", "serve", "socket", "status", "upstream", "vip", "worker",
     ],
 ];
 
@@ -53,6 +53,7 @@ const WORLD: &[&str] = &[
     "quinn",
     "rand",
     "reqwest",
+    "rustix",
     "rustls",
     "sd_notify",
     "socket2",

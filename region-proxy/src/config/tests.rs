@@ -1,7 +1,15 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
-use shared::published::ServiceStatus;
+use shared::moment::Moment;
+use shared::published::{STATUS_SIZE_MAX, ServiceStatus};
 
 use super::*;
+use crate::balance::hash::HashOf;
+use crate::balance::{Ask, Choice, Drained, Policy, Sticky};
+use crate::forwarded::{Family, Untrusted};
+use crate::network::Prefixes;
+use crate::stick::{Mode, Stick};
 
 const GOOD: &str = r#"
 region = "seoul"
@@ -43,10 +51,183 @@ fn the_whole_format_is_read() {
     assert_eq!(config.state_file, Some(PathBuf::from("conf/state.json")));
     assert!(config.token.is_some_and(|token| token.reveal() == "0123456789abcdef"));
     let www = &config.services["www.gslb.test"];
-    assert_eq!((www.servers.len(), www.capacity, www.balance), (2, Some(1000), Policy::LeastConnections));
+    assert_eq!((www.servers.len(), www.capacity, www.balance.rules.policy), (2, Some(1000), Policy::LeastConnections));
     assert_eq!(www.check.probe, Probe::Http { path: "/health".to_owned(), status: 204 });
     assert_eq!((www.check.rise, www.check.fall, www.check.interval), (1, 4, Duration::from_millis(500)));
     assert_eq!(config.services["api.gslb.test"].check.probe, Probe::Connect);
+}
+
+const RICH: &str = r#"
+region = "seoul"
+proxy = "seoul-1"
+listen = ["127.0.1.10:8080", "127.0.1.10:8081"]
+status = "127.0.1.11:8081"
+cookie_secret_file = "token"
+[forwarded]
+trusted = ["192.0.2.0/24", "2001:db8::/32"]
+read = "forwarded"
+write = ["x_forwarded", "forwarded"]
+untrusted = "keep"
+[proxy_protocol]
+listen = ["127.0.1.10:8081"]
+from = ["198.51.100.7"]
+[services."www.gslb.test"]
+balance = "hash"
+hash = "header:X-User"
+hash_bound = 0
+slow_start = "30s"
+drained = "move"
+send_proxy = "v2"
+queue = { length = 10, time_limit = "2s" }
+retry_budget = { percent = 5, per_second = 1 }
+stick = { cookie = "SRV", mode = "insert", indirect = true, nocache = true, preserve = true, httponly = true, secure = true, samesite = "none", domain = ".Example.com", path = "/app", maxidle = "30m", maxlife = "8h" }
+[services."www.gslb.test".servers]
+app-1 = "127.0.1.21:9000"
+app-2 = { address = "127.0.1.22:9000", weight = 3, connections = 100, key = "two" }
+app-3 = { address = "127.0.1.23:9000", weight = 0, backup = true }
+[services."api.gslb.test"]
+servers = { api-1 = "127.0.1.24:9000" }
+stick = "source"
+source_prefix = { ipv4 = 24, ipv6 = 48 }
+"#;
+
+#[test]
+fn stickiness_and_balancing_are_read() {
+    let config = read(RICH).expect("no mistake");
+    let www = &config.services["www.gslb.test"];
+    let rules = www.balance.rules;
+    assert_eq!((rules.policy, rules.bound_percent, rules.waiting_max), (Policy::Hash, None, 10));
+    assert_eq!((rules.slow_start, rules.drained), (Duration::from_secs(30), Drained::MovesClients));
+    assert_eq!(www.balance.hash, HashOf::Header("X-User".into()));
+    assert_eq!((www.balance.queue_time, www.balance.retries.percent), (Duration::from_secs(2), 5));
+    let Some(Stick::Cookie(cookie)) = &www.stick else { panic!("{:?}", www.stick) };
+    assert_eq!((&*cookie.name, cookie.mode, cookie.max_life), ("SRV", Mode::Insert, Some(Duration::from_secs(28_800))));
+    assert!(cookie.indirect && cookie.nocache && cookie.preserve && cookie.attributes.secure);
+    assert_eq!(cookie.attributes.domain.as_deref(), Some("example.com"));
+    assert_eq!((www.keys.server(b"two"), www.send_proxy), (Some(1), Some(ProxyHeader::V2)));
+    let two = &www.servers["app-2"];
+    assert_eq!((two.weight, two.connections, www.servers["app-3"].is_backup), (3, Some(100), true));
+    let prefixes = Prefixes { ipv4: 24, ipv6: 48 };
+    assert_eq!(config.services["api.gslb.test"].stick, Some(Stick::Source(prefixes)));
+}
+
+#[test]
+fn what_is_believed_of_peers_is_read() {
+    let config = read(RICH).expect("no mistake");
+    let forwarded = &config.forwarded;
+    assert!(forwarded.is_trusted("192.0.2.9".parse().expect("an address")));
+    assert_eq!((forwarded.read, forwarded.untrusted), (Family::Forwarded, Untrusted::Kept));
+    assert!(forwarded.writes_x_forwarded && forwarded.writes_forwarded);
+    assert_eq!(config.proxy_protocol.listen, [config.listen[1]]);
+    assert_eq!(config.proxy_protocol.from.len(), 1);
+}
+
+#[test]
+fn without_a_secret_keys_are_the_same_in_every_proxy_and_with_one_they_are_its_own() {
+    let keys = |text: &str| read(text).expect("no mistake").services["www.gslb.test"].keys.clone();
+    assert_eq!(keys(GOOD), keys(&GOOD.replace("seoul-1", "seoul-2")));
+    assert_ne!(keys(GOOD), keys(&GOOD.replace("state_file = \"state.json\"", "cookie_secret_file = \"token\"")));
+}
+
+#[test]
+fn a_balancer_has_the_servers_in_the_order_of_their_names() {
+    let config = read(
+        &RICH
+            .replace("drained = \"move\"", "")
+            .replace("balance = \"hash\"\nhash = \"header:X-User\"\nhash_bound = 0", ""),
+    )
+    .expect("no mistake");
+    let mut balancer = config.services["www.gslb.test"].balancer(2, 0);
+    let ask = Ask { sticky: Sticky::Server(2), hash: None, tried: &[] };
+    assert_eq!(balancer.choose(&ask, Moment::START, 0), Choice::Server(2));
+    let free = Ask { sticky: Sticky::Nothing, ..ask };
+    let chosen = (0..8).filter(|_| balancer.choose(&free, Moment::START, 0) == Choice::Server(1)).count();
+    assert_eq!(chosen, 6, "three of four");
+}
+
+#[test]
+fn each_mistake_in_them_says_what_would_be_right() {
+    for (right, wrong, place, part) in [
+        ("\"SRV\"", "\"a b\"", "stick.cookie: \"a b\" is not the name of a cookie", "letters"),
+        ("mode = \"insert\"", "mode = \"x\"", "stick.mode: \"x\" is not", "\"insert\" or \"prefix\""),
+        ("mode = \"insert\", ", "", "stick.mode: missing", "\"insert\""),
+        ("secure = true, ", "", "stick.samesite: browsers refuse", "secure"),
+        ("\"SRV\"", "\"__Host-SRV\"", "stick.cookie: browsers refuse", "`domain`"),
+        ("/app", "app", "stick.path: \"app\" is not a path", "first slash"),
+        ("/app", "/a;b", "stick.path: \"/a;b\" is not a path", "semicolons"),
+        (".Example.com", "a b", "stick.domain: \"a b\" is not an owner name", "labels"),
+        ("\"30m\"", "30", "stick.maxidle: 30 is not a time", "from 1s"),
+        ("\"two\"", "\"a~b\"", "servers.app-2.key: not a key", "1 to 32"),
+        ("weight = 3", "weight = 257", "servers.app-2.weight: 257 is not", "from 0 to 256"),
+        ("connections = 100", "connections = 0", "servers.app-2.connections: 0 is not", "from 1"),
+        ("balance = \"hash\"", "balance = \"first\"", "hash: nothing is hashed", "`balance = \"hash\"`"),
+        ("hash_bound = 0", "hash_bound = 99", "hash_bound: 99 per cent", "100 to 1000"),
+        ("header:X-User", "header:", "hash: \"header:\" is not", "\"header:NAME\""),
+        ("stick = \"source\"", "stick = \"x\"", "stick: \"x\" is not \"source\"", "a table"),
+        ("ipv4 = 24", "ipv4 = 0", "source_prefix.ipv4: 0 is not", "from 1 to 32"),
+        ("\"192.0.2.0/24\"", "\"192.0.2.1/24\"", "forwarded.trusted[0]: not the start of a network", "192.0.2.0/24"),
+        ("read = \"forwarded\"", "read = \"x\"", "forwarded.read: \"x\" is not", "\"x_forwarded\""),
+        (
+            "[\"127.0.1.10:8081\"]",
+            "[\"127.0.1.10:8082\"]",
+            "proxy_protocol.listen[0]: 127.0.1.10:8082 is not in",
+            "one of its",
+        ),
+        ("send_proxy = \"v2\"", "send_proxy = \"v3\"", "send_proxy: \"v3\" is not", "\"v1\" or \"v2\""),
+        ("length = 10", "lenght = 10", "queue.lenght: unknown key", "length"),
+    ] {
+        let text = RICH.replace(right, wrong);
+        assert_ne!(text, RICH, "{right}");
+        let found = read(&text).expect_err(wrong);
+        assert!(found.iter().any(|one| one.contains(place) && one.contains(part)), "{place} … {part} in {found:#?}");
+    }
+}
+
+#[test]
+fn options_that_mean_nothing_in_a_mode_are_mistakes() {
+    let with = |stick: &str| {
+        let found = read(&RICH.replace("stick = \"source\"", &format!("stick = {{ cookie = \"S\", {stick} }}")));
+        found.err().unwrap_or_default()
+    };
+    assert!(with("mode = \"prefix\"").is_empty());
+    assert!(with("mode = \"rewrite\", indirect = true, preserve = true").is_empty());
+    for (stick, key) in [
+        ("mode = \"prefix\", indirect = true", "stick.indirect: "),
+        ("mode = \"rewrite\", preserve = true", "stick.preserve: "),
+        ("mode = \"prefix\", maxidle = \"1h\"", "stick.maxidle: "),
+        ("mode = \"rewrite\", secure = true", "stick.secure: "),
+        ("mode = \"passive\"", "stick: passive, but api-1 has no `key`"),
+    ] {
+        let found = with(stick);
+        assert!(found.len() == 1 && found[0].contains(key), "{stick}: {found:#?}");
+    }
+}
+
+#[test]
+fn servers_that_cannot_be_told_apart_or_are_all_backups_are_mistakes() {
+    let found = read(&RICH.replace("weight = 0, backup = true", "key = \"two\"")).expect_err("one key twice");
+    assert!(found.len() == 1 && found[0].contains("servers: app-2 and app-3 have the same `key`"), "{found:?}");
+    let all = "{ api-1 = { address = \"127.0.1.24:9000\", backup = true } }";
+    let found = read(&RICH.replace("{ api-1 = \"127.0.1.24:9000\" }", all)).expect_err("only backups");
+    assert!(found.len() == 1 && found[0].contains("servers: all are backups"), "{found:?}");
+}
+
+#[test]
+fn the_example_has_no_mistake() {
+    let text = include_str!("../../example.toml");
+    assert_eq!(read(text).err(), None);
+    // Each key that is commented out is right as well.
+    let all: Vec<&str> =
+        text.lines().map(|line| line.strip_prefix("# ").filter(|line| is_setting(line)).unwrap_or(line)).collect();
+    assert_eq!(read(&all.join("\n")).err(), None);
+}
+
+/// Whether a line of the example's comments is a key with its value, or the header of a table.
+fn is_setting(line: &str) -> bool {
+    let key = line.split(" = ").next().unwrap_or_default();
+    let is_key =
+        line.contains(" = ") && key.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"_-".contains(&octet));
+    is_key || line.starts_with('[')
 }
 
 #[test]

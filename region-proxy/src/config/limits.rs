@@ -1,0 +1,72 @@
+//! `[limits]`.
+
+use std::time::Duration;
+
+use shared::settings::Table;
+
+/// Bounds that keep one client or server from hurting the others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Client connections served at one time, over all addresses; more wait.
+    pub connections: usize,
+    /// The longest head of a request or response, in octets.
+    pub head_octets: usize,
+    /// From the start of a connection, or the end of its last response, to the whole head of its next request: bounds
+    /// both idle clients and those that send a head octet by octet.
+    pub request_head: Duration,
+    /// To connect to a server.
+    pub connect: Duration,
+    /// From the last octet of the request to the head of the response; a pause in the body of the request before that is
+    /// bound by it too.
+    pub response_head: Duration,
+    /// How long either side may pause in a body that the other waits for.
+    pub body_stall: Duration,
+    /// How long an unused connection to a server is kept.
+    pub upstream_idle: Duration,
+    /// How long a client may leave sent octets unacknowledged.
+    pub client_stall: Duration,
+    /// How long a connection that has changed its protocol, as WebSocket does, may carry nothing.
+    pub tunnel: Duration,
+    /// How long requests in flight may take to finish when the proxy stops.
+    pub stop: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            head_octets: 64 * 1024,
+            request_head: Duration::from_secs(30),
+            connect: Duration::from_secs(1),
+            response_head: Duration::from_secs(30),
+            body_stall: Duration::from_secs(60),
+            upstream_idle: Duration::from_secs(15),
+            client_stall: Duration::from_secs(30),
+            tunnel: Duration::from_secs(3600),
+            stop: Duration::from_secs(10),
+        }
+    }
+}
+
+pub(super) fn limits(table: &Table<'_>) -> Limits {
+    let default = Limits::default();
+    let second = Duration::from_secs(1);
+    let span = |key: &str, least: Duration, default: Duration| {
+        table.value(key).and_then(|value| value.duration(least..=3600 * second)).unwrap_or(default)
+    };
+    let count = |key: &str, range, default: usize| {
+        table.value(key).and_then(|value| value.integer(range)).map_or(default, |count| count as usize)
+    };
+    Limits {
+        connections: count("connections", 1..=1_000_000, default.connections),
+        head_octets: count("head_octets", 8192..=1_048_576, default.head_octets),
+        request_head: span("request_head", second / 10, default.request_head),
+        connect: span("connect", second / 100, default.connect),
+        response_head: span("response_head", second / 10, default.response_head),
+        body_stall: span("body_stall", second / 10, default.body_stall),
+        upstream_idle: span("upstream_idle", Duration::ZERO, default.upstream_idle),
+        client_stall: span("client_stall", second, default.client_stall),
+        tunnel: span("tunnel", second, default.tunnel),
+        stop: span("stop", Duration::ZERO, default.stop),
+    }
+}

@@ -1,0 +1,197 @@
+//! `[services]`: what is forwarded, and to which servers.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::net::SocketAddr;
+
+use shared::name::{OwnerName, ServerName};
+use shared::published::STATUS_SIZE_MAX;
+use shared::settings::{Table, Value};
+
+use super::balance::{Balance, balance};
+use super::check::{Check, check};
+use super::stick::stick;
+use super::{address, clash};
+use crate::balance::{Balancer, Server, hash, share};
+use crate::stick::key::{Key, Keys, Secret};
+use crate::stick::{Mode, Stick};
+
+/// One service: a host name and the servers behind it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServiceConfig {
+    /// Origin servers by name; never empty.
+    pub servers: BTreeMap<ServerName, ServerConfig>,
+    /// How their health is found.
+    pub check: Check,
+    /// How one of them is chosen.
+    pub balance: Balance,
+    /// How clients are kept on theirs, where they are.
+    pub stick: Option<Stick>,
+    /// What cookies call the servers by, in the order of their names.
+    pub keys: Keys,
+    /// What servers are told of a connection before its first octet.
+    pub send_proxy: Option<ProxyHeader>,
+    /// Requests per second that the service can bear here, where known.
+    pub capacity: Option<u64>,
+}
+
+/// One origin server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServerConfig {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share: 0, which takes no new clients, to 256.
+    pub weight: u16,
+    /// Whether it serves only when the others cannot.
+    pub is_backup: bool,
+    /// Requests that it may have at one time; more wait.
+    pub connections: Option<u32>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProxyHeader {
+    /// In text.
+    V1,
+    /// In binary.
+    V2,
+}
+
+impl ServiceConfig {
+    /// The balancer of the thread numbered `thread` of `threads`; servers have the order of their names.
+    pub fn balancer(&self, threads: u32, thread: u32) -> Balancer {
+        let server = |(name, server): (&ServerName, &ServerConfig)| Server {
+            hash: hash::of(name.as_str().as_bytes()),
+            weight: server.weight,
+            is_backup: server.is_backup,
+            in_flight_max: server.connections.map(|most| share(most, threads, thread)),
+        };
+        Balancer::new(self.balance.rules, &self.servers.iter().map(server).collect::<Vec<_>>())
+    }
+}
+
+/// What the services of `root` are, of whose servers none may be in `listen`; `secret` names them in cookies.
+pub(super) fn services(root: &Table<'_>, listen: &[SocketAddr], secret: &Secret) -> BTreeMap<OwnerName, ServiceConfig> {
+    let mut services = BTreeMap::new();
+    let tables = root.tables("services");
+    if tables.is_empty() {
+        root.problem("services", "no service: expected at least one, such as [services.\"www.example.com\"]");
+    }
+    if tables.iter().map(|(key, _)| key.len() + SERVICE_STATUS_LEN_MAX).sum::<usize>() > STATUS_SIZE_MAX - 1024 {
+        let what = format_args!("too many: expected as many as a status of {STATUS_SIZE_MAX} octets can tell of");
+        root.problem("services", what);
+    }
+    for (key, table) in tables {
+        let name = OwnerName::parse(key).map_err(|error| table.problem("", error)).ok();
+        let service = service(&table, name.as_ref(), listen, secret);
+        let (Some(name), Some(service)) = (name, service) else { continue };
+        match services.entry(name) {
+            Entry::Vacant(place) => {
+                place.insert(service);
+            }
+            Entry::Occupied(taken) => {
+                table.problem(
+                    "",
+                    format_args!("{} is there twice: names do not differ by case or a final dot", taken.key()),
+                );
+            }
+        }
+    }
+    services
+}
+
+/// `None` only after a problem was reported.
+fn service(
+    table: &Table<'_>,
+    name: Option<&OwnerName>,
+    listen: &[SocketAddr],
+    secret: &Secret,
+) -> Option<ServiceConfig> {
+    let found = table.required("servers", "a table of server names and addresses").and_then(|value| value.table());
+    let found = found.map(|found| servers(&found, listen)).unwrap_or_default();
+    let check = table.table("check").map_or_else(|| check(None), |table| check(Some(&table)));
+    let balance = balance(table);
+    let stick = stick(table);
+    let keys = keys(table, name.map_or("", OwnerName::as_str), &found, stick.as_ref(), secret);
+    let versions = [("v1", ProxyHeader::V1), ("v2", ProxyHeader::V2)];
+    let send_proxy = table.value("send_proxy").and_then(|value| value.choice(&versions));
+    let capacity = table.value("capacity").and_then(|value| value.integer(1..=1_000_000_000));
+    let servers = found.into_iter().map(|(name, (server, _))| (name, server)).collect();
+    let capacity = capacity.map(|capacity| capacity as u64);
+    Some(ServiceConfig { servers, check, balance, stick, keys: keys?, send_proxy, capacity })
+}
+
+/// Servers by name, each with the key that it was given.
+type Found = BTreeMap<ServerName, (ServerConfig, Option<Key>)>;
+
+fn servers(table: &Table<'_>, listen: &[SocketAddr]) -> Found {
+    let mut servers = Found::new();
+    let entries = table.entries();
+    if entries.is_empty() {
+        table.problem("", "no server: expected at least one, such as app-1 = \"192.0.2.21:8080\"");
+    }
+    for (key, value) in entries {
+        let name = ServerName::parse(key).map_err(|error| value.problem(error)).ok();
+        let Some((server, key)) = server(&value) else { continue };
+        let address = server.address;
+        if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
+            value.problem(format_args!("{address} cannot be connected to: expected a server's own address and port"));
+        } else if listen.iter().any(|&listen| is_itself(listen, address)) {
+            value.problem(format_args!("{address} is in `listen`: requests would go round for ever"));
+        } else if let Some((other, _)) = servers.iter().find(|(_, (other, _))| other.address == address) {
+            value.problem(format_args!("{address} is already the address of {other}"));
+        } else if let Some(name) = name {
+            servers.insert(name, (server, key));
+        }
+    }
+    if !servers.is_empty() && servers.values().all(|(server, _)| server.is_backup) {
+        table.problem("", "all are backups: expected at least one that is not");
+    }
+    servers
+}
+
+/// An address alone, or a table with one.
+fn server(value: &Value<'_>) -> Option<(ServerConfig, Option<Key>)> {
+    if !value.is_table() {
+        let address = address(value)?;
+        return Some((ServerConfig { address, weight: 1, is_backup: false, connections: None }, None));
+    }
+    let table = value.table()?;
+    let address = table.required("address", "an IP address with port").and_then(|value| super::address(&value));
+    let weight = table.value("weight").and_then(|value| value.integer(0..=256)).map_or(1, |weight| weight as u16);
+    let is_backup = table.value("backup").and_then(|value| value.flag()).unwrap_or_default();
+    let connections = table.value("connections").and_then(|value| value.integer(1..=1_000_000));
+    let connections = connections.map(|connections| connections as u32);
+    let key = table.value("key").and_then(|value| value.parsed(Key::parse));
+    Some((ServerConfig { address: address?, weight, is_backup, connections }, key))
+}
+
+/// The keys of `servers`: those that were given, or derived ones.
+fn keys(table: &Table<'_>, service: &str, servers: &Found, stick: Option<&Stick>, secret: &Secret) -> Option<Keys> {
+    let mut keys = Vec::with_capacity(servers.len());
+    let is_passive = matches!(stick, Some(Stick::Cookie(cookie)) if cookie.mode == Mode::Passive);
+    for (name, (_, key)) in servers {
+        if key.is_none() && is_passive {
+            table.problem(
+                "stick",
+                format_args!("passive, but {name} has no `key`: expected what it sets in its cookie"),
+            );
+        }
+        keys.push(key.clone().unwrap_or_else(|| Key::derive(secret, service, name.as_str())));
+    }
+    let name_of = |server: usize| servers.keys().nth(server).map_or("", ServerName::as_str);
+    let same = |same: crate::stick::key::SameKey| {
+        let what =
+            format_args!("{} and {} have the same `key`: expected one each", name_of(same.one), name_of(same.other));
+        table.problem("servers", what);
+    };
+    Keys::from_keys(keys).map_err(same).ok()
+}
+
+/// Whether a connection to `server` certainly ends at the listener on `listen`.
+fn is_itself(listen: SocketAddr, server: SocketAddr) -> bool {
+    listen == server || server.ip().is_loopback() && clash(listen, server)
+}
+
+/// A service in the JSON of a status, without its name.
+const SERVICE_STATUS_LEN_MAX: usize = 200;

@@ -1,0 +1,246 @@
+//! What one thread knows of what all serve: its own balancers, and the requests that wait for a server.
+//!
+//! No thread writes to what another reads: each looks at the settings and at the health of servers when it is told that
+//! one of them changed.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use crate::balance::budget::Budget;
+use crate::balance::{Ask, Balancer, Choice, Mode, Outcome, Sticky, Ticket};
+use crate::clock::Tick;
+use crate::live::{Live, Server, Service};
+
+/// One thread's view of the present settings. A request keeps the one that it began with to its end.
+#[derive(Debug)]
+pub struct Local {
+    /// The settings and what runs by them.
+    pub live: Arc<Live>,
+    thread: usize,
+    pools: Vec<Pool>,
+}
+
+/// One thread's view of a service.
+#[derive(Debug)]
+struct Pool {
+    service: Arc<Service>,
+    balancer: RefCell<Balancer>,
+    budget: RefCell<Budget>,
+    waiting: RefCell<HashMap<Ticket, Turn>>,
+}
+
+/// A request that waits.
+#[derive(Debug, Default)]
+struct Turn {
+    /// What it may do now.
+    call: Option<Call>,
+    waker: Option<Waker>,
+}
+
+/// Why a request waits no longer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Call {
+    /// This server has a place, which it holds already.
+    Server(usize),
+    /// The server that it waited for is gone: it chooses again.
+    Again,
+}
+
+impl Local {
+    /// The view of the thread numbered `thread`; what `before` knows of servers that stay is taken over.
+    pub fn new(live: Arc<Live>, thread: usize, before: Option<&Self>) -> Self {
+        let pools = live.services().map(|service| Pool::new(service, &live, thread, before)).collect();
+        let local = Self { live, thread, pools };
+        local.look();
+        local
+    }
+
+    /// Takes note of the health of all servers.
+    pub fn look(&self) {
+        let now = Tick::now().moment();
+        for pool in &self.pools {
+            let mut balancer = pool.balancer.borrow_mut();
+            for (index, server) in pool.service.servers.iter().enumerate() {
+                balancer.set_standing(index, server.health(), Mode::Ready, now);
+            }
+            drop(balancer);
+            pool.call();
+        }
+    }
+}
+
+impl Pool {
+    fn new(service: &Arc<Service>, live: &Live, thread: usize, before: Option<&Local>) -> Self {
+        let mut balancer = service.config.balancer(live.threads() as u32, thread as u32);
+        let old = before.and_then(|before| before.pools.iter().find(|pool| pool.service.name == service.name));
+        if let Some(old) = old {
+            let same = |index: usize| {
+                let server: &Arc<Server> = service.servers.get(index)?;
+                old.service.servers.iter().position(|old| Arc::ptr_eq(old, server))
+            };
+            balancer.inherit(&old.balancer.borrow(), same);
+        }
+        let budget = Budget::new(service.config.balance.retries, Tick::now().moment());
+        Self {
+            service: Arc::clone(service),
+            balancer: RefCell::new(balancer),
+            budget: RefCell::new(budget),
+            waiting: RefCell::default(),
+        }
+    }
+
+    /// Calls those who need not wait any longer.
+    fn call(&self) {
+        let mut balancer = self.balancer.borrow_mut();
+        if balancer.waiting() == 0 {
+            return;
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        let mut call = |ticket, call| {
+            if let Some(turn) = waiting.get_mut(&ticket) {
+                turn.call = Some(call);
+                turn.waker.iter().for_each(Waker::wake_by_ref);
+            }
+        };
+        while let Some(ticket) = balancer.next_orphan() {
+            call(ticket, Call::Again);
+        }
+        while let Some((ticket, server)) = balancer.next_waiting() {
+            call(ticket, Call::Server(server));
+        }
+    }
+}
+
+/// One request in flight; counted until dropped.
+#[derive(Debug)]
+pub struct Flight {
+    local: Rc<Local>,
+    service: usize,
+    server: Option<usize>,
+    ticket: Option<Ticket>,
+    since: Tick,
+    outcome: Outcome,
+}
+
+impl Flight {
+    /// A request for the service at the index `service` of `local`; `None` where there is none.
+    pub fn new(local: Rc<Local>, service: usize) -> Option<Self> {
+        let pool = local.pools.get(service)?;
+        pool.service.begin(local.thread);
+        pool.budget.borrow_mut().request();
+        let (since, outcome) = (Tick::now(), Outcome::Unused);
+        Some(Self { local, service, server: None, ticket: None, since, outcome })
+    }
+
+    /// Leaves the server that it is with and chooses one for the next attempt, where it counts from now on.
+    ///
+    /// `tried` are those that it failed on already.
+    pub fn choose(&mut self, sticky: Sticky, hash: Option<u64>, tried: &[usize]) -> Choice {
+        self.leave();
+        let ask = Ask { sticky, hash, tried };
+        let choice = self.pool().balancer.borrow_mut().choose(&ask, Tick::now().moment(), fastrand::u64(..));
+        if let Choice::Server(server) = choice {
+            self.begin(server);
+        }
+        choice
+    }
+
+    /// Whether one retry more is affordable; counts it then.
+    pub fn may_retry(&self) -> bool {
+        self.pool().budget.borrow_mut().retry(Tick::now().moment())
+    }
+
+    /// Queues up for `server`, or for any that was not tried; `false` when as many wait already as may.
+    pub fn wait(&mut self, server: Option<usize>, tried: &[usize]) -> bool {
+        let ticket = self.pool().balancer.borrow_mut().join(server, tried);
+        if let Some(ticket) = ticket {
+            self.pool().waiting.borrow_mut().insert(ticket, Turn::default());
+        }
+        self.ticket = ticket;
+        ticket.is_some()
+    }
+
+    /// Whether it was called; when it was, it waits no longer.
+    pub fn poll_call(&mut self, waker: &Waker) -> Poll<Call> {
+        let Some(ticket) = self.ticket else { return Poll::Ready(Call::Again) };
+        let mut waiting = self.local.pools[self.service].waiting.borrow_mut();
+        let Some(turn) = waiting.get_mut(&ticket) else { return Poll::Ready(Call::Again) };
+        let Some(call) = turn.call else {
+            turn.waker = Some(waker.clone());
+            return Poll::Pending;
+        };
+        waiting.remove(&ticket);
+        drop(waiting);
+        self.ticket = None;
+        if let Call::Server(server) = call {
+            self.begin(server);
+        }
+        Poll::Ready(call)
+    }
+
+    /// The server has answered.
+    pub fn answered(&mut self) {
+        self.outcome = Outcome::Answered(Tick::now().since(self.since));
+    }
+
+    /// The server has failed.
+    pub fn failed(&mut self) {
+        self.outcome = Outcome::Failed(Tick::now().since(self.since));
+    }
+
+    /// The settings by which it runs.
+    pub fn live(&self) -> &Live {
+        &self.local.live
+    }
+
+    /// Its service.
+    pub fn service(&self) -> &Service {
+        &self.pool().service
+    }
+
+    /// The index of the server that it is with.
+    pub fn server_index(&self) -> Option<usize> {
+        self.server
+    }
+
+    /// The server that it is with.
+    pub fn server(&self) -> Option<&Server> {
+        self.service().servers.get(self.server?).map(AsRef::as_ref)
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.local.pools[self.service]
+    }
+
+    /// It is with `server`, where it counts already.
+    fn begin(&mut self, server: usize) {
+        (self.server, self.since, self.outcome) = (Some(server), Tick::now(), Outcome::Unused);
+    }
+
+    /// Ends its time with its server, and its waiting.
+    fn leave(&mut self) {
+        let called = self.ticket.take().map(|ticket| {
+            let turn = self.pool().waiting.borrow_mut().remove(&ticket);
+            self.pool().balancer.borrow_mut().leave(ticket);
+            turn.and_then(|turn| turn.call)
+        });
+        // A place that it was called to and never took.
+        if let Some(Some(Call::Server(server))) = called {
+            self.begin(server);
+        }
+        if let Some(server) = self.server.take() {
+            self.pool().balancer.borrow_mut().end(server, self.outcome, Tick::now().moment());
+            self.pool().call();
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.leave();
+        self.service().end(self.local.thread);
+    }
+}

@@ -1,0 +1,167 @@
+//! From the octets of a request to what is sent to a server, or to the answer that refuses it.
+
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::answer::{Answer, Saying};
+use super::body::Body;
+use super::client::{After, Peer};
+use super::exchange::{Asked, Exchange, Wish};
+use super::upload::Upload;
+use crate::balance::{Policy, Sticky, hash};
+use crate::clock::unix_secs;
+use crate::config::{Config, ServiceConfig};
+use crate::forward;
+use crate::forwarded::Seen;
+use crate::http1::{
+    Edits, Framing, HeadLimits, Header, Hop, Persistence, Request, Version, read_request, write_request,
+};
+use crate::local::{Flight, Local};
+use crate::plan;
+use crate::route;
+use crate::stick::{self, Stick};
+use crate::worker::Worker;
+
+/// What becomes of the octets of a request.
+pub(super) enum Admission {
+    /// Its head is not whole.
+    Partial,
+    /// It is answered here; so many octets are done with.
+    Answer(Box<Answer>, usize),
+    /// It is forwarded; so many octets are done with.
+    Exchange(Box<Exchange>, usize),
+}
+
+/// A request as far as its head goes.
+struct Admitted {
+    flight: Flight,
+    asked: Asked,
+    wish: Wish,
+    head: Vec<u8>,
+    head_len: usize,
+    body: Body,
+}
+
+/// The bounds on a head.
+pub(super) fn limits(config: &Config) -> HeadLimits {
+    let head = config.limits.head_octets;
+    HeadLimits { head, target: head / 2 }
+}
+
+/// Reads the request at the front of `bytes`, which came from `peer`.
+pub(super) fn admit(worker: &Rc<Worker>, peer: Peer, bytes: &mut [u8]) -> Admission {
+    let local = worker.current();
+    let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; FIELDS_MAX];
+    let admitted = match read_request(bytes, &mut slots, limits(&local.live.config)) {
+        Ok(None) => return Admission::Partial,
+        Ok(Some(request)) => admit_head(worker, &local, peer, &request),
+        Err(refusal) => Err((Answer::refusal(refusal.status, &refusal.to_string()), bytes.len())),
+    };
+    let admitted = admitted.and_then(|admitted| {
+        let len = bytes.len();
+        admit_body(worker, admitted, bytes).map_err(|answer| (answer, len))
+    });
+    match admitted {
+        Ok((exchange, consumed)) => Admission::Exchange(Box::new(exchange), consumed),
+        Err((answer, consumed)) => Admission::Answer(Box::new(answer), consumed),
+    }
+}
+
+/// Writes the head for a server; or the answer, with the octets that are done with then.
+fn admit_head(
+    worker: &Worker,
+    local: &Rc<Local>,
+    peer: Peer,
+    request: &Request<'_>,
+) -> Result<Admitted, (Answer, usize)> {
+    let is_head = request.method == "HEAD";
+    // With a body on its way the next request is nowhere to be found.
+    let own = |status, text| {
+        let after = match (request.body, request.persistence, request.version) {
+            (Framing::Empty, Persistence::KeepAlive, Version::V11) => After::Next,
+            (Framing::Empty, _, _) => After::Close,
+            _ => After::Linger,
+        };
+        (Answer::new(Saying { status, text, retry_secs: None, is_head, after }), request.len)
+    };
+    if request.method == "CONNECT" {
+        return Err((Answer::refusal(501, "CONNECT is not supported"), request.len));
+    }
+    let seen = Seen { peer: peer.address.ip(), scheme: "http", authority: request.host.map(|host| host.as_str()) };
+    let mut edits = worker.buffers.edits.borrow_mut();
+    edits.clear();
+    let config = &local.live.config;
+    let origin = config.forwarded.trace(seen, request.fields, &mut edits);
+    let host = request.host.map(|authority| route::host(authority.host()));
+    let service = local.live.service(host.as_deref());
+    let Some(flight) = service.and_then(|service| Flight::new(Rc::clone(local), service)) else {
+        return Err(own(421, "no such service here"));
+    };
+    if !forward::count_forward(request, &mut edits) {
+        return Err(own(200, ""));
+    }
+    forward::to_server(request, config.proxy.as_str(), &mut edits);
+    let wish = Wish::of(&flight.service().config, origin.client, request, &mut edits);
+    let upgrade = request.upgrade.filter(|protocols| is_upgrade_allowed(request, protocols));
+    let mut head = worker.buffers.take();
+    if let Some(version) = flight.service().config.send_proxy {
+        peer.introduce(version, &mut head);
+    }
+    write_request(&mut head, request, &edits, request.body, upgrade.map_or(Hop::Persistent, Hop::Upgrade));
+    let asked = Asked {
+        is_head,
+        is_idempotent: plan::is_idempotent(request.method),
+        is_upgrade: upgrade.is_some(),
+        expects_continue: request.expects_continue,
+        version: request.version,
+        persistence: request.persistence,
+    };
+    let body = Body::new(request.body, request.body);
+    Ok(Admitted { flight, asked, wish, head, head_len: request.len, body })
+}
+
+impl Wish {
+    /// What a request of `client` wishes of `service`; `edits` gets what its server must see of that.
+    fn of(service: &ServiceConfig, client: IpAddr, request: &Request<'_>, edits: &mut Edits) -> Self {
+        let mut wish = Self { sticky: Sticky::Nothing, hash: None, cookie: stick::Asked::NOTHING };
+        match &service.stick {
+            None => {}
+            Some(Stick::Source(prefixes)) => wish.sticky = Sticky::Hash(hash::of_address(prefixes.of(client))),
+            Some(Stick::Cookie(cookie)) => {
+                wish.cookie = cookie.ask(&service.keys, request.fields, unix_secs(), edits);
+                wish.sticky = wish.cookie.server.map_or(Sticky::Nothing, Sticky::Server);
+            }
+        }
+        if service.balance.rules.policy == Policy::Hash {
+            wish.hash = service.balance.hash.request(client, request.target.path_and_query(), request.fields);
+        }
+        wish
+    }
+}
+
+/// Adds what is there of the body.
+fn admit_body(worker: &Rc<Worker>, admitted: Admitted, bytes: &mut [u8]) -> Result<(Exchange, usize), Answer> {
+    let Admitted { flight, mut asked, wish, mut head, head_len, mut body } = admitted;
+    let mut consumed = head_len;
+    if !body.is_done() && bytes.len() > head_len {
+        let rest = &mut bytes[head_len..];
+        let mut after = worker.buffers.take();
+        let part = body.take(rest, &mut head, &mut after);
+        let part = part.map_err(|refusal| Answer::refusal(refusal.status, &refusal.to_string()))?;
+        head.extend_from_slice(&rest[part.data]);
+        head.extend_from_slice(&after);
+        worker.buffers.give_back(after);
+        consumed += part.consumed;
+    }
+    asked.expects_continue &= !body.is_done();
+    Ok((Exchange::new(Rc::clone(worker), flight, asked, wish, Upload::new(head, body)), consumed))
+}
+
+/// WebSocket alone: of other protocols this proxy does not know what they would let pass.
+fn is_upgrade_allowed(request: &Request<'_>, protocols: &[u8]) -> bool {
+    request.method == "GET" && request.body == Framing::Empty && protocols.eq_ignore_ascii_case(b"websocket")
+}
+
+/// As many fields as a head may have.
+const FIELDS_MAX: usize = 128;

@@ -1,0 +1,243 @@
+//! A client's connection between two requests.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::admit::{self, Admission};
+use super::answer::Answer;
+use super::exchange::Exchange;
+use crate::clock::{Tick, Waiting};
+use crate::config::ProxyHeader;
+use crate::http1::is_worth_reading;
+use crate::proxy_protocol::{self, Ends};
+use crate::socket::Socket;
+use crate::worker::Worker;
+
+/// What a client's connection holds while it waits: no buffer but for octets that came too soon or are too few.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) worker: Rc<Worker>,
+    pub(super) socket: Socket,
+    pub(super) peer: Peer,
+    /// Whether it must begin with a PROXY header.
+    is_unintroduced: bool,
+    /// What was read and belongs to no message that is under way.
+    pub(super) unread: Vec<u8>,
+    /// How many of these were looked at in vain.
+    seen: usize,
+    /// Its place among the deadlines of its thread.
+    pub(super) place: u32,
+}
+
+/// Both ends of a client's connection: as the socket says, or a PROXY header.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Where the client is.
+    pub address: SocketAddr,
+    /// Where it connected to.
+    pub destination: SocketAddr,
+}
+
+impl Peer {
+    /// Appends the PROXY header that tells a server of this.
+    pub(super) fn introduce(self, version: ProxyHeader, out: &mut Vec<u8>) {
+        let ends = Some(Ends { source: self.address, destination: self.destination });
+        match version {
+            ProxyHeader::V1 => proxy_protocol::write_v1(ends, out),
+            ProxyHeader::V2 => proxy_protocol::write_v2(ends, out),
+        }
+    }
+}
+
+/// What comes next on a connection.
+pub(super) enum Next {
+    /// A request to forward.
+    Exchange(Box<Exchange>),
+    /// A request that the proxy answers itself.
+    Answer(Box<Answer>),
+    /// Nothing.
+    Closed,
+}
+
+/// What follows on a connection after a response.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum After {
+    /// The next request.
+    Next,
+    /// Its end.
+    Close,
+    /// Its end, once the client had time to read the answer: it may still be sending.
+    Linger,
+}
+
+impl Client {
+    /// A connection that was just accepted; with `is_unintroduced` it begins with a PROXY header.
+    pub(super) fn new(worker: Rc<Worker>, socket: Socket, peer: Peer, is_unintroduced: bool) -> Self {
+        let place = worker.deadlines.take();
+        Self { worker, socket, peer, is_unintroduced, unread: Vec::new(), seen: 0, place }
+    }
+
+    /// Waits for the next request, for as long as the settings allow since `since`.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>, since: Tick) -> Poll<Next> {
+        loop {
+            if let Some(next) = self.admit_unread() {
+                return Poll::Ready(next);
+            }
+            let worker = Rc::clone(&self.worker);
+            let mut buffer = worker.buffers.read.borrow_mut();
+            let count = match self.socket.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Closed),
+                Poll::Ready(Ok(count)) => count,
+                Poll::Pending => return self.poll_patience(cx, since),
+            };
+            if self.unread.is_empty() && !self.is_unintroduced {
+                if let Some(next) = self.admit(&mut buffer[..count]) {
+                    return Poll::Ready(next);
+                }
+            } else {
+                self.unread.extend_from_slice(&buffer[..count]);
+            }
+        }
+    }
+
+    /// What is next by the octets that are there already.
+    fn admit_unread(&mut self) -> Option<Next> {
+        if self.unread.len() == self.seen {
+            return None;
+        }
+        if self.is_unintroduced && !self.meet()? {
+            return Some(Next::Closed);
+        }
+        if !is_worth_reading(&self.unread, self.seen, admit::limits(&self.worker.current().live.config)) {
+            self.seen = self.unread.len();
+            return None;
+        }
+        self.seen = 0;
+        let mut unread = std::mem::take(&mut self.unread);
+        self.admit(&mut unread)
+    }
+
+    /// Reads the PROXY header; `None` while it is not whole, `false` when it is none.
+    fn meet(&mut self) -> Option<bool> {
+        match proxy_protocol::read(&self.unread) {
+            Ok(Some(header)) => {
+                if let Some(ends) = header.ends {
+                    self.peer = Peer { address: ends.source, destination: ends.destination };
+                }
+                self.unread.drain(..header.len);
+                (self.is_unintroduced, self.seen) = (false, 0);
+                Some(true)
+            }
+            Ok(None) => {
+                self.seen = self.unread.len();
+                None
+            }
+            Err(error) => {
+                tracing::debug!(peer = %self.peer.address, %error, "connection refused");
+                Some(false)
+            }
+        }
+    }
+
+    /// What is next by `bytes`, the first that are not done with; what it does not need of them is unread then.
+    fn admit(&mut self, bytes: &mut [u8]) -> Option<Next> {
+        match admit::admit(&self.worker, self.peer, bytes) {
+            Admission::Partial => {
+                self.seen = bytes.len();
+                self.unread.extend_from_slice(bytes);
+                None
+            }
+            Admission::Answer(answer, consumed) => {
+                self.unread.extend_from_slice(&bytes[consumed..]);
+                Some(Next::Answer(answer))
+            }
+            Admission::Exchange(exchange, consumed) => {
+                self.unread.extend_from_slice(&bytes[consumed..]);
+                Some(Next::Exchange(exchange))
+            }
+        }
+    }
+
+    fn poll_patience(&mut self, cx: &mut Context<'_>, since: Tick) -> Poll<Next> {
+        let limit = self.worker.current().live.config.limits.request_head;
+        if self.worker.is_over() || self.worker.deadlines.is_dismissed(self.place) {
+            return Poll::Ready(Next::Closed);
+        }
+        if Tick::now().since(since) >= limit {
+            return Poll::Ready(if self.unread.is_empty() {
+                Next::Closed
+            } else {
+                Next::Answer(Box::new(Answer::late("no whole request head within the time limit")))
+            });
+        }
+        self.worker.deadlines.arm(self.place, since.after(limit), Waiting::Idle, cx.waker());
+        Poll::Pending
+    }
+
+    /// Sends `bytes` from `sent` on, as long as the client takes some within the time limit that began at `since`.
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        sent: &mut usize,
+        since: Tick,
+    ) -> Poll<Result<(), ()>> {
+        while *sent < bytes.len() {
+            match self.socket.poll_write(cx, &[IoSlice::new(&bytes[*sent..])]) {
+                Poll::Ready(Ok(count)) => *sent += count,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Pending => {
+                    let limit = self.worker.current().live.config.limits.client_stall;
+                    return self.poll_limit(cx, since.after(limit)).map(Err);
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads and forgets what the client still sends, so that it can read the answer before its connection is reset.
+    pub(super) fn poll_linger(&mut self, cx: &mut Context<'_>, since: Tick, left: &mut usize) -> Poll<()> {
+        let worker = Rc::clone(&self.worker);
+        let mut buffer = worker.buffers.read.borrow_mut();
+        while *left > 0 {
+            match self.socket.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(count)) => *left = left.saturating_sub(count),
+                Poll::Pending if worker.is_over() => return Poll::Ready(()),
+                Poll::Pending => return self.poll_limit(cx, since.after(LINGER)),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Ready at `at`.
+    fn poll_limit(&mut self, cx: &mut Context<'_>, at: Tick) -> Poll<()> {
+        if Tick::now() >= at {
+            return Poll::Ready(());
+        }
+        self.worker.deadlines.arm(self.place, at, Waiting::Busy, cx.waker());
+        Poll::Pending
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.worker.deadlines.give_back(self.place);
+    }
+}
+
+/// Waits until a client has taken an answer and ended its side, or has had the time to.
+pub(super) async fn linger(client: &mut Client) {
+    client.socket.end_writing();
+    let (since, mut left) = (Tick::now(), LINGER_OCTETS);
+    std::future::poll_fn(|cx| client.poll_linger(cx, since, &mut left)).await;
+}
+
+/// Enough for the answer to go round the world.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Whoever sends on and on is cut all the same.
+const LINGER_OCTETS: usize = 16 << 20;

@@ -1,0 +1,348 @@
+//! A response on its way to a client.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use super::body::{Body, Outbox};
+use super::client::Client;
+use super::exchange::Asked;
+use crate::clock::{Tick, unix_secs};
+use crate::forward;
+use crate::http1::{self, Framing, Header, Hop, Persistence, Response, Version, read_response, write_response};
+use crate::local::Flight;
+use crate::pipe::{self, Pipe};
+use crate::socket::Socket;
+use crate::stick::{self, Stick};
+use crate::worker::Worker;
+
+/// A response from its first octet to its last.
+#[derive(Debug)]
+pub(super) struct Download {
+    asked: Asked,
+    phase: Phase,
+    /// The beginning of a head that is not whole.
+    head: Vec<u8>,
+    out: Outbox,
+    pipe: Option<Pipe>,
+    has_begun: bool,
+    has_continued: bool,
+    /// Whether the client's connection may be used again.
+    keeps_client: bool,
+    /// Whether the server's connection may.
+    keeps_server: bool,
+    /// When something of it last came or went.
+    pub(super) progress: Tick,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Head,
+    Body(Body),
+    Done(Outcome),
+}
+
+/// How a response ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Outcome {
+    /// All of it was passed on.
+    Whole,
+    /// Both sides speak another protocol from here on.
+    Switched,
+}
+
+/// What a response is passed on by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passing<'x> {
+    /// The request that it answers.
+    pub(super) flight: &'x Flight,
+    /// What the client's cookie asked for.
+    pub(super) cookie: &'x stick::Asked,
+    /// Whether the rest of the request will not be read.
+    pub(super) is_cut: bool,
+}
+
+/// Why a response cannot be passed on to its end.
+#[derive(Debug)]
+pub(super) enum DownloadError {
+    /// The server's connection broke, or ended too soon.
+    Server(io::Error),
+    /// What the server says is no response to this request.
+    Bad(String),
+    /// The client takes no more.
+    Client(io::Error),
+}
+
+impl Download {
+    /// The response to a request of which `asked` is known.
+    pub(super) fn new(asked: Asked) -> Self {
+        Self {
+            asked,
+            phase: Phase::Head,
+            head: Vec::new(),
+            out: Outbox::default(),
+            pipe: None,
+            has_begun: false,
+            has_continued: false,
+            keeps_client: asked.persistence == Persistence::KeepAlive,
+            keeps_server: true,
+            progress: Tick::now(),
+        }
+    }
+
+    /// Whether an octet of it has come: then the request is not sent again.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// Whether the client has got the head of the final response.
+    pub(super) fn is_answered(&self) -> bool {
+        !matches!(self.phase, Phase::Head)
+    }
+
+    /// Whether all of it was passed on.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Done(_)) && self.out.is_empty()
+    }
+
+    /// Whether it waits for the client to take what it has.
+    pub(super) fn is_waiting_for_client(&self) -> bool {
+        !self.out.is_empty() || self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty())
+    }
+
+    /// Whether the client was told to expect another response.
+    pub(super) fn keeps_client(&self) -> bool {
+        self.keeps_client
+    }
+
+    /// Whether the server will take another request on its connection.
+    pub(super) fn keeps_server(&self) -> bool {
+        self.keeps_server
+    }
+
+    /// Whether the client, which waits for status 100, has got no word to send its body.
+    pub(super) fn holds_body_back(&self) -> bool {
+        self.asked.expects_continue && !self.has_continued
+    }
+
+    /// What is left to send when the protocol changes: octets of the new one that came with the head.
+    pub(super) fn into_out(self) -> Outbox {
+        self.out
+    }
+
+    /// Passes on until the server has no more or the client takes no more.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        server: &mut Socket,
+        passing: Passing<'_>,
+    ) -> Poll<Result<Outcome, DownloadError>> {
+        loop {
+            if !self.out.is_empty() {
+                ready!(self.out.poll_flush(cx, &mut client.socket)).map_err(DownloadError::Client)?;
+                self.progress = Tick::now();
+            }
+            if let Phase::Done(outcome) = self.phase {
+                return Poll::Ready(Ok(outcome));
+            }
+            if self.is_for_splice() {
+                ready!(self.poll_splice(cx, client, server))?;
+            } else {
+                ready!(self.poll_pass(cx, client, server, passing))?;
+            }
+            self.progress = Tick::now();
+        }
+    }
+
+    /// Passes on what one read gives.
+    fn poll_pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        server: &mut Socket,
+        passing: Passing<'_>,
+    ) -> Poll<Result<(), DownloadError>> {
+        let worker = Rc::clone(&client.worker);
+        let mut buffer = worker.buffers.read.borrow_mut();
+        let count = ready!(server.poll_read(cx, &mut buffer)).map_err(DownloadError::Server)?;
+        if count == 0 {
+            return Poll::Ready(self.end(cx, client));
+        }
+        self.has_begun = true;
+        let mut scratch = worker.buffers.scratch.borrow_mut();
+        scratch.clear();
+        if self.head.is_empty() {
+            return Poll::Ready(self.take(cx, client, &mut buffer[..count], &mut scratch, passing));
+        }
+        let mut bytes = std::mem::take(&mut self.head);
+        bytes.extend_from_slice(&buffer[..count]);
+        Poll::Ready(self.take(cx, client, &mut bytes, &mut scratch, passing))
+    }
+
+    /// Passes `bytes` on: heads into `scratch`, then the body, in one system call.
+    fn take(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        bytes: &mut [u8],
+        scratch: &mut Vec<u8>,
+        passing: Passing<'_>,
+    ) -> Result<(), DownloadError> {
+        let mut at = 0;
+        while matches!(self.phase, Phase::Head) {
+            match self.take_head(&client.worker, &bytes[at..], scratch, passing)? {
+                Some(len) => at += len,
+                None => {
+                    self.head.extend_from_slice(&bytes[at..]);
+                    return self.send(cx, client, [scratch, &[], &[]]);
+                }
+            }
+        }
+        let rest = &mut bytes[at..];
+        let worker = Rc::clone(&client.worker);
+        let mut after = worker.buffers.take();
+        let (data, is_done) = match &mut self.phase {
+            Phase::Body(body) => {
+                let part = body.take(rest, scratch, &mut after);
+                let part = part.map_err(|error| DownloadError::Bad(error.to_string()))?;
+                if part.consumed < rest.len() {
+                    // More than it may send: what that is belongs to nobody.
+                    self.keeps_server = false;
+                }
+                (part.data, body.is_done())
+            }
+            // What comes after 101 is of the new protocol.
+            _ => (0..rest.len(), false),
+        };
+        let sent = self.send(cx, client, [scratch, &rest[data], &after]);
+        worker.buffers.give_back(after);
+        if is_done {
+            self.phase = Phase::Done(Outcome::Whole);
+        }
+        sent
+    }
+
+    /// Takes one head off the front of `bytes` and writes it for the client; its length, or `None` if it is not whole.
+    fn take_head(
+        &mut self,
+        worker: &Worker,
+        bytes: &[u8],
+        scratch: &mut Vec<u8>,
+        passing: Passing<'_>,
+    ) -> Result<Option<usize>, DownloadError> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; FIELDS_MAX];
+        let method = if self.asked.is_head { "HEAD" } else { "GET" };
+        let asked = http1::Asked { method, upgrade: self.asked.is_upgrade };
+        let read = read_response(bytes, &mut slots, asked, super::admit::limits(&passing.flight.live().config));
+        let Some(response) = read.map_err(|error| DownloadError::Bad(error.to_string()))? else { return Ok(None) };
+        if response.is_interim() {
+            self.pass_interim(worker, &response, scratch);
+        } else {
+            self.pass_final(worker, &response, scratch, passing);
+        }
+        Ok(Some(response.len))
+    }
+
+    /// RFC 9110, section 15.2: passed on, but not to HTTP/1.0, which knows none.
+    fn pass_interim(&mut self, worker: &Worker, response: &Response<'_>, scratch: &mut Vec<u8>) {
+        self.has_continued |= response.status == 100;
+        if self.asked.version == Version::V11 {
+            let mut edits = worker.buffers.edits.borrow_mut();
+            edits.clear();
+            write_response(scratch, response, &edits, Framing::Empty, Hop::Persistent);
+        }
+    }
+
+    fn pass_final(&mut self, worker: &Worker, response: &Response<'_>, scratch: &mut Vec<u8>, passing: Passing<'_>) {
+        let outgoing = response.body.for_client(self.asked.version);
+        self.keeps_server = response.persistence == Persistence::KeepAlive;
+        self.keeps_client &= outgoing != Framing::UntilClose && !passing.is_cut && !worker.is_stopping();
+        self.keeps_client &= !self.holds_body_back();
+        let hop = match (response.upgrade, self.keeps_client, self.asked.version) {
+            (Some(protocol), _, _) => Hop::Upgrade(protocol),
+            (None, false, _) => Hop::Close,
+            (None, true, Version::V11) => Hop::Persistent,
+            (None, true, Version::V10) => Hop::KeepAlive,
+        };
+        let mut edits = worker.buffers.edits.borrow_mut();
+        edits.clear();
+        forward::to_client(response, passing.flight.live().config.proxy.as_str(), &mut edits);
+        let service = &passing.flight.service().config;
+        if let (Some(Stick::Cookie(cookie)), Some(server)) = (&service.stick, passing.flight.server_index()) {
+            cookie.tell(&service.keys, passing.cookie, server, response.fields, unix_secs(), &mut edits);
+        }
+        write_response(scratch, response, &edits, outgoing, hop);
+        self.phase = if response.upgrade.is_some() {
+            Phase::Done(Outcome::Switched)
+        } else {
+            Phase::Body(Body::new(response.body, outgoing))
+        };
+    }
+
+    /// The server's connection has ended.
+    fn end(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Result<(), DownloadError> {
+        self.keeps_server = false;
+        let mut after = Vec::new();
+        let is_whole = match &mut self.phase {
+            Phase::Body(body) => body.end(&mut after).is_ok(),
+            _ => false,
+        };
+        if !is_whole {
+            return Err(DownloadError::Server(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.phase = Phase::Done(Outcome::Whole);
+        self.send(cx, client, [&after, &[], &[]])
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>, client: &mut Client, parts: [&[u8]; 3]) -> Result<(), DownloadError> {
+        self.out.send(cx, &mut client.socket, parts).map_err(DownloadError::Client)
+    }
+
+    fn is_for_splice(&mut self) -> bool {
+        let is_begun = self.pipe.is_some();
+        match &mut self.phase {
+            Phase::Body(body) => is_begun || body.plain_left().is_some_and(|left| *left > SPLICE_MIN),
+            _ => false,
+        }
+    }
+
+    /// Passes a part of the body on without reading it.
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        server: &mut Socket,
+    ) -> Poll<Result<(), DownloadError>> {
+        let Phase::Body(body) = &mut self.phase else { return Poll::Ready(Ok(())) };
+        if self.pipe.is_none() {
+            self.pipe = Some(client.worker.pipes.take().map_err(DownloadError::Client)?);
+        }
+        let (Some(pipe), Some(left)) = (&mut self.pipe, body.plain_left()) else { return Poll::Ready(Ok(())) };
+        if pipe.is_empty() {
+            let count = ready!(pipe.poll_fill(cx, server, *left)).map_err(DownloadError::Server)?;
+            if count == 0 {
+                return Poll::Ready(Err(DownloadError::Server(io::ErrorKind::UnexpectedEof.into())));
+            }
+            *left -= count as u64;
+        }
+        let more = if *left > 0 { pipe::Then::More } else { pipe::Then::Nothing };
+        ready!(pipe.poll_drain(cx, &mut client.socket, more)).map_err(DownloadError::Client)?;
+        if *left == 0 {
+            body.settle();
+            client.worker.pipes.give_back(self.pipe.take());
+            self.phase = Phase::Done(Outcome::Whole);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// As many fields as a head may have.
+const FIELDS_MAX: usize = 128;
+
+/// Bodies of which more than this is still to come pass through a pipe.
+const SPLICE_MIN: u64 = 32 * 1024;
