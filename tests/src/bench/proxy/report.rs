@@ -73,7 +73,7 @@ fn notes(results: &Results) -> String {
     let mut text = String::new();
     for (proxy, less) in &results.less {
         let less: Vec<&str> = less.iter().map(String::as_str).collect();
-        text += &format!("\n{proxy} does less, namely not: {}\n", less.join(", "));
+        text += &format!("\n{proxy} does less, for it did not prove: {}\n", less.join(", "));
     }
     let found = list(results, |row| (row.busy < BUSY_MIN).then_some(row.busy));
     if !found.is_empty() {
@@ -185,7 +185,7 @@ pub(super) mod tests {
         assert!(text.contains("| region-proxy | 16.0 (0.80; 25 %) | – |"), "{text}");
         assert!(text.contains("| haproxy | 50,000 (1,300 / 2,000) | – |"), "{text}");
         assert!(text.contains("| haproxy | 11.0 (1.00) | 4.0 |\n| haproxy-splice | – (–) | – |"), "{text}");
-        assert!(text.contains("region-proxy does less, namely not: health checks"), "{text}");
+        assert!(text.contains("region-proxy does less, for it did not prove: health checks"), "{text}");
     }
 
     #[test]

@@ -81,8 +81,9 @@ pub fn shortcomings(
     }
     let door = Door { address: local(ports.of(ability)), ability };
     prove(Proof::Pages, door.prove_pages());
-    match door.prove_cookie_is_set() {
-        Err(why) => prove(Proof::CookieIsSet, Err(why)),
+    let clients = door.prove_cookie_is_set();
+    match &clients {
+        Err(why) => prove(Proof::CookieIsSet, Err(why.clone())),
         Ok(clients) => {
             prove(Proof::CookieIsFollowed, clients.iter().try_for_each(|client| door.prove_followed(client)));
             prove(Proof::CookieIsStripped, door.prove_stripped(&clients[0]));
@@ -96,8 +97,9 @@ pub fn shortcomings(
     }
     prove(Proof::Reuse, door.prove_reuse(origins));
     if depth == Depth::Whole {
-        let proved = door.prove_health_checks(origins, stop);
-        SERVERS.iter().enumerate().for_each(|(at, _)| origins.seen[at].is_sick.store(false, Ordering::Relaxed));
+        let client = clients.as_ref().ok().and_then(|clients| clients.first());
+        let proved = door.prove_health_checks(client, origins, stop);
+        origins.seen[0].is_sick.store(false, Ordering::Relaxed);
         stop.check()?;
         prove(Proof::HealthChecks, proved);
     }
@@ -235,23 +237,38 @@ impl Door {
         }
     }
 
-    fn prove_health_checks(&self, origins: &Origins, stop: &Stop) -> Result<(), String> {
-        let clients = self.prove_cookie_is_set()?;
-        let [home, other] = [0, 1].map(|at| &clients[at]);
+    /// `client` is one of the first server, where clients stick.
+    fn prove_health_checks(&self, client: Option<&Settled>, origins: &Origins, stop: &Stop) -> Result<(), String> {
         origins.seen[0].is_sick.store(true, Ordering::Relaxed);
         let end = Instant::now() + NOTICED;
+        let mut why = String::new();
         while Instant::now() < end {
             stop.check()?;
-            let reply = self.ask("/who", &[&format!("Cookie: {}", home.cookie)])?;
-            if reply.settled().is_some_and(|new| new.server == other.server) {
-                let who: Vec<_> = (0..4).map(|_| self.ask("/who", &[])).collect::<Result<_, _>>()?;
-                let went_there = who.iter().any(|reply| reply.field(WHO) == Some(SERVERS[0]));
-                return if went_there { Err("a sick server gets new clients".to_owned()) } else { Ok(()) };
+            match self.shuns_first_server(client) {
+                Ok(()) => return Ok(()),
+                Err(error) => why = error,
             }
             std::thread::sleep(Duration::from_millis(50));
         }
         let checks = origins.seen[0].checks.load(Ordering::Relaxed);
-        Err(format!("a sick server keeps its client for more than {NOTICED:?}; it has seen {checks} checks"))
+        Err(format!("{why}, more than {NOTICED:?} after a server fell sick, which has seen {checks} checks"))
+    }
+
+    /// Whether neither new clients nor `client` come to the first server.
+    fn shuns_first_server(&self, client: Option<&Settled>) -> Result<(), String> {
+        if let Some(client) = client {
+            let reply = self.ask("/who", &[&format!("Cookie: {}", client.cookie)])?;
+            if reply.settled().is_none_or(|new| new.server != SERVERS[1]) {
+                return Err(format!("{} led to {}", client.cookie, reply.head()));
+            }
+        }
+        for _ in 0..4 {
+            let reply = self.ask("/who", &[])?;
+            if reply.field(WHO) != Some(SERVERS[1]) {
+                return Err(format!("a new client came to {}", reply.head()));
+            }
+        }
+        Ok(())
     }
 }
 
