@@ -7,6 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -127,13 +128,15 @@ pub async fn serve(worker: Rc<Worker>, listener: OwnedFd, gate: Gate, _ended: mp
     let own = own.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let (mut listener, refusals) = (Socket::new(listener), Throttle::default());
     let (mut stop, mut stall) = (gate.stop(), None);
+    let mut stopping = std::pin::pin!(stopped(&mut stop));
     loop {
         set_stall(&listener, &worker, &mut stall);
-        let accepted = tokio::select! {
-            biased;
-            () = stopped(&mut stop) => break,
-            accepted = poll_fn(|cx| listener.poll_take(cx, accept)) => accepted,
-        };
+        // Only who finds nobody waiting looks for the word to stop.
+        let accepted = poll_fn(|cx| match listener.poll_take(cx, accept) {
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            Poll::Pending => stopping.as_mut().poll(cx).map(|()| None),
+        });
+        let Some(accepted) = accepted.await else { break };
         match accepted {
             Ok(accepted) => begin(&worker, &gate, own, accepted).await,
             Err(error) => {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -66,7 +66,12 @@ impl Socket {
 
     /// Writes some of `parts`, of which not all are empty.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        self.poll_put(cx, |fd| rustix::io::writev(fd, parts))
+        let mut full = parts.iter().filter(|part| !part.is_empty());
+        match (full.next(), full.next()) {
+            // One part alone goes the shorter way through the kernel.
+            (Some(part), None) => self.poll_put(cx, |fd| rustix::net::send(fd, part, SendFlags::NOSIGNAL)),
+            _ => self.poll_put(cx, |fd| rustix::io::writev(fd, parts)),
+        }
     }
 
     /// Does `put`, which writes to the connection, once it does not block.

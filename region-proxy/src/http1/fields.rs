@@ -16,6 +16,9 @@ pub(super) enum Known {
     Upgrade,
     /// Belongs to one connection and tells this program nothing.
     Hop,
+    /// Has underscores where one of the others has hyphens, and so is the same to a server that speaks CGI, WSGI or the
+    /// like: it is not believed and not passed on.
+    Lookalike,
 }
 
 impl Known {
@@ -35,7 +38,11 @@ impl Known {
             (19, b'p') => ("proxy-authorization", Self::Hop),
             _ => return None,
         };
-        name.eq_ignore_ascii_case(text).then_some(known)
+        if name.eq_ignore_ascii_case(text) {
+            return Some(known);
+        }
+        let is_like = |(octet, like): (u8, u8)| octet.eq_ignore_ascii_case(&like) || (octet == b'_' && like == b'-');
+        name.bytes().zip(text.bytes()).all(is_like).then_some(Self::Lookalike)
     }
 }
 
@@ -53,8 +60,11 @@ pub struct Options {
 }
 
 impl Options {
-    fn add(&mut self, value: &[u8]) {
+    /// Adds those of one field; gives how many they were.
+    fn add(&mut self, value: &[u8]) -> usize {
+        let mut count = 0;
         for option in list(value) {
+            count += 1;
             match option {
                 _ if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
                 _ if option.eq_ignore_ascii_case(b"close") => self.close = true,
@@ -62,6 +72,7 @@ impl Options {
                 _ => self.names_fields = true,
             }
         }
+        count
     }
 
     /// `close` wins; without a word HTTP/1.1 persists and HTTP/1.0 does not (RFC 9112, section 9.3).
@@ -74,7 +85,7 @@ impl Options {
     }
 }
 
-/// Whether a `Connection` among `fields` names the field `name`. Costs time by the length of all of them.
+/// Whether a `Connection` among `fields` names the field `name`. Looks at all of them.
 pub fn is_named(fields: &[Header<'_>], name: &str) -> bool {
     let connections = fields.iter().filter(|field| Known::of(field.name) == Some(Known::Connection));
     connections.flat_map(|field| list(field.value)).any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
@@ -110,6 +121,7 @@ pub(super) struct Scan<'b> {
     pub(super) coding: Single<'b>,
     pub(super) upgrade: Single<'b>,
     pub(super) options: Options,
+    option_count: usize,
     pub(super) expects_continue: bool,
 }
 
@@ -126,9 +138,9 @@ impl<'b> Scan<'b> {
         let mut scan = Self::default();
         for field in fields {
             match Known::of(field.name) {
-                None | Some(Known::Hop) => {}
+                None | Some(Known::Hop | Known::Lookalike) => {}
                 Some(Known::Host) => scan.host.add(field.value),
-                Some(Known::Connection) => scan.options.add(field.value),
+                Some(Known::Connection) => scan.option_count += scan.options.add(field.value),
                 Some(Known::ContentLength) => scan.length.add(field.value),
                 Some(Known::TransferEncoding) => scan.coding.add(field.value),
                 Some(Known::Upgrade) => scan.upgrade.add(field.value),
@@ -140,9 +152,11 @@ impl<'b> Scan<'b> {
         scan
     }
 
-    /// The framing that a message of `version` with these `fields` claims; whatever is ambiguous is a fault.
+    /// The framing that a message of `version` with these `fields` claims; whatever is ambiguous or beyond measure is a
+    /// fault.
     pub(super) fn framing(&self, version: Version, fields: &[Header<'_>]) -> Result<Told, Reason> {
         match (self.length, self.coding) {
+            _ if self.option_count > OPTIONS_MAX => Err(Reason::TooManyOptions),
             (Single::None, Single::None) => Ok(Told::Nothing),
             (Single::One(value), Single::None) => length(value).map(Told::Length),
             (Single::Several, Single::None) => Err(Reason::LengthRepeated),
@@ -174,6 +188,9 @@ fn length(value: &[u8]) -> Result<u64, Reason> {
     let sum = value.iter().try_fold(0, add);
     sum.filter(|sum| *sum <= LENGTH_MAX).ok_or(Reason::LengthInvalid)
 }
+
+/// Each option is compared with each field; nobody needs as many.
+const OPTIONS_MAX: usize = 64;
 
 pub(super) const LENGTH_MAX: u64 = (1 << 63) - 1;
 

@@ -83,6 +83,9 @@ pub enum Reason {
     /// The head is longer than the limit.
     #[error("head is too long (RFC 6585, section 5)")]
     HeadTooLong,
+    /// Connection has more options than the limit.
+    #[error("too many options in Connection (RFC 9110, section 7.6.1)")]
+    TooManyOptions,
     /// HTTP/1.1 without Host.
     #[error("no Host, expected exactly one (RFC 9112, section 3.2)")]
     HostMissing,
@@ -138,7 +141,7 @@ impl Reason {
     pub fn status(self) -> u16 {
         match self {
             Self::TargetTooLong => 414,
-            Self::TooManyFields | Self::HeadTooLong | Self::TrailersTooLong => 431,
+            Self::TooManyFields | Self::TooManyOptions | Self::HeadTooLong | Self::TrailersTooLong => 431,
             Self::CodingUnknown => 501,
             Self::VersionUnknown | Self::Http2Preface => 505,
             _ => 400,

@@ -45,7 +45,8 @@ pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// change the outcome. CONNECT is read, with [`Target::Authority`], and it is for the caller to refuse it.
 ///
 /// # Errors
-/// Whatever is not by RFC 9112 or could be read in two ways, as soon as it is seen.
+/// Whatever is not by RFC 9112 or could be read in two ways: most faults as soon as they are seen, the others when the
+/// head is whole.
 pub fn read_request<'h, 'b: 'h>(
     bytes: &'b [u8],
     slots: &'h mut [MaybeUninit<Header<'b>>],

@@ -57,7 +57,8 @@ impl Response<'_> {
 /// connection does not persist.
 ///
 /// # Errors
-/// Whatever is not by RFC 9112 or could be read in two ways, as soon as it is seen. A status line may end without the space
+/// Whatever is not by RFC 9112 or could be read in two ways: most faults as soon as they are seen, the others when the
+/// head is whole. A status line may end without the space
 /// after the status, as many servers leave it out.
 pub fn read_response<'h, 'b: 'h>(
     bytes: &'b [u8],

@@ -104,12 +104,12 @@ impl Trailers {
 }
 
 /// Whether a field frames, routes, authorises or modifies a message, says what its content is, or tells who sent it: a
-/// reader that put it among the others would be misled.
+/// reader that put it among the others would be misled. Underscores are no disguise.
 fn is_forbidden(name: &str) -> bool {
-    let has_prefix = |prefix: &&str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-    Known::of(name).is_some()
-        || FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
-        || FORBIDDEN_PREFIXES.iter().any(has_prefix)
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    Known::of(&name).is_some()
+        || FORBIDDEN.contains(&name.as_str())
+        || FORBIDDEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 const FORBIDDEN_PREFIXES: [&str; 4] = ["access-control-", "if-", "proxy-", "x-forwarded-"];

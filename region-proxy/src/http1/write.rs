@@ -189,6 +189,12 @@ mod tests {
     }
 
     #[test]
+    fn what_a_server_may_take_for_framing_is_not_passed_on() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nContent_Length: 5\r\nTRANSFER_ENCODING: chunked\r\nX_Kept: 1\r\n\r\n";
+        assert_eq!(request(head, |_| {}, Hop::Persistent), "GET / HTTP/1.1\r\nHost: a\r\nX_Kept: 1\r\n\r\n");
+    }
+
+    #[test]
     fn edits_are_applied_in_place_and_new_fields_come_last() {
         let head = "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 2\r\nC: 3\r\nConnection: c\r\nD: 4\r\n\r\n";
         let edit = |edits: &mut Edits| {

@@ -59,8 +59,19 @@ pub(super) struct Passing<'x> {
     pub(super) flight: &'x Flight,
     /// What the client's cookie asked for.
     pub(super) cookie: &'x stick::Asked,
-    /// Whether the rest of the request will not be read.
-    pub(super) is_cut: bool,
+    /// How much of the request was sent.
+    pub(super) sent: Sent,
+}
+
+/// How much of a request was sent when its response came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Sent {
+    /// All.
+    Whole,
+    /// Some; the rest follows if the server stays.
+    Partly,
+    /// Some; the rest will not be read.
+    Cut,
 }
 
 /// Why a response cannot be passed on to its end.
@@ -216,7 +227,13 @@ impl Download {
             // What comes after 101 is of the new protocol.
             _ => (0..rest.len(), false),
         };
-        let sent = self.send(cx, client, [scratch, &rest[data], &after]);
+        let sent = if data.len() <= GATHERED_MAX {
+            scratch.extend_from_slice(&rest[data]);
+            scratch.extend_from_slice(&after);
+            self.send(cx, client, [scratch, &[], &[]])
+        } else {
+            self.send(cx, client, [scratch, &rest[data], &after])
+        };
         worker.buffers.give_back(after);
         if is_done {
             self.phase = Phase::Done(Outcome::Whole);
@@ -261,7 +278,12 @@ impl Download {
     fn pass_final(&mut self, worker: &Worker, response: &Response<'_>, scratch: &mut Vec<u8>, passing: Passing<'_>) {
         let outgoing = response.body.for_client(self.asked.version);
         self.keeps_server = response.persistence == Persistence::KeepAlive;
-        self.keeps_client &= outgoing != Framing::UntilClose && !passing.is_cut && !worker.is_stopping();
+        let finds_next = match passing.sent {
+            Sent::Whole => true,
+            Sent::Partly => self.keeps_server,
+            Sent::Cut => false,
+        };
+        self.keeps_client &= outgoing != Framing::UntilClose && finds_next && !worker.is_stopping();
         self.keeps_client &= !self.holds_body_back();
         let hop = match (response.upgrade, self.keeps_client, self.asked.version) {
             (Some(protocol), _, _) => Hop::Upgrade(protocol),
@@ -343,6 +365,9 @@ impl Download {
 
 /// As many fields as a head may have.
 const FIELDS_MAX: usize = 128;
+
+/// Moving so few octets behind the head costs less than telling the kernel of several parts.
+const GATHERED_MAX: usize = 4096;
 
 /// Bodies of which more than this is still to come pass through a pipe.
 const SPLICE_MIN: u64 = 32 * 1024;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Saying};
 use super::client::{After, Client};
-use super::download::{Download, DownloadError, Outcome, Passing};
+use super::download::{Download, DownloadError, Outcome, Passing, Sent};
 use super::tunnel::Tunnel;
 use super::upload::{Upload, UploadError};
 use crate::balance::{Choice, Sticky};
@@ -207,8 +207,12 @@ impl Exchange {
         let down = match self.download.is_done() {
             true => Poll::Ready(Ok(Outcome::Whole)),
             false => {
-                let is_cut = self.cut.is_some();
-                let passing = Passing { flight: &self.flight, cookie: &self.wish.cookie, is_cut };
+                let sent = match &self.cut {
+                    Some(_) => Sent::Cut,
+                    None if self.upload.is_done() => Sent::Whole,
+                    None => Sent::Partly,
+                };
+                let passing = Passing { flight: &self.flight, cookie: &self.wish.cookie, sent };
                 self.download.poll(cx, client, server, passing)
             }
         };

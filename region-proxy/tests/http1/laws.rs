@@ -132,7 +132,8 @@ fn check_lines(head: &[u8]) {
 /// The fields that must be passed on.
 fn end_to_end<'b>(fields: &[Header<'b>]) -> Vec<(&'b str, &'b [u8])> {
     let is_passed = |field: &&Header<'_>| {
-        !HOP_BY_HOP.iter().any(|name| field.name.eq_ignore_ascii_case(name)) && !is_named(fields, field.name)
+        !HOP_BY_HOP.iter().any(|name| field.name.replace('_', "-").eq_ignore_ascii_case(name))
+            && !is_named(fields, field.name)
     };
     fields.iter().filter(is_passed).map(|field| (field.name, field.value)).collect()
 }

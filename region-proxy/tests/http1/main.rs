@@ -119,6 +119,7 @@ const PIECES: &[&[u8]] = &[
     b"Content-Length: 5\r\n",
     b"Content-Length: 0\r\n",
     b"Transfer-Encoding: chunked\r\n",
+    b"Content_Length: 5\r\n",
     b"Connection: close\r\n",
     b"Connection: keep-alive, x\r\n",
     b"Host: a\r\n",
@@ -154,8 +155,9 @@ proptest! {
     }
 
     #[test]
-    fn hyper_finds_the_same_requests(first in altered("requests"), body in altered("chunked"), next in altered("requests")) {
-        hyper::check_requests(&[first.0, body.0, next.0].concat());
+    fn hyper_finds_the_same_requests(first in altered("requests"), body in altered("chunked"), has_body: bool, next in altered("requests")) {
+        let body = if has_body { body.0 } else { Vec::new() };
+        hyper::check_requests(&[first.0, body, next.0].concat());
     }
 
     #[test]
