@@ -2,7 +2,7 @@
 
 use super::case::{Case, Maker};
 use super::measure::{Idle, Measured, Results, Row};
-use super::peers::BASE;
+use super::peers::{BASE, PROXIES};
 use super::plan::Options;
 use crate::bench::rounds::{FOREIGN_MAX, middle, show};
 
@@ -75,16 +75,16 @@ fn notes(results: &Results) -> String {
         let less: Vec<&str> = less.iter().map(String::as_str).collect();
         text += &format!("\n{proxy} does less, for it did not prove: {}\n", less.join(", "));
     }
-    let found = list(results, |row| (row.busy < BUSY_MIN).then_some(row.busy));
+    let found = shares(results, |row| row.busy, |busy| busy < BUSY_MIN);
     if !found.is_empty() {
         text += &format!(
-            "\nNot the proxy but the generator was the limit (share of time in which the proxy ran), so \
-                          look at CPU, not at rates: {found}\n"
+            "\nNot the proxy but the generator was the limit (share of time in which the proxy ran), so look at CPU, not \
+             at rates: {found}\n"
         );
     }
-    let found = list(results, |row| (row.foreign >= FOREIGN_MAX).then_some(row.foreign));
+    let found = shares(results, |row| row.foreign, |foreign| foreign >= FOREIGN_MAX);
     if !found.is_empty() {
-        text += &format!("\nDisturbed at every try (share of foreign work on a core), measure again: {found}\n");
+        text += &format!("\nDisturbed (share of foreign work on a core), measure again: {found}\n");
     }
     for refused in &results.refused {
         text += &format!("\nNot measured: {refused}\n");
@@ -92,13 +92,17 @@ fn notes(results: &Results) -> String {
     text
 }
 
-/// The measurements with a share worth telling.
-fn list(results: &Results, share: impl Fn(&Measured) -> Option<f64>) -> String {
-    let named = |row: &Row| match row {
-        Row::Load(row) => share(row).map(|share| format!("{} {} ({:.0} %)", row.proxy, row.case, share * 100.0)),
-        Row::Idle(_) => None,
-    };
-    results.rows.iter().filter_map(named).collect::<Vec<_>>().join(", ")
+/// The medians of a share that are worth telling, by proxy and case.
+fn shares(results: &Results, share: impl Fn(&Measured) -> f64, is_told: impl Fn(f64) -> bool) -> String {
+    let mut found = Vec::new();
+    for case in Case::ALL {
+        for proxy in &PROXIES {
+            if let Some(share) = median(results, proxy.name, case, &share).filter(|share| is_told(*share)) {
+                found.push(format!("{} {} ({:.0} %)", proxy.name, case.name(), share * 100.0));
+            }
+        }
+    }
+    found.join(", ")
 }
 
 /// The median of `value` over all rounds; `None` when it was not measured.
