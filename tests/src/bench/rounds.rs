@@ -36,7 +36,7 @@ pub fn in_turn<T: Copy>(all: &[T], round: u32) -> Vec<T> {
     order
 }
 
-/// Measures until the share of foreign work is below [`FOREIGN_MAX`], at most [`TRIES`] times; the least disturbed
+/// Measures until the share of foreign work is below [`FOREIGN_MAX`], at most three times; the least disturbed
 /// measurement counts. Fails as soon as a measurement does.
 pub fn least_disturbed<M>(
     foreign: impl Fn(&M) -> f64,

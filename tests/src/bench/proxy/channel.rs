@@ -35,7 +35,7 @@ pub enum Received {
 struct Wire(Socket);
 
 impl Channel {
-    /// Connects to `proxy` from any port of `source`, which waits for at most [`PATIENCE`]; a TLS handshake is begun.
+    /// Connects to `proxy` from any port of `source`, which waits for at most three seconds; a TLS handshake is begun.
     pub fn open(proxy: SocketAddrV4, source: Ipv4Addr, tls: Option<&Arc<ClientConfig>>) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         // The port is chosen by connect, so that one can serve for several proxies; else they run out.

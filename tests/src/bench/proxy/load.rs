@@ -60,7 +60,7 @@ impl Load {
         Ok(load)
     }
 
-    /// Lets them ask for `span`. Fails at the first wrong answer, and when none comes for [`PATIENCE`].
+    /// Lets them ask for `span`. Fails at the first wrong answer, and when none comes for three seconds.
     pub fn drive(&mut self, span: Duration) -> Result<Outcome, String> {
         let mut outcome = Outcome::default();
         let mut events = [EpollEvent::empty(); EVENTS];
