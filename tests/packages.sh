@@ -1,4 +1,4 @@
-# Sourced by tests/run and tests/bench/run.
+# Sourced by tests/run, tests/bench/run and tests/bench/proxy.
 
 # Installs the Debian packages "$@" without starting a service: a name server's would take port 53 of this machine.
 install_packages() {
@@ -17,7 +17,7 @@ install_packages() {
         trap "${as_root[*]} rm -f $policy" EXIT
     fi
     local services=() service
-    for service in {unbound,gdnsd,knot,nsd,pdns,named,kresd@1,kres-cache-gc,pdns-recursor}.service certbot.timer; do
+    for service in {unbound,gdnsd,knot,nsd,pdns,named,kresd@1,kres-cache-gc,pdns-recursor,haproxy,nginx}.service certbot.timer; do
         # One that was there before is the operator's.
         systemctl cat "$service" >/dev/null 2>&1 || services+=("$service")
     done

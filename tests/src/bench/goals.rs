@@ -1,44 +1,16 @@
 //! What the project wants of `gslb-dns`, and whether it holds.
 
+use super::goal::{Goal, Limit};
 use super::measure::Results;
 use super::plan::Scenario;
-use super::report::{BASE, median, median_cost, mib, ratio};
-
-/// One goal and what was measured.
-#[derive(Clone, Debug)]
-pub struct Goal {
-    /// In words.
-    pub what: String,
-    /// What was measured.
-    pub found: f64,
-    /// The limit, and on which side of it the goal is.
-    pub limit: Limit,
-}
-
-/// A limit that is kept by what equals it.
-#[derive(Clone, Copy, Debug)]
-pub enum Limit {
-    /// Not more.
-    AtMost(f64),
-    /// Not less.
-    AtLeast(f64),
-}
-
-impl Goal {
-    /// Whether it holds.
-    pub fn holds(&self) -> bool {
-        match self.limit {
-            Limit::AtMost(most) => self.found <= most,
-            Limit::AtLeast(least) => self.found >= least,
-        }
-    }
-}
+use super::report::{BASE, median, median_cost, ratio};
+use super::rounds::mib;
 
 /// The goals for which there are figures.
 pub fn goals(results: &Results) -> Vec<Goal> {
     let (mut goals, us) = (Vec::new(), "gslb-dns");
     let mut add = |what: &str, found: Option<f64>, limit| {
-        goals.extend(found.map(|found| Goal { what: what.to_owned(), found, limit }));
+        goals.extend(found.map(|found| Goal { what: what.to_owned(), found: Some(found), limit }));
     };
     let cpu = |scenario: Scenario| median(results, us, scenario.name(), |row| row.cpu_us);
     for scenario in [Scenario::Static, Scenario::Nx, Scenario::GeoSrc, Scenario::GeoEcs] {
@@ -71,23 +43,6 @@ pub fn goals(results: &Results) -> Vec<Goal> {
     goals
 }
 
-/// The goals as a table.
-pub fn table(goals: &[Goal]) -> String {
-    if goals.is_empty() {
-        return String::new();
-    }
-    let line = |goal: &Goal| {
-        let limit = match goal.limit {
-            Limit::AtMost(most) => format!("≤ {most:.2}"),
-            Limit::AtLeast(least) => format!("≥ {least:.2}"),
-        };
-        let verdict = if goal.holds() { "pass" } else { "FAIL" };
-        format!("| {} | {limit} | {:.2} | {verdict} |\n", goal.what, goal.found)
-    };
-    let head = "\n| goal | limit | found | |\n|---|---|---|---|\n".to_owned();
-    head + &goals.iter().map(line).collect::<String>()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::report::tests::row;
@@ -99,9 +54,9 @@ mod tests {
             let rows = vec![row("gslb-dns", Scenario::Static, 0, ours), row(BASE, Scenario::Static, 0, 3.0)];
             goals(&Results { rows, refused: Vec::new() })
         };
-        let verdicts: Vec<bool> = of(3.0).iter().map(Goal::holds).collect();
-        assert_eq!(verdicts, [true, true], "the ratio to gdnsd and the user time, and nothing else");
-        let verdicts: Vec<bool> = of(3.6).iter().map(Goal::holds).collect();
-        assert_eq!(verdicts, [false, false]);
+        let verdicts: Vec<Option<bool>> = of(3.0).iter().map(Goal::holds).collect();
+        assert_eq!(verdicts, [Some(true), Some(true)], "the ratio to gdnsd and the user time, and nothing else");
+        let verdicts: Vec<Option<bool>> = of(3.6).iter().map(Goal::holds).collect();
+        assert_eq!(verdicts, [Some(false), Some(false)]);
     }
 }

@@ -1,12 +1,8 @@
 //! The rounds: every server in turn, each scenario verified and then measured.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use serde::Serialize;
 
 use super::Stop;
@@ -15,6 +11,7 @@ use super::load::{Load, Outcome, Pace, Shape, Until};
 use super::meter::{LOAD_CORE, Memory, Reading, Usage};
 use super::peers::{Peer, Site};
 use super::plan::{Library, Options, Scenario};
+use super::rounds::{ResultsFile, in_turn, least_disturbed, pin};
 use super::server::Server;
 use super::status::serve_status;
 use super::tcp::TcpLoad;
@@ -95,7 +92,7 @@ struct Bench<'a> {
     hosts: Vec<Host>,
     geo: GeoDatabase,
     status: std::net::SocketAddr,
-    out: Option<File>,
+    out: Option<ResultsFile>,
     stop: &'a Stop,
     results: Results,
 }
@@ -109,12 +106,10 @@ pub fn run(options: &Options, stop: &Stop) -> Result<Results, String> {
     pin(LOAD_CORE)?;
     let hosts = hosts();
     let library = Library::new(&geo, &hosts)?;
-    let out = options.out.as_deref().map(open_results).transpose()?;
+    let out = options.out.as_deref().map(ResultsFile::open).transpose()?;
     let mut bench = Bench { options, library, hosts, geo, status, out, stop, results: Results::default() };
     for round in 0..options.rounds {
-        let mut order = options.servers.clone();
-        order.rotate_left(round as usize % options.servers.len().max(1));
-        for peer in order {
+        for peer in in_turn(&options.servers, round) {
             for size in [Size::Small, Size::Signed, Size::Big] {
                 let tried = bench.measure_peer(peer, size, round);
                 stop.check()?;
@@ -170,26 +165,21 @@ impl Bench<'_> {
         round: u32,
     ) -> Result<Measured, String> {
         self.verify(server, scenario)?;
-        let mut best: Option<Measured> = None;
-        for _ in 0..TRIES {
-            let (outcome, usage) = match scenario {
-                Scenario::Tcp => self.drive_tcp(server)?,
-                Scenario::Open => self.find_highest_rate(server)?,
-                Scenario::Steady => self.drive(server, scenario, steady(STEADY_RATE, 1), self.options.span)?,
-                _ => self.drive(server, scenario, scenario.shape(), self.options.span)?,
-            };
-            if outcome.wrong > 0 {
-                return Err(format!("{}: {} wrong answers under load", scenario.name(), outcome.wrong));
-            }
-            let measured = Measured::new(round, peer.name, scenario, &outcome, usage);
-            if best.as_ref().is_none_or(|best| measured.foreign < best.foreign) {
-                best = Some(measured);
-            }
-            if best.as_ref().is_some_and(|best| best.foreign < FOREIGN_MAX) {
-                break;
-            }
-        }
-        best.ok_or_else(|| format!("{}: nothing was measured", scenario.name()))
+        least_disturbed(
+            |measured: &Measured| measured.foreign,
+            || {
+                let (outcome, usage) = match scenario {
+                    Scenario::Tcp => self.drive_tcp(server)?,
+                    Scenario::Open => self.find_highest_rate(server)?,
+                    Scenario::Steady => self.drive(server, scenario, steady(STEADY_RATE, 1), self.options.span)?,
+                    _ => self.drive(server, scenario, scenario.shape(), self.options.span)?,
+                };
+                match outcome.wrong {
+                    0 => Ok(Measured::new(round, peer.name, scenario, &outcome, usage)),
+                    wrong => Err(format!("{}: {wrong} wrong answers under load", scenario.name())),
+                }
+            },
+        )
     }
 
     /// Asks every question of the scenario once, and checks every answer in whole.
@@ -250,8 +240,7 @@ impl Bench<'_> {
 
     fn add(&mut self, row: Row) -> Result<(), String> {
         if let Some(out) = &mut self.out {
-            let line = serde_json::to_string(&row).map_err(|error| error.to_string())?;
-            writeln!(out, "{line}").map_err(|error| format!("the file of results: {error}"))?;
+            out.add(&row)?;
         }
         self.results.rows.push(row);
         Ok(())
@@ -282,13 +271,6 @@ impl Measured {
     }
 }
 
-/// Lets the calling thread run on one core only.
-pub fn pin(core: usize) -> Result<(), String> {
-    let mut cores = CpuSet::new();
-    let pinned = cores.set(core).and_then(|()| sched_setaffinity(Pid::from_raw(0), &cores));
-    pinned.map_err(|error| format!("core {core}: {error}: the benchmark needs two cores"))
-}
-
 /// Runs `drive` between two readings.
 fn metered(server: &Server, drive: impl FnOnce() -> Result<Outcome, String>) -> Result<(Outcome, Usage), String> {
     let before = Reading::take(server.id())?;
@@ -298,11 +280,6 @@ fn metered(server: &Server, drive: impl FnOnce() -> Result<Outcome, String>) -> 
 
 fn steady(per_second: f64, burst: usize) -> Shape {
     Shape { burst, pace: Pace::Open { per_second }, ..Scenario::Static.shape() }
-}
-
-fn open_results(path: &Path) -> Result<File, String> {
-    let file = OpenOptions::new().create(true).append(true).open(path);
-    file.map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn print_progress(measured: &Measured) {
@@ -318,10 +295,6 @@ fn print_progress(measured: &Measured) {
 
 /// Before each measurement.
 const WARM_UP: Duration = Duration::from_millis(200);
-/// How often a disturbed measurement is tried.
-const TRIES: usize = 3;
-/// Above this share of foreign work a measurement is disturbed.
-pub const FOREIGN_MAX: f64 = 0.06;
 /// A wrong server is refused; a datagram may be lost on the way, more so when others use the cores.
 const VERIFY_LOSS_MAX: f64 = 0.02;
 /// The highest rate may lose less than this.

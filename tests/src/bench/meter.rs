@@ -4,6 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
+
 /// The core of the server.
 pub const SERVER_CORE: usize = 0;
 /// The core of the generator.
@@ -18,7 +21,7 @@ pub struct Reading {
     /// Clock ticks of the server in user mode and in the kernel, threads that have ended included.
     user_ticks: u64,
     kernel_ticks: u64,
-    /// Run time of the thread that reads, which is the generator.
+    /// Run time of this process, which is the generator, and of the children that it has waited for.
     own: Duration,
     server_core: Duration,
     load_core: Duration,
@@ -56,14 +59,13 @@ impl Reading {
             run: Duration::ZERO,
             user_ticks: 0,
             kernel_ticks: 0,
-            own: run_time(Path::new("/proc/thread-self/schedstat"))?,
+            own: threads("self") + ended_children()?,
             server_core: busy(SERVER_CORE)?,
             load_core: busy(LOAD_CORE)?,
         };
         for process in family(process) {
             // A child may end between the two: then it costs nothing any more.
-            let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-            reading.run += tasks.filter_map(|task| run_time(&task.path().join("schedstat")).ok()).sum::<Duration>();
+            reading.run += threads(&process.to_string());
             let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
             // The name, in brackets, may hold anything; user and kernel time are fields 14 and 15.
             let after_name = stat.rsplit_once(')').map_or("", |(_, after)| after);
@@ -83,7 +85,7 @@ impl Reading {
         let ticked = TICK * (user + kernel) as u32;
         let server_busy = share(exact.max(ticked));
         let foreign_server = share(self.server_core - before.server_core) - server_busy;
-        let foreign_load = share(self.load_core - before.load_core) - share(self.own - before.own);
+        let foreign_load = share(self.load_core - before.load_core) - share(self.own.saturating_sub(before.own));
         Usage {
             exact,
             ticked,
@@ -124,6 +126,19 @@ pub fn family(process: u32) -> Vec<u32> {
         at += 1;
     }
     all
+}
+
+/// Run time of every thread of `process` that lives.
+fn threads(process: &str) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| run_time(&task.path().join("schedstat")).ok()).sum()
+}
+
+/// CPU time of the children of this process that have ended and were waited for.
+fn ended_children() -> Result<Duration, String> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|error| format!("CPU time of children: {error}"))?;
+    let micros = |time: TimeVal| Duration::from_micros(u64::try_from(time.num_microseconds()).unwrap_or(0));
+    Ok(micros(usage.user_time()) + micros(usage.system_time()))
 }
 
 /// The first number of a `schedstat`: time on the CPU in nanoseconds.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::geodb::GeoDatabase;
 use super::load::{Pace, Shape, Sources};
+use super::options::{number, unknown};
 use super::peers::{PEERS, Peer};
 use super::questions::Questions;
 use super::zone::{Host, Size};
@@ -197,16 +198,6 @@ impl Library {
             Scenario::GeoSigned => &self.by_subnet_signed,
         }
     }
-}
-
-fn number(option: &str, value: &str, least: impl Into<f64>, most: impl Into<f64>) -> Result<f64, String> {
-    let (least, most) = (least.into(), most.into());
-    let number = value.parse::<f64>().ok().filter(|number| (least..=most).contains(number));
-    number.ok_or_else(|| format!("{option} {value}: expected {least} to {most}"))
-}
-
-fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    format!("{name}: expected some of {}", known.collect::<Vec<_>>().join(", "))
 }
 
 /// How the program is called.

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::measure::{Cost, FOREIGN_MAX, Measured, Results, Row};
+use super::measure::{Cost, Measured, Results, Row};
 use super::plan::{Options, Scenario};
+use super::rounds::{FOREIGN_MAX, mib, middle, show};
 
 /// The server that ratios are to.
 pub const BASE: &str = "gdnsd";
@@ -114,31 +115,11 @@ pub fn median_cost(results: &Results, server: &str, is_big: bool, value: impl Fn
     middle(costs.collect())
 }
 
-/// KiB in MiB.
-pub fn mib(kib: u64) -> f64 {
-    kib as f64 / 1024.0
-}
-
 fn measured<'a>(results: &'a Results, server: &'a str, scenario: &'a str) -> impl Iterator<Item = &'a Measured> {
     results.rows.iter().filter_map(move |row| match row {
         Row::Load(row) if row.server == server && row.scenario == scenario => Some(row),
         _ => None,
     })
-}
-
-fn middle(mut values: Vec<f64>) -> Option<f64> {
-    values.retain(|value| value.is_finite());
-    values.sort_by(f64::total_cmp);
-    let (low, high) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
-    Some((low + high) / 2.0)
-}
-
-fn show(value: Option<f64>) -> String {
-    match value {
-        Some(value) if value < 1000.0 => format!("{value:.0}"),
-        Some(value) => format!("{},{:03}", value as u64 / 1000, value as u64 % 1000),
-        None => "–".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -3,15 +3,15 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Stop;
 use super::answer::is_right;
-use super::meter::SERVER_CORE;
 use super::peers::{Peer, Site};
 use super::questions::Questions;
 use super::regions::REGIONS;
+use super::rounds::start_on_server_core;
 use crate::harness::process::{Folder, Process};
 
 /// A server that runs; it is ended when this is dropped.
@@ -42,12 +42,10 @@ impl Server {
         open.map_err(|error| format!("{}: {error}", folder.path().display()))?;
         let site = Site { folder: folder.path(), port: free_port()?, ..site };
         let program = program.map_or_else(|| peer.executable(), |program| Ok(program.to_path_buf()))?;
-        let mut arguments = vec!["on-core".to_owned(), SERVER_CORE.to_string(), program.display().to_string()];
-        arguments.extend(peer.prepare(&site)?);
+        let arguments = peer.prepare(&site)?;
         let address = site.address();
         let started = Instant::now();
-        let process = Process::start(peer.name, &own_program()?, &arguments);
-        let process = process.map_err(|error| format!("{}: {error}", peer.name))?;
+        let process = start_on_server_core(peer.name, &program, &arguments)?;
         let mut server = Self { process, address, cold_start: Duration::ZERO, _folder: folder };
         server.wait_for_answer(questions, stop)?;
         server.cold_start = started.elapsed();
@@ -91,11 +89,6 @@ impl Drop for Server {
         // Those with children end them when they are asked to; whatever does not listen is killed.
         let _ = self.process.terminate(END);
     }
-}
-
-/// This program, which can run another on a core.
-fn own_program() -> Result<PathBuf, String> {
-    std::env::current_exe().map_err(|error| format!("the path of this program: {error}"))
 }
 
 /// A port of 127.0.0.1 that nobody uses, neither for UDP nor for TCP.

@@ -1,4 +1,5 @@
-//! `tests/bench/run`: `gslb-dns` beside other servers; prints tables, and whether the goals hold.
+//! `tests/bench/run`: `gslb-dns` beside other servers; `tests/bench/proxy`: `region-proxy` beside HAProxy. Each prints
+//! tables, and whether the goals hold.
 //!
 //! Two more words are for itself: `on-core N PROGRAM …` becomes that program on that core, `reflector ADDRESS` is the
 //! server without DNS.
@@ -9,7 +10,7 @@ use std::thread;
 
 use gslb_tests::bench::Stop;
 use gslb_tests::bench::plan::Options;
-use gslb_tests::bench::{goals, measure, reflector, report};
+use gslb_tests::bench::{goal, goals, measure, proxy, reflector, report, rounds};
 use nix::sys::signal::{SigSet, Signal};
 
 fn main() -> ExitCode {
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         ["reflector", address] => {
             address.parse().map_err(|_| format!("{address}: no address")).and_then(reflector::run)
         }
+        ["proxy", ..] => proxy::plan::Options::parse(&arguments[1..]).and_then(|options| compare_proxies(&options)),
         _ => Options::parse(&arguments).and_then(|options| compare(&options)),
     };
     match done {
@@ -37,10 +39,23 @@ fn compare(options: &Options) -> Result<(), String> {
     let stop = Stop::default();
     stop_at_signals(&stop)?;
     let results = measure::run(options, &stop)?;
-    print!("{}{}", report::tables(&results, options), goals::table(&goals::goals(&results)));
+    print!("{}{}", report::tables(&results, options), goal::table(&goals::goals(&results)));
     match results.refused.len() {
         0 => Ok(()),
         count => Err(format!("{count} times a server was not measured")),
+    }
+}
+
+/// The same for proxies.
+fn compare_proxies(options: &proxy::plan::Options) -> Result<(), String> {
+    let stop = Stop::default();
+    stop_at_signals(&stop)?;
+    let results = proxy::measure::run(options, &stop)?;
+    let goals = proxy::goals::goals(&results, &options.cases);
+    print!("{}{}", proxy::report::tables(&results, options), goal::table(&goals));
+    match results.refused.len() {
+        0 => Ok(()),
+        count => Err(format!("{count} times a proxy was not measured")),
     }
 }
 
@@ -60,7 +75,7 @@ fn stop_at_signals(stop: &Stop) -> Result<(), String> {
 
 /// Fails only; else this process is that program, on that core, and takes signals again.
 fn become_program(core: &str, program: &str, arguments: &[&str]) -> Result<(), String> {
-    measure::pin(core.parse().map_err(|_| format!("{core}: no core"))?)?;
+    rounds::pin(core.parse().map_err(|_| format!("{core}: no core"))?)?;
     SigSet::all().thread_unblock().map_err(|error| format!("signals: {error}"))?;
     Err(format!("{program}: {}", Command::new(program).args(arguments).exec()))
 }
