@@ -48,8 +48,8 @@ pub struct World {
     pub zones: Arc<ZoneSet>,
     /// Those of them that are signed.
     pub signed_zones: Vec<SignedZone>,
-    /// The zones by themselves, without steered names, keys and signatures, in the order of the settings; none where none
-    /// is signed or has a journal.
+    /// The zones by themselves, without records of steered names, keys and signatures, in the order of the settings; none
+    /// where none is signed or has a journal.
     pub kept: Vec<Arc<Zone>>,
     /// Where addresses are.
     pub geo_data: Arc<GeoData>,
@@ -201,16 +201,18 @@ impl Reader {
         });
         // By themselves they take memory, so only where they may change without their files.
         let is_kept = is_signed || !journals.is_empty();
-        let kept = zones.iter().filter(|_| is_kept).map(|zone| Arc::new(zone.clone())).collect::<Vec<_>>();
         let Settings { zones: zone_settings, topology, .. } = &settings;
+        let mut kept: Vec<Arc<Zone>> = zones.into_iter().map(Arc::new).collect();
+        zone::add_steered_names(&mut kept, topology);
         let built = if is_signed {
-            drop(zones);
             signing::build(&kept, &keys, topology, known, unix_secs()).map(|built| {
                 let transfers = transfers::transfers(&built.kept, &built.signed_zones, zone_settings, topology, last);
                 (built, transfers)
             })
         } else {
-            let transfers = transfers::transfers(&zones, &[], zone_settings, topology, last);
+            let transfers = transfers::transfers(&kept, &[], zone_settings, topology, last);
+            let zones = kept.iter().map(|zone| Zone::clone(zone)).collect();
+            let kept = if is_kept { kept } else { Vec::new() };
             let built = |zones| (Built { zones, signed_zones: Vec::new(), kept }, transfers);
             ZoneSet::build(zones, topology).map(built)
         };

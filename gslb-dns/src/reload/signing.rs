@@ -18,7 +18,7 @@ use crate::keys::KeyFolder;
 use crate::settings::{DnssecSettings, Settings, ZoneSettings};
 use crate::sign::{self, Fingerprint, KeyRecords, Lifetime, Refused, Signatures, Signer, ZoneKey};
 use crate::wire::{Name, Rtype};
-use crate::zone::{Content, Sign, Signing, Zone, ZoneSet, is_newer};
+use crate::zone::{Content, Sign, Signing, Zone, ZoneSet, add_steered_names, is_newer};
 
 /// The keys of a zone that is to be signed.
 #[derive(Clone, Debug)]
@@ -202,6 +202,7 @@ pub(super) fn build(
         return Err(problems);
     }
     let mut kept = kept.to_vec();
+    add_steered_names(&mut kept, topology);
     let zones = with_keys(&kept, &makings)?;
     if makings.iter().flatten().map(Making::unknown).sum::<usize>() > UNKNOWN_FEW {
         sign_ahead(&zones, &makings, topology)?;

@@ -147,11 +147,14 @@ impl Updater {
     }
 
     /// Those of `jobs` that were not asked for before, each once, and copies of them.
+    ///
+    /// One whose signature has ended while it waited is with the copies: it may be one, which nobody remembers any more.
     fn first_of_each(&self, jobs: impl Iterator<Item = Job>) -> (Vec<Job>, Vec<Job>) {
         let now = unix_secs();
         let mut seen = HashSet::new();
-        jobs.partition(|Job { request: UpdateRequest { key, mac, .. }, .. }| {
-            self.answered.recall(key, mac, now).is_none() && seen.insert((key.clone(), mac.clone()))
+        jobs.partition(|Job { request: UpdateRequest { key, mac, end, .. }, .. }| {
+            let is_new = *end >= now && self.answered.recall(key, mac, now).is_none();
+            is_new && seen.insert((key.clone(), mac.clone()))
         })
     }
 
@@ -160,7 +163,7 @@ impl Updater {
         let now = unix_secs();
         for Job { request: UpdateRequest { key, mac, peer, .. }, done } in copies {
             let rcode = self.answered.recall(&key, &mac, now).unwrap_or(Rcode::SERVFAIL);
-            debug!(%key, %peer, %rcode, "the same update again: answered as before");
+            debug!(%key, %peer, %rcode, "not done: the same update again, or its signature has ended");
             // Who asked may have gone.
             let _ = done.send(rcode);
         }
@@ -221,8 +224,9 @@ fn work(world: &World, journals: &mut Journals, jobs: &[Job], refusals: &Refusal
     }
     let mut fail = |why: &dyn std::fmt::Display| {
         error!(%why, "updates failed: nothing has changed");
-        let changed = verdicts.iter_mut().filter(|verdict| matches!(verdict, Verdict::Changed(..)));
-        changed.for_each(|verdict| *verdict = Verdict::Refused(Rcode::SERVFAIL));
+        // Those behind the first that would have changed something were judged by what it has made, which is not served.
+        let first = verdicts.iter().position(|verdict| matches!(verdict, Verdict::Changed(..))).unwrap_or_default();
+        verdicts[first..].fill_with(|| Verdict::Refused(Rcode::SERVFAIL));
     };
     let changed = entries.keys().map(|&at| (at, Arc::new(zones[at].clone())));
     let next = match world.with_zones(changed) {

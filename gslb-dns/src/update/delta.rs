@@ -67,43 +67,39 @@ impl Delta {
         }
     }
 
-    /// This change and `next` as one: of a record the last word holds, whatever file comes under it.
+    /// All of `deltas`, one after the other, as one: of a record the last word holds, whatever file comes under it.
     ///
     /// A record that was added and removed again is left out where `is_forgotten` holds for it: no file has it.
-    pub fn then(&mut self, next: &Self, is_forgotten: impl Fn(&ZoneRecord) -> bool) {
-        self.to = next.to;
-        let soa = self.soa_then(next);
-        let is_other = |record: &ZoneRecord| record.rtype != Rtype::SOA;
-        let mut removed: HashSet<ZoneRecord> = self.removed.drain(..).filter(is_other).collect();
-        let mut added: HashSet<ZoneRecord> = self.added.drain(..).filter(is_other).collect();
-        for record in next.removed.iter().filter(|record| is_other(record)) {
-            if !(added.remove(record) && is_forgotten(record)) {
-                removed.insert(record.clone());
+    pub fn joined<'a>(
+        deltas: impl IntoIterator<Item = &'a Self>,
+        is_forgotten: impl Fn(&ZoneRecord) -> bool,
+    ) -> Option<Self> {
+        let is_other = |record: &&ZoneRecord| record.rtype != Rtype::SOA;
+        let mut deltas = deltas.into_iter().peekable();
+        let from = deltas.peek()?.from;
+        let (mut to, mut soa) = (from, None);
+        // Borrowed, and not put in order before the end: there may be very many.
+        let (mut removed, mut added) = (HashSet::<&ZoneRecord>::new(), HashSet::<&ZoneRecord>::new());
+        for delta in deltas {
+            to = delta.to;
+            soa = soa_then(soa, delta.soa());
+            for record in delta.removed.iter().filter(is_other) {
+                if !(added.remove(record) && is_forgotten(record)) {
+                    removed.insert(record);
+                }
             }
+            // What comes back stays among the removed, too: a file that has lost it meanwhile gets it all the same.
+            added.extend(delta.added.iter().filter(is_other));
         }
-        // What comes back stays among the removed, too: a file that has lost it meanwhile gets it all the same.
-        added.extend(next.added.iter().filter(|record| is_other(record)).cloned());
         if let Some((before, after)) = soa {
             removed.insert(before);
             added.insert(after);
         }
-        (self.removed, self.added) = (sorted(removed), sorted(added));
-    }
-
-    /// The SOA records before and after both changes. Where the file got another between them, the first change has ended.
-    fn soa_then(&self, next: &Self) -> Option<(ZoneRecord, ZoneRecord)> {
-        match (self.soa(), next.soa()) {
-            (Some((before, between)), Some((between_too, after)))
-                if without_serial(between) == without_serial(between_too) =>
-            {
-                Some((before.clone(), after.clone()))
-            }
-            (first, second) => second.or(first).map(|(before, after)| (before.clone(), after.clone())),
-        }
+        Some(Self { from, to, removed: sorted(removed), added: sorted(added) })
     }
 
     /// The SOA records before and after.
-    fn soa(&self) -> Option<(&ZoneRecord, &ZoneRecord)> {
+    fn soa(&self) -> Option<SoaChange<'_>> {
         let soa = |records: &'_ [ZoneRecord]| records.iter().position(|record| record.rtype == Rtype::SOA);
         Some((&self.removed[soa(&self.removed)?], &self.added[soa(&self.added)?]))
     }
@@ -153,14 +149,30 @@ pub enum Standing {
     Edited,
 }
 
+/// The SOA records before and after two changes, of each of which they are given. Where the file got another between them, the
+/// first change has ended.
+fn soa_then<'a>(first: Option<SoaChange<'a>>, next: Option<SoaChange<'a>>) -> Option<SoaChange<'a>> {
+    match (first, next) {
+        (Some((before, between)), Some((between_too, after)))
+            if without_serial(between) == without_serial(between_too) =>
+        {
+            Some((before, after))
+        }
+        (first, next) => next.or(first),
+    }
+}
+
+/// The SOA records before and after.
+type SoaChange<'a> = (&'a ZoneRecord, &'a ZoneRecord);
+
 fn without_serial(record: &ZoneRecord) -> ZoneRecord {
     let mut record = record.clone();
     record.set_serial(0);
     record
 }
 
-fn sorted(records: HashSet<ZoneRecord>) -> Vec<ZoneRecord> {
-    let mut records: Vec<ZoneRecord> = records.into_iter().collect();
+fn sorted(records: HashSet<&ZoneRecord>) -> Vec<ZoneRecord> {
+    let mut records: Vec<ZoneRecord> = records.into_iter().cloned().collect();
     let key = |record: &ZoneRecord| (record.rtype != Rtype::SOA, record.owner.as_wire().to_vec(), record.rtype);
     records.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.rdata.cmp(&b.rdata)));
     records

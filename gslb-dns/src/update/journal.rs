@@ -104,15 +104,10 @@ impl Entry {
         self.delta.removed.iter().chain(&self.delta.added).map(|record| &record.owner)
     }
 
-    /// All of `entries` as one, as [`Delta::then`] has it; `None` where there is none.
+    /// All of `entries` as one, as [`Delta::joined`] has it; `None` where there is none.
     fn joined(entries: &[Self], is_forgotten: impl Fn(&ZoneRecord) -> bool) -> Option<Self> {
-        let (first, rest) = entries.split_first()?;
-        let mut joined = first.clone();
-        for entry in rest {
-            joined.delta.then(&entry.delta, &is_forgotten);
-            joined.digest = entry.digest;
-        }
-        Some(joined)
+        let digest = entries.last()?.digest;
+        Delta::joined(entries.iter().map(|entry| &entry.delta), is_forgotten).map(|delta| Self { delta, digest })
     }
 }
 

@@ -46,6 +46,7 @@ pub use content::{Content, ContentRecord, Records};
 pub use edit::ZoneRecord;
 pub(crate) use master::{TTL_MAX, is_meta};
 pub use node::Dname;
+pub use overlay::add_steered_names;
 pub use print::MasterFile;
 pub(crate) use rdata::parse_type;
 pub use received::rdata_of_message;

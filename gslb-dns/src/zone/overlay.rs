@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use shared::problem::Problem;
 use shared::topology::{Service, ServiceId, ServiceOutline, Topology};
@@ -33,6 +34,18 @@ pub(super) fn lay_over(zones: &mut [Zone], topology: &Topology) -> Overlay {
         overlay.steered.push(SteeredName::new(ServiceId(at as u32), service, topology.steering(service).policy));
     }
     overlay
+}
+
+/// Gives `zones` the names of the services of `topology`, without records, so that these are laid over copies of them without
+/// a change, and the copies go on to share what they hold.
+pub fn add_steered_names(zones: &mut [Arc<Zone>], topology: &Topology) {
+    for service in &topology.services {
+        let name = wire_name(&service.name);
+        let home = deepest(zones, name.as_wire()).map(|home| &mut zones[home]);
+        if let Some(home) = home.filter(|home| !home.nodes.contains_key(name.as_wire())) {
+            Arc::make_mut(home).add_node(name.as_wire());
+        }
+    }
 }
 
 /// The zone that holds `name`: the one with the longest name.
@@ -115,4 +128,22 @@ pub(super) fn problem_of_alpn(service: &Service) -> Option<Problem> {
     let key = format!("services.\"{}\"", service.name);
     let what = "https.alpn: expected protocol ids of 1 to 255 octets".to_owned();
     ids.any(|id| id.is_empty() || id.len() > 255).then(|| Problem { file: String::new(), line: None, key, what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reload::load;
+    use crate::serve::sample::Site;
+
+    #[test]
+    fn zones_that_are_kept_are_put_together_without_a_copy_of_their_records() {
+        let site = Site::new();
+        let journal = "file = \"example.com.zone\"\njournal = \"journal\"";
+        site.write("topology.toml", &site.settings().replace("file = \"example.com.zone\"", journal));
+        let world = load(&site.config(), None).world.expect("no mistakes");
+        let mut copies: Vec<Zone> = world.kept.iter().map(|zone| Zone::clone(zone)).collect();
+        let overlay = lay_over(&mut copies, &world.settings.topology);
+        assert!(!overlay.steered.is_empty() && Arc::ptr_eq(&copies[0].nodes, &world.kept[0].nodes));
+    }
 }

@@ -15,11 +15,13 @@ use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
 use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordSet, RecordType, TSigner};
 
-use super::Journals;
+use super::{Job, Journals, UpdateRequest, Updates, Verdict, work};
 use crate::reload::{World, load, unix_secs};
+use crate::serve::refusals::Refusals;
 use crate::serve::sample::{Site, data, http, query, until};
 use crate::serve::{Node, StartError};
 use crate::update::journal::Entry;
+use crate::wire::{self, Rcode};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
@@ -158,6 +160,38 @@ fn copy_of_an_update_is_answered_alike_and_not_done_again() {
     });
     assert_eq!(serial(&node), 4);
     node.stop();
+}
+
+/// A job that adds a TXT record, signed with `mac` up to `end`.
+fn job(owner: &str, mac: u8, end: u64) -> Job {
+    let key = wire::Name::parse("any.", &wire::Name::root()).expect("a name");
+    let message = adding(txt(owner, "x")).to_vec().expect("encoded");
+    let request = UpdateRequest { key, mac: [mac].into(), end, peer: [192, 0, 2, 1].into(), message };
+    Job { request, done: tokio::sync::oneshot::channel().0 }
+}
+
+/// It may have been done already, by a message that is remembered no longer than it holds.
+#[test]
+fn update_whose_signature_ended_while_it_waited_is_not_done() {
+    let (_, updater) = Updates::new(std::sync::Arc::default(), tokio::sync::mpsc::channel(1).0, Default::default());
+    let now = unix_secs();
+    let (jobs, others) =
+        updater.first_of_each([job("a.example.com.", 1, now - 1), job("a.example.com.", 2, now + 300)].into_iter());
+    assert_eq!((jobs.len(), others.len()), (1, 1));
+    assert_eq!(jobs[0].request.mac[0], 2);
+}
+
+#[test]
+fn update_that_changed_nothing_over_one_that_failed_is_not_acknowledged() {
+    let site = site();
+    let world = read_world(&site);
+    // The second finds what the first has made, which is written nowhere.
+    let jobs = [job("static.example.com.", 0, 0), job("a.example.com.", 1, 0), job("a.example.com.", 2, 0)];
+    let worked = work(&world, &mut Journals::default(), &jobs, &Refusals::default());
+    assert!(worked.world.is_none());
+    for verdict in worked.verdicts {
+        assert!(matches!(verdict, Verdict::Refused(Rcode::SERVFAIL)));
+    }
 }
 
 #[test]
