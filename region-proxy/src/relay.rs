@@ -10,11 +10,14 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use rustls::ServerConfig;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::clock::Tick;
 use crate::socket::Socket;
+use crate::stream::Stream;
 use crate::worker::Worker;
 
 mod admit;
@@ -23,12 +26,14 @@ mod body;
 mod client;
 mod download;
 mod exchange;
+mod greet;
 mod tunnel;
 mod upload;
 
 pub use client::Peer;
 
 use client::{After, Client, Next};
+use greet::Greeting;
 
 /// Serves the connection of a client to its end; `permit` is its place among all connections.
 ///
@@ -40,8 +45,31 @@ pub fn connection(
     is_unintroduced: bool,
     permit: OwnedSemaphorePermit,
 ) -> impl Future<Output = ()> {
-    let client = Client::new(worker, socket, peer, is_unintroduced);
+    let client = Client::new(worker, Stream::Plain(socket), peer, is_unintroduced);
     serve(client, permit)
+}
+
+/// Does the same for a connection with TLS by `config`.
+pub fn secure_connection(
+    worker: Rc<Worker>,
+    socket: Socket,
+    peer: Peer,
+    is_unintroduced: bool,
+    config: Arc<ServerConfig>,
+    permit: OwnedSemaphorePermit,
+) -> impl Future<Output = ()> {
+    let client = Client::new(worker, Stream::Plain(socket), peer, is_unintroduced);
+    greet(client, config, permit)
+}
+
+async fn greet(mut client: Client, config: Arc<ServerConfig>, permit: OwnedSemaphorePermit) {
+    let mut greeting = Greeting::new(&client, config);
+    let outcome = poll_fn(|cx| greeting.poll(cx, &mut client)).await;
+    greeting.end(&client, outcome.as_ref().copied());
+    if outcome.is_ok() {
+        // A task of its own: this one is larger than a connection that waits should be.
+        tokio::task::spawn_local(serve(client, permit));
+    }
 }
 
 async fn serve(mut client: Client, permit: OwnedSemaphorePermit) {
