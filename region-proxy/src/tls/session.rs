@@ -213,7 +213,10 @@ impl Session {
 
     /// What the peer is told after a failure.
     fn take_alert(&mut self, rest: &mut [u8]) -> io::Result<()> {
-        while let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(rest).state {
+        // With nothing to say it would be asked to fail once more.
+        while self.connection.wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(rest).state
+        {
             append(&mut data, &mut self.unsent)?;
         }
         Ok(())
@@ -278,11 +281,18 @@ impl Session {
         len: &mut usize,
         seal: impl Fn(&mut WriteTraffic<'_, rustls::server::ServerConnectionData>, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> io::Result<()> {
+        if let Some(failure) = &self.failure {
+            return Err(invalid(failure.clone()));
+        }
         loop {
             // Nothing in it is whole: it only must be where it was.
             let status = self.connection.process_tls_records(&mut self.held);
             let discard = status.discard;
-            let is_sealed = match status.state.map_err(invalid)? {
+            let state = status.state.map_err(|error| {
+                self.failure = Some(error.clone());
+                invalid(error)
+            });
+            let is_sealed = match state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
                     grow(out, *len + RECORD + OVERHEAD);
                     let mut sealed = seal(&mut traffic, &mut out[*len..]);
