@@ -10,12 +10,14 @@ use shared::settings::{Document, Table, Value};
 use shared::token::Token;
 
 use crate::forwarded::Forwarded;
+use crate::routes::Routes;
 use crate::stick::key::Secret;
 
 mod balance;
 mod check;
 mod limits;
 mod peers;
+mod routes;
 mod service;
 mod stick;
 mod tls;
@@ -58,6 +60,8 @@ pub struct Config {
     pub forwarded: Forwarded,
     /// Where connections begin with a PROXY header.
     pub proxy_protocol: ProxyProtocol,
+    /// Which requests go elsewhere than their host says.
+    pub routes: Routes,
     /// What is forwarded; never empty.
     pub services: BTreeMap<OwnerName, ServiceConfig>,
 }
@@ -134,7 +138,8 @@ impl Reader<'_> {
         let secret = root.value("cookie_secret_file").and_then(|value| self.token(&value));
         let secret = secret.map_or(Secret::PUBLIC, |secret| Secret::from_text(secret.reveal()));
         let services = service::services(root, own, &secret);
-        let default_service = root.value("default_service").and_then(|value| default_service(&value, &services));
+        let default_service = root.value("default_service").and_then(|value| known_service(&value, &services));
+        let routes = routes::routes(root, &services);
         if let Some(status) = status
             && own.iter().any(|&listen| clash(listen, status))
         {
@@ -157,6 +162,7 @@ impl Reader<'_> {
             limits,
             forwarded,
             proxy_protocol,
+            routes,
             services,
         })
     }
@@ -231,7 +237,7 @@ fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || is_same_family && is_any)
 }
 
-fn default_service(value: &Value<'_>, services: &BTreeMap<OwnerName, ServiceConfig>) -> Option<OwnerName> {
+fn known_service(value: &Value<'_>, services: &BTreeMap<OwnerName, ServiceConfig>) -> Option<OwnerName> {
     let name = value.parsed(OwnerName::parse)?;
     if !services.contains_key(&name) {
         let known: Vec<&str> = services.keys().map(OwnerName::as_str).collect();

@@ -16,6 +16,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use httparse::Header;
 
 use crate::http1::Edits;
+use crate::look_alike::reads_as;
 use crate::network::Network;
 
 /// What is read and written of where requests come from.
@@ -96,6 +97,9 @@ impl Forwarded {
     ///
     /// Allocates nothing but in `edits`.
     pub fn trace<'r>(&self, seen: Seen<'r>, fields: &[Header<'r>], edits: &mut Edits) -> Origin<'r> {
+        for (at, _) in fields.iter().enumerate().filter(|(_, field)| is_disguised(field.name)) {
+            edits.leave_out(at);
+        }
         let is_trusted = self.is_trusted(seen.peer);
         let origin = if is_trusted { self.origin(seen, fields) } else { seen.origin() };
         let lines = |family| Lines {
@@ -174,6 +178,14 @@ const X_FOR: &str = "X-Forwarded-For";
 const X_PROTO: &str = "X-Forwarded-Proto";
 const X_HOST: &str = "X-Forwarded-Host";
 const FORWARDED: &str = "Forwarded";
+
+/// Whether `name` is none of those that are written here, but reads as one: no proxy sends such a field, but who wants to
+/// get past this one does.
+fn is_disguised(name: &str) -> bool {
+    (X_FOR.len()..=X_PROTO.len()).contains(&name.len())
+        && name.contains('_')
+        && [X_FOR, X_PROTO, X_HOST].iter().any(|own| reads_as(name, own))
+}
 
 /// The fields of a request, and whether what they say of addresses stays.
 struct Lines<'f, 'r> {

@@ -5,7 +5,8 @@
 //! socket ─► listen ─► (tls) ─► read head (http1) ─► route ─► balance ─► upstream: connect or reuse ─► relay ─► count
 //!                                                       ▲ plan: another server on failure, at most `retries`
 //! ```
-//! Pure, without clock, socket or file: [`config`], [`http1`], [`sni`], [`route`], [`balance`], [`forward`], [`plan`], [`rate`].
+//! Pure, without clock, socket or file: [`config`], [`http1`], [`sni`], [`route`], [`routes`], [`stick`], [`balance`], [`forward`],
+//! [`forwarded`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`].
 //! All the rest is the edge around them: a [`worker::Worker`] for each core, which share nothing on the path of a request.
 //! One [`live::Live`] holds what the settings say; a reload swaps it whole.
 
@@ -22,6 +23,7 @@ pub mod http1;
 pub mod listen;
 pub mod live;
 pub mod local;
+pub mod look_alike;
 pub mod network;
 pub mod once;
 pub mod pipe;
@@ -31,6 +33,7 @@ pub mod rate;
 pub mod relay;
 pub mod reload;
 pub mod route;
+pub mod routes;
 pub mod serve;
 pub mod sni;
 pub mod socket;

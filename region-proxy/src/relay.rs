@@ -8,9 +8,10 @@
 //! All of it is polled by hand: between two waits every connection of a thread uses the same buffers, and one that waits
 //! for its next request holds none.
 
-use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use rustls::ServerConfig;
 use tokio::sync::OwnedSemaphorePermit;
@@ -32,7 +33,9 @@ mod upload;
 
 pub use client::Peer;
 
+use answer::Answer;
 use client::{After, Client, Next};
+use exchange::Exchange;
 use greet::Greeting;
 
 /// Serves the connection of a client to its end; `permit` is its place among all connections.
@@ -46,7 +49,7 @@ pub fn connection(
     permit: OwnedSemaphorePermit,
 ) -> impl Future<Output = ()> {
     let client = Client::new(worker, Stream::Plain(socket), peer, is_unintroduced);
-    serve(client, permit)
+    Connection { client, stage: Stage::Waiting(Tick::now()), _permit: permit }
 }
 
 /// Does the same for a connection with TLS by `config`.
@@ -59,44 +62,71 @@ pub fn secure_connection(
     permit: OwnedSemaphorePermit,
 ) -> impl Future<Output = ()> {
     let client = Client::new(worker, Stream::Plain(socket), peer, is_unintroduced);
-    greet(client, config, permit)
+    let stage = Stage::Greeting(Box::new(Greeting::new(&client, config)));
+    Connection { client, stage, _permit: permit }
 }
 
-async fn greet(mut client: Client, config: Arc<ServerConfig>, permit: OwnedSemaphorePermit) {
-    let mut greeting = Greeting::new(&client, config);
-    let outcome = poll_fn(|cx| greeting.poll(cx, &mut client)).await;
-    greeting.end(&client, outcome.as_ref().copied());
-    if outcome.is_ok() {
-        // A task of its own: this one is larger than a connection that waits should be.
-        tokio::task::spawn_local(serve(client, permit));
-    }
+/// A client's connection, written as a future of its own so that it is no larger than what it holds.
+struct Connection {
+    client: Client,
+    stage: Stage,
+    _permit: OwnedSemaphorePermit,
 }
 
-async fn serve(mut client: Client, permit: OwnedSemaphorePermit) {
-    loop {
-        let since = Tick::now();
-        let after = match poll_fn(|cx| client.poll_next(cx, since)).await {
-            Next::Closed => break,
-            Next::Exchange(mut exchange) => {
-                client.worker.deadlines.set_busy(client.place);
-                poll_fn(|cx| exchange.poll(cx, &mut client)).await
-            }
-            Next::Answer(answer) => {
-                let (mut sent, since) = (0, Tick::now());
-                let is_sent = poll_fn(|cx| client.poll_send(cx, &answer.octets, &mut sent, since)).await.is_ok();
-                if is_sent { answer.after } else { After::Close }
-            }
-        };
-        match after {
-            After::Next => {}
-            After::Close => break,
-            After::Linger => {
-                client::linger(&mut client).await;
-                break;
+/// Where a connection is.
+enum Stage {
+    /// Has its TLS handshake.
+    Greeting(Box<Greeting>),
+    /// Waits for a request since then.
+    Waiting(Tick),
+    /// Has one forwarded.
+    Exchanging(Box<Exchange>),
+    /// Is answered by the proxy itself: so many octets are sent, the last since then.
+    Answering(Box<Answer>, usize, Tick),
+    /// Was told the last; so many octets may still come, since then.
+    Lingering(usize, Tick),
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { client, stage, .. } = self.get_mut();
+        loop {
+            let after = match stage {
+                Stage::Greeting(greeting) => match ready!(greeting.poll(cx, client)) {
+                    Ok(()) => After::Next,
+                    Err(_) => After::Close,
+                },
+                Stage::Waiting(since) => match ready!(client.poll_next(cx, *since)) {
+                    Next::Closed => return Poll::Ready(()),
+                    Next::Exchange(exchange) => {
+                        client.worker.deadlines.set_busy(client.place);
+                        *stage = Stage::Exchanging(exchange);
+                        continue;
+                    }
+                    Next::Answer(answer) => {
+                        *stage = Stage::Answering(answer, 0, Tick::now());
+                        continue;
+                    }
+                },
+                Stage::Exchanging(exchange) => ready!(exchange.poll(cx, client)),
+                Stage::Answering(answer, sent, since) => {
+                    let is_sent = ready!(client.poll_send(cx, &answer.octets, sent, *since)).is_ok();
+                    if is_sent { answer.after } else { After::Close }
+                }
+                Stage::Lingering(left, since) => return client.poll_linger(cx, *since, left),
+            };
+            match after {
+                After::Next => *stage = Stage::Waiting(Tick::now()),
+                After::Close => return Poll::Ready(()),
+                After::Linger => {
+                    client.socket.end_writing();
+                    *stage = Stage::Lingering(client::LINGER_OCTETS, Tick::now());
+                }
             }
         }
     }
-    drop(permit);
 }
 
 #[cfg(test)]
@@ -105,10 +135,6 @@ mod tests {
 
     #[test]
     fn a_waiting_connection_is_small() {
-        fn size<F>(_: impl Fn(Client, OwnedSemaphorePermit) -> F) -> usize {
-            size_of::<F>()
-        }
-        // With what the runtime adds this is one of the classes that the allocator keeps apart.
-        assert!(size(serve) <= 256, "{}", size(serve));
+        assert!(size_of::<Connection>() <= 256, "{}", size_of::<Connection>());
     }
 }

@@ -144,6 +144,33 @@ pub enum Told {
     Updated,
 }
 
+impl Seen {
+    /// As HAProxy's log writes it, in the third place of a termination state. Who finds that the server is down writes `D`.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Nothing => 'N',
+            Self::Unknown => 'I',
+            Self::Expired => 'E',
+            Self::Old => 'O',
+            Self::Known => 'V',
+        }
+    }
+}
+
+impl Told {
+    /// As HAProxy's log writes it, in the fourth place of a termination state.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Nothing => 'N',
+            Self::Passed => 'P',
+            Self::Deleted => 'D',
+            Self::Rewritten => 'R',
+            Self::Inserted => 'I',
+            Self::Updated => 'U',
+        }
+    }
+}
+
 impl Asked {
     /// What a request without the cookie asks for.
     pub const NOTHING: Self = Self { server: None, seen: Seen::Nothing, last: None, first: None };

@@ -21,8 +21,8 @@ const GSLB_DNS: Layers = &[
 
 /// The same of `region-proxy`.
 const REGION_PROXY: Layers = &[
-    &["http1", "network", "proxy_protocol", "sni"],
-    &["route", "stick", "balance", "forward", "forwarded", "rate"],
+    &["http1", "look_alike", "network", "proxy_protocol", "sni"],
+    &["route", "routes", "stick", "balance", "forward", "forwarded", "rate"],
     &["config", "plan"],
     &["explain"],
     &[

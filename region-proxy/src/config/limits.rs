@@ -7,7 +7,7 @@ use shared::settings::Table;
 /// Bounds that keep one client or server from hurting the others.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Client connections served at one time, over all addresses; more wait.
+    /// Client connections served at one time, over all addresses; beyond them an idle one makes room, or newcomers wait.
     pub connections: usize,
     /// The longest head of a request or response, in octets.
     pub head_octets: usize,

@@ -9,6 +9,7 @@ use crate::balance::hash::HashOf;
 use crate::balance::{Ask, Choice, Drained, Policy, Sticky};
 use crate::forwarded::{Family, Untrusted};
 use crate::network::Prefixes;
+use crate::routes::Action;
 use crate::stick::{Mode, Stick};
 
 const GOOD: &str = r#"
@@ -71,6 +72,18 @@ untrusted = "keep"
 [proxy_protocol]
 listen = ["127.0.1.10:8081"]
 from = ["198.51.100.7"]
+[[routes]]
+host = ["shop.example.com", "*.shop.example.com"]
+redirect = "https"
+status = 301
+port = 8443
+[[routes]]
+path = "/api/"
+method = "GET"
+header = { X-Beta = "1", Accept = true }
+service = "api.gslb.test"
+request = { set = { X-Pool = "api" }, remove = ["X-Debug"] }
+response = { add = { Strict-Transport-Security = "max-age=31536000" }, remove = "Server" }
 [services."www.gslb.test"]
 balance = "hash"
 hash = "header:X-User"
@@ -120,6 +133,16 @@ fn what_is_believed_of_peers_is_read() {
     assert!(forwarded.writes_x_forwarded && forwarded.writes_forwarded);
     assert_eq!(config.proxy_protocol.listen, [config.listen[1]]);
     assert_eq!(config.proxy_protocol.from.len(), 1);
+}
+
+#[test]
+fn routes_are_read_in_their_order() {
+    let config = read(RICH).expect("no mistake");
+    let [redirect, api] = &config.routes.routes[..] else { panic!("{:?}", config.routes) };
+    assert_eq!(redirect.action, Action::RedirectToHttps { status: 301, port: 8443 });
+    assert_eq!(redirect.hosts.len(), 2);
+    assert!(matches!(&api.action, Action::Service(name) if name.as_str() == "api.gslb.test"));
+    assert_eq!((api.methods.len(), api.fields.len(), api.request.set.len(), api.response.remove.len()), (1, 2, 1, 1));
 }
 
 #[test]
@@ -174,6 +197,22 @@ fn each_mistake_in_them_says_what_would_be_right() {
             "one of its",
         ),
         ("send_proxy = \"v2\"", "send_proxy = \"v3\"", "send_proxy: \"v3\" is not", "\"v1\" or \"v2\""),
+        ("status = 301", "status = 304", "routes[0].status: 304 redirects nobody", "308"),
+        ("redirect = \"https\"\n", "", "routes[0].status: nothing is redirected", "`redirect = \"https\"`"),
+        ("port = 8443", "service = \"api.gslb.test\"", "routes[0].redirect: a request is either", "no `service`"),
+        ("*.shop", "*shop", "routes[0].host[1]: \"*shop.example.com\" is not an owner name", "labels"),
+        ("/api/", "/api?x", "routes[1].path: \"/api?x\" is not a path", "without query"),
+        ("\"GET\"", "[]", "routes[1].method: empty", "at least a method"),
+        (
+            "service = \"api.gslb.test\"",
+            "service = \"x.test\"",
+            "routes[1].service: x.test is not a service",
+            "www.gslb.test",
+        ),
+        ("X-Pool = \"api\"", "Host = \"x\"", "routes[1].request.set.Host: Host is the proxy's own", "another"),
+        ("\"max-age=31536000\"", "\"a\\nb\"", "Strict-Transport-Security: \"a\\nb\" is not the value", "printable"),
+        ("Accept = true", "Accept = false", "routes[1].header.Accept: ", "true for any"),
+        ("X-Beta =", "\"X Beta\" =", "\"X Beta\" is not the name of a field", "hyphens"),
         ("length = 10", "lenght = 10", "queue.lenght: unknown key", "length"),
     ] {
         let text = RICH.replace(right, wrong);
@@ -345,9 +384,9 @@ proptest! {
     }
 
     #[test]
-    fn any_damage_is_read_or_refused_with_reasons(at in 0..GOOD.len(), len in 0..40_usize, put in "[ -~\n]{0,6}") {
-        let end = (at + len).min(GOOD.len());
-        let text = format!("{}{put}{}", &GOOD[..at], &GOOD[end..]);
+    fn any_damage_is_read_or_refused_with_reasons(at in 0..RICH.len(), len in 0..40_usize, put in "[ -~\n]{0,6}") {
+        let end = (at + len).min(RICH.len());
+        let text = format!("{}{put}{}", &RICH[..at], &RICH[end..]);
         if let Err(found) = read(&text) {
             prop_assert!(!found.is_empty());
         }

@@ -55,6 +55,17 @@ fn what_a_stranger_claims_is_dropped() {
 }
 
 #[test]
+fn a_claim_in_disguise_is_dropped_whoever_sends_it() {
+    let claims =
+        [("X_Forwarded_For", "203.0.113.1"), ("x-forwarded_proto", "https"), ("X_Forwarded-Host", "evil.example")];
+    for peer in [CLIENT, EDGE] {
+        let (_, scheme, _, fields) = traced(&trusting(Family::XForwarded), peer, &claims);
+        assert_eq!((scheme.as_str(), fields), ("http", format!("X-Forwarded-For: {peer}\r\n{OWN}")));
+    }
+    assert_eq!(told(&Forwarded::default(), CLIENT, &[("X_Other_Field", "1")]).lines().next(), Some("X_Other_Field: 1"));
+}
+
+#[test]
 fn addresses_that_a_stranger_claims_are_kept_where_that_is_asked_for_and_never_believed() {
     let keeping = Forwarded { untrusted: Untrusted::Kept, ..Forwarded::default() };
     let claims =

@@ -20,6 +20,7 @@ use crate::http1::{
 use crate::local::{Flight, Local};
 use crate::plan;
 use crate::route;
+use crate::routes::{self, Action, Route, Routes, write_location};
 use crate::stick::{self, Stick};
 use crate::worker::Worker;
 
@@ -77,14 +78,12 @@ fn admit_head(
 ) -> Result<Admitted, (Answer, usize)> {
     let is_head = request.method == "HEAD";
     // With a body on its way the next request is nowhere to be found.
-    let own = |status, text| {
-        let after = match (request.body, request.persistence, request.version) {
-            (Framing::Empty, Persistence::KeepAlive, Version::V11) => After::Next,
-            (Framing::Empty, _, _) => After::Close,
-            _ => After::Linger,
-        };
-        (Answer::new(Saying { status, text, retry_secs: None, is_head, after }), request.len)
+    let after = match (request.body, request.persistence, request.version) {
+        (Framing::Empty, Persistence::KeepAlive, Version::V11) => After::Next,
+        (Framing::Empty, _, _) => After::Close,
+        _ => After::Linger,
     };
+    let own = |status, text| (Answer::new(Saying { status, text, lines: "", is_head, after }), request.len);
     if request.method == "CONNECT" {
         return Err((Answer::refusal(501, "CONNECT is not supported"), request.len));
     }
@@ -98,7 +97,12 @@ fn admit_head(
     let config = &local.live.config;
     let origin = config.forwarded.trace(seen, request.fields, &mut edits);
     let host = request.host.map(|authority| route::host(authority.host()));
-    let service = local.live.service(host.as_deref());
+    let route = find_route(&config.routes, request, host.as_deref(), origin.scheme == "https");
+    let service = match route.map(|(_, route)| &route.action) {
+        None | Some(Action::ByHost) => local.live.service(host.as_deref()),
+        Some(Action::Service(name)) => local.live.service(Some(name.as_str())),
+        Some(Action::RedirectToHttps { status, port }) => return Err(redirect(request, *status, *port, after)),
+    };
     let Some(flight) = service.and_then(|service| Flight::new(Rc::clone(local), service)) else {
         return Err(own(421, "no such service here"));
     };
@@ -106,15 +110,31 @@ fn admit_head(
         return Err(own(200, ""));
     }
     forward::to_server(request, config.proxy.as_str(), &mut edits);
-    let wish = Wish::of(&flight.service().config, origin.client, request, &mut edits);
+    let mut wish = Wish::of(&flight.service().config, origin.client, request, &mut edits);
+    if let Some((index, route)) = route {
+        route.request.apply(request.fields, &mut edits);
+        wish.route = Some(index);
+    }
+    Ok(write_head(worker, peer, request, &edits, flight, wish))
+}
+
+/// Writes the head of an admitted request as its server shall see it.
+fn write_head(
+    worker: &Worker,
+    peer: Peer,
+    request: &Request<'_>,
+    edits: &Edits,
+    flight: Flight,
+    wish: Wish,
+) -> Admitted {
     let upgrade = request.upgrade.filter(|protocols| is_upgrade_allowed(request, protocols));
     let mut head = worker.buffers.take();
     if let Some(version) = flight.service().config.send_proxy {
         peer.introduce(version, &mut head);
     }
-    write_request(&mut head, request, &edits, request.body, upgrade.map_or(Hop::Persistent, Hop::Upgrade));
+    write_request(&mut head, request, edits, request.body, upgrade.map_or(Hop::Persistent, Hop::Upgrade));
     let asked = Asked {
-        is_head,
+        is_head: request.method == "HEAD",
         is_idempotent: plan::is_idempotent(request.method),
         is_upgrade: upgrade.is_some(),
         expects_continue: request.expects_continue,
@@ -122,13 +142,40 @@ fn admit_head(
         persistence: request.persistence,
     };
     let body = Body::new(request.body, request.body);
-    Ok(Admitted { flight, asked, wish, head, head_len: request.len, body })
+    Admitted { flight, asked, wish, head, head_len: request.len, body }
+}
+
+/// The route of a request and its index.
+fn find_route<'c>(
+    routes: &'c Routes,
+    request: &Request<'_>,
+    host: Option<&str>,
+    is_https: bool,
+) -> Option<(usize, &'c Route)> {
+    if routes.routes.is_empty() {
+        return None;
+    }
+    let (method, path_and_query, fields) = (request.method, request.target.path_and_query(), request.fields);
+    let route = routes.find(&routes::Ask { method, host, path_and_query, fields, is_https })?;
+    let index = routes.routes.iter().position(|one| std::ptr::eq(one, route))?;
+    Some((index, route))
+}
+
+/// Sends the client to the same place over TLS.
+fn redirect(request: &Request<'_>, status: u16, port: u16, after: After) -> (Answer, usize) {
+    let Some(host) = request.host else { return (Answer::refusal(400, "no Host to be sent to"), request.len) };
+    let mut location = Vec::new();
+    write_location(host.host(), port, request.target.path_and_query(), &mut location);
+    // A host and a target are of visible ASCII characters.
+    let lines = format!("Location: {}\r\n", String::from_utf8_lossy(&location));
+    let is_head = request.method == "HEAD";
+    (Answer::new(Saying { status, text: "", lines: &lines, is_head, after }), request.len)
 }
 
 impl Wish {
     /// What a request of `client` wishes of `service`; `edits` gets what its server must see of that.
     fn of(service: &ServiceConfig, client: IpAddr, request: &Request<'_>, edits: &mut Edits) -> Self {
-        let mut wish = Self { sticky: Sticky::Nothing, hash: None, cookie: stick::Asked::NOTHING };
+        let mut wish = Self { sticky: Sticky::Nothing, hash: None, cookie: stick::Asked::NOTHING, route: None };
         match &service.stick {
             None => {}
             Some(Stick::Source(prefixes)) => wish.sticky = Sticky::Hash(hash::of_address(prefixes.of(client))),

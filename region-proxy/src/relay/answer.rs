@@ -18,8 +18,8 @@ pub(super) struct Saying<'s> {
     pub(super) status: u16,
     /// Its text, without a line end; may be empty.
     pub(super) text: &'s str,
-    /// `Retry-After`, in seconds.
-    pub(super) retry_secs: Option<u64>,
+    /// Further field lines, each with its CRLF.
+    pub(super) lines: &'s str,
     /// Whether it answers HEAD.
     pub(super) is_head: bool,
     /// What follows.
@@ -29,12 +29,11 @@ pub(super) struct Saying<'s> {
 impl Answer {
     /// Writes `saying`.
     pub(super) fn new(saying: Saying<'_>) -> Self {
-        let Saying { status, text, retry_secs, is_head, after } = saying;
+        let Saying { status, text, lines, is_head, after } = saying;
         let text = if text.is_empty() { String::new() } else { format!("{text}\n") };
-        let retry = retry_secs.map(|secs| format!("Retry-After: {secs}\r\n")).unwrap_or_default();
         let close = if after == After::Next { "" } else { "Connection: close\r\n" };
         let mut octets = format!(
-            "HTTP/1.1 {status} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{retry}{close}\r\n",
+            "HTTP/1.1 {status} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{lines}{close}\r\n",
             phrase(status),
             text.len()
         );
@@ -46,18 +45,22 @@ impl Answer {
 
     /// Refuses a request, after which nothing is read from its client but to let it read this.
     pub(super) fn refusal(status: u16, text: &str) -> Self {
-        Self::new(Saying { status, text, retry_secs: None, is_head: false, after: After::Linger })
+        Self::new(Saying { status, text, lines: "", is_head: false, after: After::Linger })
     }
 
     /// Tells a client that the rest of its request did not come in time.
     pub(super) fn late(text: &str) -> Self {
-        Self::new(Saying { status: 408, text, retry_secs: None, is_head: false, after: After::Close })
+        Self::new(Saying { status: 408, text, lines: "", is_head: false, after: After::Close })
     }
 }
 
 fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        301 => "Moved Permanently",
+        302 => "Found",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         408 => "Request Timeout",
         414 => "URI Too Long",
@@ -78,7 +81,7 @@ mod tests {
     use super::*;
 
     fn said(is_head: bool, after: After) -> String {
-        let saying = Saying { status: 503, text: "no", retry_secs: Some(2), is_head, after };
+        let saying = Saying { status: 503, text: "no", lines: "Retry-After: 2\r\n", is_head, after };
         String::from_utf8(Answer::new(saying).octets).expect("text")
     }
 

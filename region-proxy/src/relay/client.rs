@@ -231,15 +231,8 @@ impl Drop for Client {
     }
 }
 
-/// Waits until a client has taken an answer and ended its side, or has had the time to.
-pub(super) async fn linger(client: &mut Client) {
-    client.socket.end_writing();
-    let (since, mut left) = (Tick::now(), LINGER_OCTETS);
-    std::future::poll_fn(|cx| client.poll_linger(cx, since, &mut left)).await;
-}
-
 /// Enough for the answer to go round the world.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Whoever sends on and on is cut all the same.
-const LINGER_OCTETS: usize = 16 << 20;
+pub(super) const LINGER_OCTETS: usize = 16 << 20;

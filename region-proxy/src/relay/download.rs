@@ -7,13 +7,13 @@ use std::task::{Context, Poll, ready};
 
 use super::body::{Body, Outbox};
 use super::client::Client;
-use super::exchange::Asked;
+use super::exchange::{Asked, Wish};
 use crate::clock::{Tick, unix_secs};
 use crate::forward;
 use crate::http1::{self, Framing, Header, Hop, Persistence, Response, Version, read_response, write_response};
 use crate::local::Flight;
 use crate::pipe::{self, Pipe};
-use crate::stick::{self, Stick};
+use crate::stick::Stick;
 use crate::stream::Stream;
 use crate::worker::Worker;
 
@@ -57,8 +57,8 @@ pub(super) enum Outcome {
 pub(super) struct Passing<'x> {
     /// The request that it answers.
     pub(super) flight: &'x Flight,
-    /// What the client's cookie asked for.
-    pub(super) cookie: &'x stick::Asked,
+    /// Which server it would have had.
+    pub(super) wish: &'x Wish,
     /// How much of the request was sent.
     pub(super) sent: Sent,
 }
@@ -211,7 +211,17 @@ impl Download {
                 }
             }
         }
-        let rest = &mut bytes[at..];
+        self.take_body(cx, client, &mut bytes[at..], scratch)
+    }
+
+    /// Passes `rest` on behind the head in `scratch`, if that has just come.
+    fn take_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        rest: &mut [u8],
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), DownloadError> {
         let worker = Rc::clone(&client.worker);
         let mut after = worker.buffers.take();
         let (data, is_done) = match &mut self.phase {
@@ -296,7 +306,11 @@ impl Download {
         forward::to_client(response, passing.flight.live().config.proxy.as_str(), &mut edits);
         let service = &passing.flight.service().config;
         if let (Some(Stick::Cookie(cookie)), Some(server)) = (&service.stick, passing.flight.server_index()) {
-            cookie.tell(&service.keys, passing.cookie, server, response.fields, unix_secs(), &mut edits);
+            cookie.tell(&service.keys, &passing.wish.cookie, server, response.fields, unix_secs(), &mut edits);
+        }
+        let routes = &passing.flight.live().config.routes.routes;
+        if let Some(route) = passing.wish.route.and_then(|index| routes.get(index)) {
+            route.response.apply(response.fields, &mut edits);
         }
         write_response(scratch, response, &edits, outgoing, hop);
         self.phase = if response.upgrade.is_some() {

@@ -3,7 +3,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use rustls::server::UnbufferedServerConnection;
 use rustls::{HandshakeKind, ServerConfig};
@@ -49,6 +49,12 @@ impl Greeting {
 
     /// Waits for its end; what came with that is unread then.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<Result<(), Unmet>> {
+        let outcome = ready!(self.poll_end(cx, client));
+        self.end(client, outcome.as_ref().copied());
+        Poll::Ready(outcome)
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<Result<(), Unmet>> {
         let worker = Rc::clone(&client.worker);
         let mut buffer = worker.buffers.read.borrow_mut();
         loop {
@@ -95,7 +101,7 @@ impl Greeting {
     }
 
     /// Notes how it went.
-    pub(super) fn end(self, client: &Client, outcome: Result<(), &Unmet>) {
+    fn end(&self, client: &Client, outcome: Result<(), &Unmet>) {
         let worker = &client.worker;
         worker.handshakes.end(self.turn);
         let kind = client.socket.session().and_then(|session| session.connection().handshake_kind());

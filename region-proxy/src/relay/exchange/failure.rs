@@ -1,0 +1,164 @@
+//! What becomes of a request when its server or its client fails it: another attempt, an answer of the proxy, or the end of
+//! the connection.
+
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::{Exchange, Failed, Stage};
+use crate::clock::{Tick, Waiting};
+use crate::http1::{Persistence, Version};
+use crate::plan::{self, Connection, Failure, Next};
+use crate::relay::answer::{Answer, Saying};
+use crate::relay::client::{After, Client};
+use crate::relay::download::DownloadError;
+use crate::relay::upload::UploadError;
+
+impl Exchange {
+    /// What follows when the client does not send its body as it should.
+    pub(super) fn blame_client(&mut self, error: UploadError) -> Result<Option<After>, Failed> {
+        let cause = match error {
+            UploadError::Server(error) | UploadError::ClientGone(error) => error.to_string(),
+            UploadError::ClientBroken(refusal) => refusal.to_string(),
+        };
+        if self.download.is_answered() {
+            Ok(Some(After::Close))
+        } else {
+            Err(Failed { failure: Failure::ClientBroken, cause })
+        }
+    }
+
+    /// What follows when the response cannot be passed on.
+    pub(super) fn blame(&mut self, error: DownloadError) -> Result<Option<After>, Failed> {
+        let is_answered = self.download.is_answered();
+        let (cause, is_bad) = match error {
+            DownloadError::Client(error) => {
+                tracing::debug!(cause = %error, "client gone");
+                return Ok(Some(After::Close));
+            }
+            DownloadError::Server(error) => (self.cut.take().unwrap_or_else(|| error.to_string()), false),
+            DownloadError::Bad(cause) => (cause, true),
+        };
+        if is_answered {
+            self.log_broken_off(&cause);
+            return Ok(Some(After::Close));
+        }
+        let Stage::Relaying(_, connection) = self.stage else { return Ok(Some(After::Close)) };
+        // A server that has begun to answer has acted on the request: it is not for another connection.
+        let failure = match self.download.has_begun() || is_bad {
+            true => Failure::Broken(Connection::New),
+            false if self.upload.is_unsent() => Failure::Unsent(connection),
+            false => Failure::Broken(connection),
+        };
+        Err(Failed { failure, cause })
+    }
+
+    /// Looks at the time limits, and has itself woken at the next.
+    pub(super) fn poll_limits(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Result<Option<After>, Failed>> {
+        let limits = &self.flight.live().config.limits;
+        let now = Tick::now();
+        let mut next = Tick::NEVER;
+        let mut is_late = |since: Tick, limit: Duration| {
+            next = next.min(since.after(limit));
+            now.since(since) >= limit
+        };
+        if !self.download.is_answered() {
+            let limit = limits.response_head;
+            if is_late(self.upload.progress.max(self.download.progress), limit) {
+                return Poll::Ready(Err(self.late(limit)));
+            }
+        } else {
+            let limit = if self.download.is_waiting_for_client() { limits.client_stall } else { limits.body_stall };
+            if !self.download.is_done() && is_late(self.download.progress, limit) {
+                self.log_broken_off(&format!("nothing of the body passed for {limit:?}"));
+                return Poll::Ready(Ok(Some(After::Close)));
+            }
+            if !self.is_upload_over() && is_late(self.upload.progress, limits.body_stall) {
+                if self.download.is_done() {
+                    return Poll::Ready(Ok(Some(After::Close)));
+                }
+                self.cut = Some("the client sends no more".to_owned());
+            }
+        }
+        self.worker.deadlines.arm(client.place, next, Waiting::Busy, cx.waker());
+        Poll::Pending
+    }
+
+    fn late(&self, limit: Duration) -> Failed {
+        if self.upload.is_waiting_for_client() {
+            Failed { failure: Failure::ClientLate, cause: format!("client sent nothing for {limit:?}") }
+        } else {
+            Failed { failure: Failure::ResponseLate, cause: format!("no response within {limit:?}") }
+        }
+    }
+
+    /// Follows the plan after a failed attempt.
+    pub(super) fn fail(&mut self, failed: Failed) {
+        let retries_left = self.flight.live().config.retries.saturating_sub(self.tried.len() as u32);
+        let can_repeat = self.asked.is_idempotent && self.upload.is_held();
+        let next = plan::next(failed.failure, retries_left, can_repeat);
+        self.log_failed(&failed, next);
+        if !failed.failure.is_of_client() {
+            self.flight.failed();
+        }
+        self.cut = None;
+        match next {
+            Next::NewConnection if self.upload.is_replayable() => self.connect(),
+            Next::AnotherServer(answer) if self.upload.is_replayable() && self.flight.may_retry() => {
+                self.tried.extend(self.flight.server_index());
+                (self.last_answer, self.stage) = (Some(answer), Stage::Choosing);
+            }
+            Next::Answer(answer) | Next::AnotherServer(answer) => self.give_up(answer),
+            Next::NewConnection => self.give_up(plan::Answer::BadGateway),
+        }
+    }
+
+    pub(super) fn give_up(&mut self, answer: plan::Answer) {
+        let (status, text) = match answer {
+            plan::Answer::BadGateway => (502, "the server failed"),
+            plan::Answer::GatewayTimeout => (504, "the server did not answer in time"),
+            plan::Answer::RequestTimeout => (408, "the rest of the request did not come in time"),
+            plan::Answer::BadRequest => (400, "the body of the request is broken"),
+        };
+        self.answer(status, text, "");
+    }
+
+    pub(super) fn answer_no_server(&mut self, why: &str) {
+        let service = self.flight.service();
+        if let Some(left_out) = service.refusals.pass(Instant::now()) {
+            tracing::warn!(service = %service.name, left_out, "request failed: {why}");
+        }
+        // The soonest that its checks can bring a server back.
+        let soonest = service.config.check.interval.saturating_mul(service.config.check.rise);
+        let secs = soonest.as_secs() + u64::from(soonest.subsec_nanos() > 0);
+        self.answer(503, why, &format!("Retry-After: {secs}\r\n"));
+    }
+
+    fn answer(&mut self, status: u16, text: &str, lines: &str) {
+        let is_persistent = self.asked.persistence == Persistence::KeepAlive && !self.worker.is_stopping();
+        let after = match (self.upload.is_held() || self.upload.is_done(), is_persistent) {
+            (true, true) if self.asked.version == Version::V11 => After::Next,
+            (true, _) => After::Close,
+            (false, _) => After::Linger,
+        };
+        let answer = Answer::new(Saying { status, text, lines, is_head: self.asked.is_head, after });
+        self.stage = Stage::Answering { answer, sent: 0, since: Tick::now() };
+    }
+
+    /// One line a second for a server, whatever happens; what clients do is told only to those who ask for it.
+    fn log_failed(&self, failed: &Failed, next: Next) {
+        let (service, cause) = (self.flight.service().name.as_str(), failed.cause.as_str());
+        let Some(server) = self.flight.server() else { return };
+        if failed.failure.is_of_client() {
+            tracing::debug!(service, server = %server.name, cause, ?next, "request failed");
+        } else if let Some(left_out) = server.failures.pass(Instant::now()) {
+            tracing::warn!(service, server = %server.name, cause, ?next, left_out, "request failed");
+        }
+    }
+
+    fn log_broken_off(&self, cause: &str) {
+        let Some(server) = self.flight.server() else { return };
+        let Some(left_out) = server.failures.pass(Instant::now()) else { return };
+        let (service, server) = (self.flight.service().name.as_str(), server.name.as_str());
+        tracing::warn!(service, server, cause, left_out, "response broke off");
+    }
+}
