@@ -29,6 +29,18 @@ async fn both_versions_serve_and_servers_hear_of_https() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_to_https_lets_those_pass_who_are_there() {
+    let site = Site::new(&["www.gslb.test"]);
+    let origin = Origin::start("one").await;
+    let services = unchecked("www.gslb.test", &[("app-1", origin.address)]);
+    let routes = format!("[[routes]]\nredirect = \"https\"\n{services}");
+    let proxy = site.start_with("", "", &routes).await;
+    let plain = proxy.get("/path?query").await;
+    assert!(plain.status == 308 && plain.head.contains("location: https://www.gslb.test/path?query\r\n"), "{plain:?}");
+    curl(&site, &proxy, "www.gslb.test", "--cacert www.gslb.test.pem").await.expect("served");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_name_gets_its_certificate_and_others_the_first() {
     let site = Site::new(&["default.test", "www.gslb.test", "*.wild.test"]);
     let origin = Origin::start("one").await;
