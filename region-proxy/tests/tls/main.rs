@@ -241,6 +241,34 @@ async fn large_bodies_pass_unchanged_both_ways_also_to_a_slow_reader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn records_that_come_octet_by_octet_are_read_all_the_same() {
+    let site = Site::new(&["www.gslb.test"]);
+    let origin = Origin::start("one").await;
+    let proxy = site.start("", "", &origin).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("an address");
+    let (address, target) = (listener.local_addr().expect("an address"), proxy.tls[0]);
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await.expect("accepted");
+        let server = TcpStream::connect(target).await.expect("connected");
+        server.set_nodelay(true).expect("set");
+        let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+            (client.into_split(), server.into_split());
+        tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+        while let Ok(octet) = from_client.read_u8().await {
+            to_server.write_u8(octet).await.expect("sent");
+            tokio::task::yield_now().await;
+        }
+    });
+    let (mut stream, _) = connect(address).await;
+    for _ in 0..2 {
+        stream.write_all(b"GET /kept HTTP/1.1\r\nHost: www.gslb.test\r\n\r\n").await.expect("sent");
+        let mut answer = vec![0; 4096];
+        let count = timeout(DEADLINE, stream.read(&mut answer)).await.expect("in time").expect("read");
+        assert!(String::from_utf8_lossy(&answer[..count]).contains("one GET /kept\n"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn silent_clients_are_cut_by_the_time_limit_and_by_newer_ones() {
     let site = Site::new(&["www.gslb.test"]);
     let origin = Origin::start("one").await;
