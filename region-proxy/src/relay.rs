@@ -96,6 +96,8 @@ impl Future for Connection {
             let after = match stage {
                 Stage::Greeting(greeting) => match ready!(greeting.poll(cx, client)) {
                     Ok(()) => After::Next,
+                    // It may still be sending, and would lose the alert that tells it why.
+                    Err(unmet) if unmet.is_of_peer() => After::Linger,
                     Err(_) => After::Close,
                 },
                 Stage::Waiting(since) => match ready!(client.poll_next(cx, *since)) {

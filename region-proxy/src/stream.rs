@@ -47,6 +47,20 @@ impl Stream {
         }
     }
 
+    /// Reads what nobody wants to know: whatever the state of its TLS, and without looking into it.
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => socket.poll_read(cx, buffer),
+            Self::Secure(secure) => {
+                // What the peer is still to be told, such as why its handshake failed.
+                if let Poll::Ready(Err(error)) = secure.session.poll_flush(cx, &mut secure.socket) {
+                    return Poll::Ready(Err(error));
+                }
+                secure.socket.poll_read(cx, buffer)
+            }
+        }
+    }
+
     /// Writes some of `parts`, of which not all are empty. When it has to wait it must be given the same octets again.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {

@@ -205,7 +205,7 @@ impl Client {
         let worker = Rc::clone(&self.worker);
         let mut buffer = worker.buffers.read.borrow_mut();
         while *left > 0 {
-            match self.socket.poll_read(cx, &mut buffer) {
+            match self.socket.poll_discard(cx, &mut buffer) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(count)) => *left = left.saturating_sub(count),
                 Poll::Pending if worker.is_over() => return Poll::Ready(()),

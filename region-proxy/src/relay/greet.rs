@@ -34,6 +34,13 @@ pub(super) enum Unmet {
     Crowded,
 }
 
+impl Unmet {
+    /// Whether the peer has done what no handshake allows, and was told so.
+    pub(super) fn is_of_peer(&self) -> bool {
+        matches!(self, Self::Handshake(error) if error.kind() == io::ErrorKind::InvalidData)
+    }
+}
+
 impl Greeting {
     /// Of `client`, by `config`.
     pub(super) fn new(client: &Client, config: Arc<ServerConfig>) -> Self {

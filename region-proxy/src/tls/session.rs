@@ -223,7 +223,7 @@ impl Session {
     }
 
     /// Sends what is sealed.
-    fn poll_flush(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<io::Result<()>> {
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<io::Result<()>> {
         while self.sent < self.unsent.len() {
             self.sent += ready!(socket.poll_write(cx, &[IoSlice::new(&self.unsent[self.sent..])]))?;
         }
