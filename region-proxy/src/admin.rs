@@ -1,4 +1,4 @@
-//! The status listener: `GET /status` for `gslb-dns`, `POST /drain` and `POST /undrain` for operators.
+//! The status listener: `GET /status` for `gslb-dns`, `GET /metrics`, `POST /drain` and `POST /undrain` for operators.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -9,6 +9,9 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use crate::live::Proxy;
+use crate::tls::report::Report;
+use jiff::Timestamp;
+use shared::published::Status;
 use shared::token::Token;
 
 pub mod serve;
@@ -18,6 +21,15 @@ pub mod serve;
 pub struct SavedState {
     /// Whether an operator drains the proxy.
     pub is_draining: bool,
+}
+
+/// What `GET /status` tells: what `gslb-dns` reads, and more for operators.
+#[derive(Debug, Serialize)]
+struct FullStatus {
+    #[serde(flatten)]
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<Report>,
 }
 
 /// What is asked of the status listener.
@@ -70,8 +82,16 @@ impl Reply {
 /// Answers one request to the status listener, from `peer`.
 pub async fn answer(proxy: Arc<Proxy>, peer: SocketAddr, asked: Asked<'_>) -> Reply {
     match (asked.path, asked.method) {
-        ("/status", "GET" | "HEAD") => Reply::json(&proxy.status()),
-        ("/status", _) => Reply::not_allowed("GET, HEAD"),
+        ("/status", "GET" | "HEAD") => {
+            Reply::json(&FullStatus { status: proxy.status(), tls: proxy.tls.report(Timestamp::now()) })
+        }
+        ("/metrics", "GET" | "HEAD") => {
+            let mut text = String::new();
+            proxy.tls.write_metrics(&mut text);
+            let fields = vec![("Content-Type", "text/plain; version=0.0.4; charset=utf-8")];
+            Reply { status: 200, fields, body: text.into_bytes() }
+        }
+        ("/status" | "/metrics", _) => Reply::not_allowed("GET, HEAD"),
         ("/drain" | "/undrain", "POST") => {
             let token = proxy.live.load().config.token.clone();
             match authorize(asked.authorization, token.as_ref()) {
@@ -80,7 +100,7 @@ pub async fn answer(proxy: Arc<Proxy>, peer: SocketAddr, asked: Asked<'_>) -> Re
             }
         }
         ("/drain" | "/undrain", _) => Reply::not_allowed("POST"),
-        _ => Reply::text(404, "no such path: expected /status, /drain or /undrain"),
+        _ => Reply::text(404, "no such path: expected /status, /metrics, /drain or /undrain"),
     }
 }
 
@@ -195,7 +215,7 @@ mod tests {
             folder.path().join("state.json").display()
         );
         let config = crate::config::Config::parse(Path::new("p.toml"), &text, &|_| Err(String::new())).expect("right");
-        let proxy = Arc::new(Proxy::new(config, false, 1));
+        let proxy = Arc::new(Proxy::new(config, None, false, 1));
         // Opening a pipe to write to waits for a reader, so the saving stands still.
         let pipe = folder.path().join("state.json.new");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()));

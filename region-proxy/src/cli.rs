@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 use crate::once::{self, Once};
+use crate::tls::Front;
 use crate::{reload, serve};
 
 /// Reverse proxy of one region: forwards to healthy origin servers and reports its health to gslb-dns.
@@ -57,11 +59,15 @@ enum LogFormat {
 /// Exits 0 when all went well, 2 for mistakes in the arguments or settings, 1 for all else.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve { settings, log_format } => with(&settings, |config| {
+        Command::Serve { settings, log_format } => with_front(&settings, |config, front| {
             start_log(log_format);
-            serve::run(settings.config.clone(), config).map_err(|error| error.to_string())
+            front.iter().for_each(reload::log_warnings);
+            serve::run(settings.config.clone(), config, front).map_err(|error| error.to_string())
         }),
-        Command::Check(settings) => with(&settings, |config| {
+        Command::Check(settings) => with_front(&settings, |config, front| {
+            for warning in front.iter().flat_map(|front| front.warnings(Timestamp::now())) {
+                eprintln!("warning: {warning}");
+            }
             let servers: usize = config.services.values().map(|service| service.servers.len()).sum();
             println!("{}: right: {} services, {servers} servers", settings.config.display(), config.services.len());
             Ok(())
@@ -89,6 +95,22 @@ fn with(settings: &Settings, then: impl FnOnce(Config) -> Result<(), String>) ->
             ExitCode::FAILURE
         }
     }
+}
+
+/// Does the same with the certificates, which are read too.
+fn with_front(settings: &Settings, then: impl FnOnce(Config, Option<Front>) -> Result<(), String>) -> ExitCode {
+    let mut mistakes = Vec::new();
+    let code = with(settings, |config| match config.tls.as_ref().map(|tls| Front::read(tls, None)).transpose() {
+        Ok(front) => then(config, front),
+        Err(problems) => {
+            mistakes = problems;
+            Ok(())
+        }
+    });
+    for problem in &mistakes {
+        eprintln!("{problem}");
+    }
+    if mistakes.is_empty() { code } else { ExitCode::from(2) }
 }
 
 fn start_log(format: LogFormat) {

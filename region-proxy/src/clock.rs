@@ -110,6 +110,13 @@ impl Deadlines {
         }
     }
 
+    /// Has it look whether it may go on.
+    pub fn wake(&self, index: u32) {
+        if let Some(slot) = self.slots.borrow().get(index as usize) {
+            slot.waker.iter().for_each(Waker::wake_by_ref);
+        }
+    }
+
     /// Whether the connection was told to close.
     pub fn is_dismissed(&self, index: u32) -> bool {
         self.slots.borrow().get(index as usize).is_some_and(|slot| slot.waiting == Waiting::Dismissed)

@@ -20,12 +20,14 @@ mod peers;
 mod routes;
 mod service;
 mod stick;
+mod tls;
 
 pub use balance::Balance;
 pub use check::{Check, Probe};
 pub use limits::Limits;
 pub use peers::ProxyProtocol;
 pub use service::{ProxyHeader, ServerConfig, ServiceConfig};
+pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};
 
 /// Everything that an operator says about one proxy.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,8 +38,10 @@ pub struct Config {
     pub proxy: ProxyName,
     /// Threads that serve; `None`: one a core.
     pub threads: Option<usize>,
-    /// Where clients connect; never empty.
+    /// Where clients connect without TLS; empty only beside `tls`.
     pub listen: Vec<SocketAddr>,
+    /// Where they connect with TLS, and what is shown to them there.
+    pub tls: Option<Tls>,
     /// Where `gslb-dns` asks for the status and operators drain.
     pub status: SocketAddr,
     /// Addresses that must all be on this machine for "holds the VIP"; empty: always held.
@@ -84,11 +88,17 @@ impl Config {
         }
     }
 
+    /// Where clients connect with TLS.
+    pub fn tls_listen(&self) -> &[SocketAddr] {
+        self.tls.as_ref().map_or(&[], |tls| &tls.listen)
+    }
+
     /// The keys whose new value in `next` takes effect only after a restart.
     pub fn restart_keys(&self, next: &Self) -> Vec<&'static str> {
         let changed = [
             ("threads", self.threads != next.threads),
             ("listen", self.listen != next.listen),
+            ("tls.listen", self.tls_listen() != next.tls_listen()),
             ("status", self.status != next.status),
             ("limits.connections", self.limits.connections != next.limits.connections),
         ];
@@ -108,7 +118,12 @@ impl Reader<'_> {
             root.required("region", "the name of its region").and_then(|value| value.parsed(RegionName::parse));
         let proxy = root.required("proxy", "its own name").and_then(|value| value.parsed(ProxyName::parse));
         let threads = root.value("threads").and_then(|value| value.integer(1..=256)).map(|count| count as usize);
-        let listen = root.required("listen", "a list of addresses with ports").map(|value| addresses(&value));
+        let tls_table = root.table("tls");
+        let listen = match &tls_table {
+            Some(_) => Some(root.value("listen").map(|value| addresses(&value)).unwrap_or_default()),
+            None => root.required("listen", "a list of addresses with ports").map(|value| addresses(&value)),
+        };
+        let tls = tls_table.and_then(|table| self.tls(&table, listen.as_deref().unwrap_or_default()));
         let status = root.required("status", "an address with port").and_then(|value| address(&value));
         let vips = root.value("vips").map(|value| vips(&value)).unwrap_or_default();
         let token = root.value("admin_token_file").and_then(|value| self.token(&value));
@@ -117,15 +132,16 @@ impl Reader<'_> {
         let retries = root.value("retries").and_then(|value| value.integer(0..=10)).map_or(1, |count| count as u32);
         let limits = root.table("limits").map(|table| limits::limits(&table)).unwrap_or_default();
         let forwarded = peers::forwarded(root);
-        let own = listen.as_deref().unwrap_or_default();
+        let tls_listen = tls.as_ref().map_or(&[][..], |tls| &tls.listen);
+        let own = &[listen.as_deref().unwrap_or_default(), tls_listen].concat();
         let proxy_protocol = peers::proxy_protocol(root, own);
         let secret = root.value("cookie_secret_file").and_then(|value| self.token(&value));
         let secret = secret.map_or(Secret::PUBLIC, |secret| Secret::from_text(secret.reveal()));
         let services = service::services(root, own, &secret);
         let default_service = root.value("default_service").and_then(|value| known_service(&value, &services));
         let routes = routes::routes(root, &services);
-        if let (Some(status), Some(listen)) = (status, &listen)
-            && listen.iter().any(|&listen| clash(listen, status))
+        if let Some(status) = status
+            && own.iter().any(|&listen| clash(listen, status))
         {
             root.problem("status", format_args!("{status} is in `listen` too: expected an address of its own"));
         }
@@ -136,6 +152,7 @@ impl Reader<'_> {
             proxy,
             threads,
             listen,
+            tls,
             status,
             vips,
             token,

@@ -2,10 +2,10 @@
 //! are.
 //!
 //! ```text
-//! socket ─► listen ─► read head (http1) ─► route ─► balance ─► upstream: connect or reuse ─► relay ─► count
+//! socket ─► listen ─► (tls) ─► read head (http1) ─► route ─► balance ─► upstream: connect or reuse ─► relay ─► count
 //!                                                       ▲ plan: another server on failure, at most `retries`
 //! ```
-//! Pure, without clock, socket or file: [`config`], [`http1`], [`route`], [`routes`], [`stick`], [`balance`], [`forward`],
+//! Pure, without clock, socket or file: [`config`], [`http1`], [`sni`], [`route`], [`routes`], [`stick`], [`balance`], [`forward`],
 //! [`forwarded`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`].
 //! All the rest is the edge around them: a [`worker::Worker`] for each core, which share nothing on the path of a request.
 //! One [`live::Live`] holds what the settings say; a reload swaps it whole.
@@ -35,8 +35,11 @@ pub mod reload;
 pub mod route;
 pub mod routes;
 pub mod serve;
+pub mod sni;
 pub mod socket;
 pub mod stick;
+pub mod stream;
+pub mod tls;
 pub mod upstream;
 pub mod vip;
 pub mod worker;

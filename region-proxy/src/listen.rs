@@ -91,6 +91,15 @@ impl Drop for Newcomer<'_> {
     }
 }
 
+/// Where clients connect.
+#[derive(Debug)]
+pub struct Listener {
+    /// What accepts them.
+    pub fd: OwnedFd,
+    /// Whether they speak TLS there.
+    pub is_secure: bool,
+}
+
 /// Whether others may listen on the same address (`SO_REUSEPORT`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Sharing {
@@ -123,9 +132,10 @@ pub fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<socket2::Socket
 ///
 /// What waits in the kernel's queue at that moment is still served. At the bound the next connection waits for a place,
 /// and the others behind it in the queue.
-pub async fn serve(worker: Rc<Worker>, listener: OwnedFd, gate: Gate, _ended: mpsc::Sender<()>) {
+pub async fn serve(worker: Rc<Worker>, listener: Listener, gate: Gate, _ended: mpsc::Sender<()>) {
+    let Listener { fd: listener, is_secure } = listener;
     let own = rustix::net::getsockname(&listener).and_then(SocketAddr::try_from);
-    let own = own.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+    let own = Own { address: own.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))), is_secure };
     let (mut listener, refusals) = (Socket::new(listener), Throttle::default());
     let (mut stop, mut stall) = (gate.stop(), None);
     let mut stopping = std::pin::pin!(stopped(&mut stop));
@@ -165,22 +175,37 @@ fn accept(listener: BorrowedFd<'_>) -> rustix::io::Result<(Option<Accepted>, The
     }
 }
 
+/// Where a connection came in.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    address: SocketAddr,
+    is_secure: bool,
+}
+
 /// Serves a connection to `own` once there is a place for it.
-async fn begin(worker: &Rc<Worker>, gate: &Gate, own: SocketAddr, accepted: Option<Accepted>) {
+async fn begin(worker: &Rc<Worker>, gate: &Gate, own: Own, accepted: Option<Accepted>) {
     let Some((fd, Some(peer))) = accepted else { return };
     let Ok(address) = SocketAddr::try_from(peer) else { return };
     let current = worker.current();
     let introduced = &current.live.config.proxy_protocol;
-    let is_unintroduced = introduced.listen.contains(&own);
+    let is_unintroduced = introduced.listen.contains(&own.address);
     if is_unintroduced && !introduced.from.is_empty() && !introduced.from.iter().any(|from| from.contains(address.ip()))
     {
         tracing::debug!(peer = %address, "connection refused: not one that may send a PROXY header");
         return;
     }
     if let Some(permit) = gate.enter(worker).await {
-        let peer = Peer { address, destination: own };
-        let socket = Socket::new(fd);
-        tokio::task::spawn_local(relay::connection(Rc::clone(worker), socket, peer, is_unintroduced, permit));
+        let peer = Peer { address, destination: own.address, is_secure: own.is_secure };
+        let (worker, socket) = (Rc::clone(worker), Socket::new(fd));
+        if own.is_secure {
+            // Never absent where there is such a listener.
+            let Some(front) = worker.proxy.tls.front.load_full() else { return };
+            let config = Arc::clone(&front.config);
+            let serving = relay::secure_connection(worker, socket, peer, is_unintroduced, config, permit);
+            tokio::task::spawn_local(serving);
+            return;
+        }
+        tokio::task::spawn_local(relay::connection(worker, socket, peer, is_unintroduced, permit));
     }
 }
 

@@ -19,6 +19,8 @@ use crate::balance::Health;
 use crate::config::{Check, Config, ServerConfig, ServiceConfig};
 use crate::count::Counts;
 use crate::rate::Rate;
+use crate::tls::Front;
+use crate::tls::report::TlsState;
 
 pub mod throttle;
 
@@ -36,6 +38,8 @@ pub struct Proxy {
     pub saving: tokio::sync::Mutex<()>,
     /// Whether all VIPs were on this machine when last looked at.
     pub holds_vip: AtomicBool,
+    /// TLS towards clients.
+    pub tls: TlsState,
 }
 
 /// The settings and what runs by them.
@@ -105,8 +109,8 @@ pub struct Change {
 }
 
 impl Proxy {
-    /// Runs `config` on `threads` threads with nothing known of any server.
-    pub fn new(config: Config, is_draining: bool, threads: usize) -> Self {
+    /// Runs `config` on `threads` threads with nothing known of any server; `front` is what its `[tls]` leads to.
+    pub fn new(config: Config, front: Option<Front>, is_draining: bool, threads: usize) -> Self {
         let holds_vip = AtomicBool::new(config.vips.is_empty());
         Self {
             live: ArcSwap::from_pointee(Live::new(config, threads)),
@@ -114,6 +118,7 @@ impl Proxy {
             is_draining: AtomicBool::new(is_draining),
             saving: tokio::sync::Mutex::default(),
             holds_vip,
+            tls: TlsState::new(front, threads),
         }
     }
 

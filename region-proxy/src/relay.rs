@@ -10,12 +10,15 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use rustls::ServerConfig;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::clock::Tick;
 use crate::socket::Socket;
+use crate::stream::Stream;
 use crate::worker::Worker;
 
 mod admit;
@@ -24,6 +27,7 @@ mod body;
 mod client;
 mod download;
 mod exchange;
+mod greet;
 mod tunnel;
 mod upload;
 
@@ -32,6 +36,7 @@ pub use client::Peer;
 use answer::Answer;
 use client::{After, Client, Next};
 use exchange::Exchange;
+use greet::Greeting;
 
 /// Serves the connection of a client to its end; `permit` is its place among all connections.
 ///
@@ -43,8 +48,22 @@ pub fn connection(
     is_unintroduced: bool,
     permit: OwnedSemaphorePermit,
 ) -> impl Future<Output = ()> {
-    let client = Client::new(worker, socket, peer, is_unintroduced);
+    let client = Client::new(worker, Stream::Plain(socket), peer, is_unintroduced);
     Connection { client, stage: Stage::Waiting(Tick::now()), _permit: permit }
+}
+
+/// Does the same for a connection with TLS by `config`.
+pub fn secure_connection(
+    worker: Rc<Worker>,
+    socket: Socket,
+    peer: Peer,
+    is_unintroduced: bool,
+    config: Arc<ServerConfig>,
+    permit: OwnedSemaphorePermit,
+) -> impl Future<Output = ()> {
+    let client = Client::new(worker, Stream::Plain(socket), peer, is_unintroduced);
+    let stage = Stage::Greeting(Box::new(Greeting::new(&client, config)));
+    Connection { client, stage, _permit: permit }
 }
 
 /// A client's connection, written as a future of its own so that it is no larger than what it holds.
@@ -56,6 +75,8 @@ struct Connection {
 
 /// Where a connection is.
 enum Stage {
+    /// Has its TLS handshake.
+    Greeting(Box<Greeting>),
     /// Waits for a request since then.
     Waiting(Tick),
     /// Has one forwarded.
@@ -73,6 +94,12 @@ impl Future for Connection {
         let Self { client, stage, .. } = self.get_mut();
         loop {
             let after = match stage {
+                Stage::Greeting(greeting) => match ready!(greeting.poll(cx, client)) {
+                    Ok(()) => After::Next,
+                    // It may still be sending, and would lose the alert that tells it why.
+                    Err(unmet) if unmet.is_of_peer() => After::Linger,
+                    Err(_) => After::Close,
+                },
                 Stage::Waiting(since) => match ready!(client.poll_next(cx, *since)) {
                     Next::Closed => return Poll::Ready(()),
                     Next::Exchange(exchange) => {

@@ -1,18 +1,21 @@
 //! New settings in a running proxy: all of them or none.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecursiveMode, Watcher};
 use shared::problem::Problem;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::config::Config;
+use crate::config::{Config, Tls};
 use crate::health::Checks;
 use crate::live::Proxy;
+use crate::tls::Front;
 
 /// The settings in `file` and in the files that it names, or every mistake in them.
 pub fn read(file: &Path) -> Result<Config, Vec<Problem>> {
@@ -56,16 +59,23 @@ impl Reloader {
         let file = self.file.display().to_string();
         match read(&self.file) {
             Err(problems) => {
-                if cause == Cause::Asked || problems != self.last_problems {
-                    for problem in &problems {
-                        tracing::error!(%problem, "mistake in the settings");
-                    }
-                    tracing::error!(file, mistakes = problems.len(), "settings not reloaded: the old ones stay");
+                self.refuse(cause, problems);
+                // A certificate that was renewed does not wait until the settings are right.
+                let present = self.proxy.live.load().config.tls.clone();
+                if let Some(front) = present.and_then(|tls| self.read_front(&tls).ok()) {
+                    self.replace_front(front);
                 }
-                self.last_problems = problems;
             }
             Ok(next) => {
+                let front = next.tls.as_ref().map(|tls| self.read_front(tls)).transpose();
+                let front = match front {
+                    Ok(front) => front,
+                    Err(problems) => return self.refuse(cause, problems),
+                };
                 self.last_problems.clear();
+                if let Some(front) = front {
+                    self.replace_front(front);
+                }
                 let before = self.proxy.live.load_full();
                 if next == before.config && cause == Cause::FolderChanged {
                     return;
@@ -82,10 +92,52 @@ impl Reloader {
     }
 }
 
-/// Watches the folder of a file: editors and config management replace files rather than write to them.
+impl Reloader {
+    fn refuse(&mut self, cause: Cause, problems: Vec<Problem>) {
+        if cause == Cause::Asked || problems != self.last_problems {
+            for problem in &problems {
+                tracing::error!(%problem, "mistake in the settings");
+            }
+            let file = self.file.display().to_string();
+            tracing::error!(file, mistakes = problems.len(), "settings not reloaded: the old ones stay");
+        }
+        self.last_problems = problems;
+    }
+
+    fn read_front(&self, settings: &Tls) -> Result<Front, Vec<Problem>> {
+        Front::read(settings, self.proxy.tls.front.load().as_deref())
+    }
+
+    /// The next handshake of each thread sees `front`; connections go on by what they began with.
+    fn replace_front(&self, front: Front) {
+        let before = self.proxy.tls.front.load_full();
+        if before.as_deref().is_some_and(|before| before.is_same(&front)) {
+            return;
+        }
+        for problem in &front.broken {
+            tracing::error!(%problem, "certificate not reloaded: the old one stays");
+        }
+        log_warnings(&front);
+        tracing::info!(certificates = front.identities().len(), broken = front.broken.len(), "certificates reloaded");
+        self.proxy.tls.front.store(Some(Arc::new(front)));
+    }
+}
+
+/// Logs what operators should know of certificates that are used.
+pub fn log_warnings(front: &Front) {
+    for problem in front.warnings(Timestamp::now()) {
+        tracing::warn!(%problem, "certificate");
+    }
+}
+
+/// Watches the folders of files: editors and config management replace files rather than write to them.
 #[derive(Debug)]
 pub struct Watch {
-    _watcher: notify::RecommendedWatcher,
+    watcher: notify::RecommendedWatcher,
+    /// That of the settings.
+    folder: PathBuf,
+    /// Those of the other files.
+    others: BTreeSet<PathBuf>,
     changes: mpsc::Receiver<()>,
 }
 
@@ -99,9 +151,24 @@ impl Watch {
                 let _ = sender.try_send(());
             }
         })?;
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        watcher.watch(folder, RecursiveMode::NonRecursive)?;
-        Ok(Self { _watcher: watcher, changes })
+        let folder = folder_of(file);
+        watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+        Ok(Self { watcher, folder, others: BTreeSet::new(), changes })
+    }
+
+    /// Watches the folders of `files` besides, and no others.
+    pub fn follow<'f>(&mut self, files: impl Iterator<Item = &'f Path>) {
+        let wanted: BTreeSet<PathBuf> = files.map(folder_of).filter(|folder| *folder != self.folder).collect();
+        for gone in self.others.difference(&wanted) {
+            // It may have been deleted, and its watch with it.
+            let _ = self.watcher.unwatch(gone);
+        }
+        for new in wanted.difference(&self.others) {
+            if let Err(error) = self.watcher.watch(new, RecursiveMode::NonRecursive) {
+                tracing::warn!(folder = %new.display(), %error, "certificates are not watched: use SIGHUP");
+            }
+        }
+        self.others = wanted;
     }
 
     /// Waits for a change and for the moment of quiet after it, but not for ever.
@@ -113,6 +180,10 @@ impl Watch {
         // Either way what the files say now is read.
         let _ = timeout(QUIET_WAIT_MAX, quiet).await;
     }
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
 /// Reading the settings is an event too, which must not lead to reading them again.

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,9 +16,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::health::Checks;
-use crate::listen::{self, Gate, Sharing};
+use crate::listen::{self, Gate, Listener, Sharing};
 use crate::live::Proxy;
 use crate::reload::{Cause, Reloader, Watch};
+use crate::tls::Front;
 use crate::{admin, vip, worker};
 
 /// Why the proxy cannot run.
@@ -38,20 +38,21 @@ pub enum ServeError {
     System(#[from] io::Error),
 }
 
-/// Runs the proxy of `config`, which was read from `file`, until SIGTERM or SIGINT.
+/// Runs the proxy of `config`, which was read from `file`, and of `front`, to which its `[tls]` leads, until SIGTERM or
+/// SIGINT.
 ///
 /// Answers nobody before every server was checked once. Returns after the requests in flight are finished, or their
 /// time limit is over.
-pub fn run(file: PathBuf, config: Config) -> Result<(), ServeError> {
+pub fn run(file: PathBuf, config: Config, front: Option<Front>) -> Result<(), ServeError> {
     // Serves gslb-dns, checks servers and reloads; requests have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(file, config));
+    let outcome = runtime.block_on(serve(file, config, front));
     // What is still open has had its time.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(file: PathBuf, config: Config) -> Result<(), ServeError> {
+async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -60,10 +61,11 @@ async fn serve(file: PathBuf, config: Config) -> Result<(), ServeError> {
     // First, so that a second process on the same settings ends before it takes clients.
     let status = TcpListener::from_std(bind(config.status, Sharing::Alone)?.into())?;
     let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let listeners = bind_all(&config.listen, threads)?;
+    let plain = config.listen.len();
+    let listeners = bind_all(&[&config.listen, config.tls_listen()].concat(), threads)?;
     let connections_max = config.limits.connections;
     let is_draining = config.state_file.as_deref().is_some_and(was_draining);
-    let proxy = Arc::new(Proxy::new(config, is_draining, threads));
+    let proxy = Arc::new(Proxy::new(config, front, is_draining, threads));
     let mut checks = Checks::start(&proxy.live.load(), &proxy);
     tokio::select! {
         () = checks.first_round() => {}
@@ -75,10 +77,11 @@ async fn serve(file: PathBuf, config: Config) -> Result<(), ServeError> {
 
     let (stop, stopping) = watch::channel(false);
     let clients = Gate::new(connections_max, stopping.clone());
-    announce(&listeners[0], &status)?;
+    announce(&listeners[0], plain, &status)?;
     let (ended, mut fronts) = mpsc::channel(1);
     for (number, listeners) in listeners.into_iter().enumerate() {
-        let listeners = listeners.into_iter().map(OwnedFd::from).collect();
+        let listener = |(index, socket): (usize, Socket)| Listener { fd: socket.into(), is_secure: index >= plain };
+        let listeners = listeners.into_iter().enumerate().map(listener).collect();
         worker::start(number, Arc::clone(&proxy), listeners, clients.clone(), ended.clone())?;
     }
     drop(ended);
@@ -89,6 +92,7 @@ async fn serve(file: PathBuf, config: Config) -> Result<(), ServeError> {
     // They may have changed between reading and watching.
     reloader.reload(Cause::FolderChanged);
     loop {
+        follow(watch.as_mut(), &proxy);
         let cause = tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -130,11 +134,13 @@ fn local(listener: &Socket) -> io::Result<SocketAddr> {
     listener.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
-/// One line with the addresses as bound, which differ from the settings where those say port 0.
-fn announce(listeners: &[Socket], status: &TcpListener) -> io::Result<()> {
-    let bound = listeners.iter().map(|listener| Ok(local(listener)?.to_string()));
-    let listen = bound.collect::<io::Result<Vec<_>>>()?.join(",");
-    tracing::info!(%listen, status = %status.local_addr()?, "ready");
+/// One line with the addresses as bound, which differ from the settings where those say port 0; the first `plain` of
+/// `listeners` are without TLS.
+fn announce(listeners: &[Socket], plain: usize, status: &TcpListener) -> io::Result<()> {
+    let bound = listeners.iter().map(|listener| Ok(local(listener)?.to_string())).collect::<io::Result<Vec<_>>>()?;
+    let (listen, tls) = bound.split_at(plain);
+    let tls = (!tls.is_empty()).then(|| tracing::field::display(tls.join(",")));
+    tracing::info!(listen = %listen.join(","), tls, status = %status.local_addr()?, "ready");
     Ok(())
 }
 
@@ -150,6 +156,13 @@ fn was_draining(state_file: &Path) -> bool {
             tracing::error!(file = %state_file.display(), %error, "cannot read the state: not draining");
             false
         }
+    }
+}
+
+/// Watches the files of the present settings too.
+fn follow(watch: Option<&mut Watch>, proxy: &Proxy) {
+    if let Some(watch) = watch {
+        watch.follow(proxy.live.load().config.tls.iter().flat_map(|tls| tls.files()));
     }
 }
 

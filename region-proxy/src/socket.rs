@@ -32,6 +32,11 @@ impl Socket {
         Self(State::Bare(fd))
     }
 
+    /// Moves the connection out; what is left has none.
+    pub fn take(&mut self) -> Self {
+        Self(std::mem::replace(&mut self.0, State::Lost))
+    }
+
     /// Connects to `address`.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };

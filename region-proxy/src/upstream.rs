@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use crate::clock::Tick;
 use crate::plan::Failure;
 use crate::socket::Socket;
+use crate::stream::Stream;
 
 /// The idle connections of one thread, by the numbers of their servers.
 #[derive(Debug, Default)]
@@ -17,14 +18,14 @@ pub struct Pools(RefCell<Vec<Vec<Idle>>>);
 
 #[derive(Debug)]
 struct Idle {
-    socket: Socket,
+    socket: Stream,
     since: Tick,
 }
 
 impl Pools {
     /// The connection to the server numbered `server` that was used last, is idle for no longer than `idle_max` and on
     /// which nothing came since: neither its end nor octets that nobody asked for.
-    pub fn kept(&self, server: u32, idle_max: Duration) -> Option<Socket> {
+    pub fn kept(&self, server: u32, idle_max: Duration) -> Option<Stream> {
         let mut pools = self.0.borrow_mut();
         let pool = pools.get_mut(server as usize)?;
         let oldest = Tick::now();
@@ -37,7 +38,7 @@ impl Pools {
     }
 
     /// Keeps a connection that can take another request: all of the last response was read.
-    pub fn keep(&self, server: u32, socket: Socket) {
+    pub fn keep(&self, server: u32, socket: Stream) {
         let mut pools = self.0.borrow_mut();
         if pools.len() <= server as usize {
             pools.resize_with(server as usize + 1, Vec::new);
@@ -55,14 +56,14 @@ impl Pools {
 }
 
 /// A new connection to `address` within `limit`.
-pub async fn connect(address: SocketAddr, limit: Duration) -> Result<Socket, (Failure, String)> {
+pub async fn connect(address: SocketAddr, limit: Duration) -> Result<Stream, (Failure, String)> {
     let connecting = async {
         let socket = Socket::connect(address).await?;
         SockRef::from(&socket.fd()?).set_tcp_keepalive(&KEEPALIVE)?;
         Ok::<_, std::io::Error>(socket)
     };
     match timeout(limit, connecting).await {
-        Ok(Ok(socket)) => Ok(socket),
+        Ok(Ok(socket)) => Ok(Stream::Plain(socket)),
         Ok(Err(error)) => Err((Failure::NoConnection, format!("connect: {error}"))),
         Err(_) => Err((Failure::ConnectLate, format!("no connection within {limit:?}"))),
     }

@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +13,12 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::clock::{Deadlines, Tick};
 use crate::http1::Edits;
-use crate::listen::{self, Gate};
+use crate::listen::{self, Gate, Listener};
 use crate::live::Proxy;
 use crate::local::Local;
 use crate::pipe::Pipes;
+use crate::tls::handshakes::Handshakes;
+use crate::tls::session::Scratch;
 use crate::upstream::Pools;
 
 /// What the connections of one thread share.
@@ -35,6 +36,10 @@ pub struct Worker {
     pub buffers: Buffers,
     /// Its empty pipes.
     pub pipes: Pipes,
+    /// The TLS handshakes of its connections.
+    pub handshakes: Handshakes,
+    /// The memory of their TLS.
+    pub tls_scratch: Rc<Scratch>,
     current: RefCell<(u64, Rc<Local>)>,
     is_stopping: Cell<bool>,
     is_over: Cell<bool>,
@@ -89,6 +94,8 @@ impl Worker {
             pools: Pools::default(),
             buffers: Buffers::default(),
             pipes: Pipes::default(),
+            handshakes: Handshakes::default(),
+            tls_scratch: Rc::default(),
             current: RefCell::new(current),
             is_stopping: Cell::new(false),
             is_over: Cell::new(false),
@@ -160,7 +167,7 @@ impl Worker {
 pub fn start(
     number: usize,
     proxy: Arc<Proxy>,
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<Listener>,
     gate: Gate,
     ended: mpsc::Sender<()>,
 ) -> io::Result<()> {

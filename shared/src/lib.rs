@@ -9,6 +9,7 @@
 //!                     └──► View ──► decide(service, view, order, block) ──► Decision
 //! ```
 
+pub mod certificate;
 pub mod config;
 pub mod failover;
 pub mod health;

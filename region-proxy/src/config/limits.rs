@@ -14,6 +14,10 @@ pub struct Limits {
     /// From the start of a connection, or the end of its last response, to the whole head of its next request: bounds
     /// both idle clients and those that send a head octet by octet.
     pub request_head: Duration,
+    /// From the start of a connection to the end of its TLS handshake.
+    pub handshake: Duration,
+    /// TLS handshakes under way at one time; the oldest makes room for one more.
+    pub handshakes: usize,
     /// To connect to a server.
     pub connect: Duration,
     /// From the last octet of the request to the head of the response; a pause in the body of the request before that is
@@ -37,6 +41,8 @@ impl Default for Limits {
             connections: 10_000,
             head_octets: 64 * 1024,
             request_head: Duration::from_secs(30),
+            handshake: Duration::from_secs(10),
+            handshakes: 1000,
             connect: Duration::from_secs(1),
             response_head: Duration::from_secs(30),
             body_stall: Duration::from_secs(60),
@@ -61,6 +67,8 @@ pub(super) fn limits(table: &Table<'_>) -> Limits {
         connections: count("connections", 1..=1_000_000, default.connections),
         head_octets: count("head_octets", 8192..=1_048_576, default.head_octets),
         request_head: span("request_head", second / 10, default.request_head),
+        handshake: span("handshake", second / 10, default.handshake),
+        handshakes: count("handshakes", 1..=1_000_000, default.handshakes),
         connect: span("connect", second / 100, default.connect),
         response_head: span("response_head", second / 10, default.response_head),
         body_stall: span("body_stall", second / 10, default.body_stall),

@@ -77,7 +77,8 @@ pub(super) fn services(root: &Table<'_>, listen: &[SocketAddr], secret: &Secret)
     if tables.is_empty() {
         root.problem("services", "no service: expected at least one, such as [services.\"www.example.com\"]");
     }
-    if tables.iter().map(|(key, _)| key.len() + SERVICE_STATUS_LEN_MAX).sum::<usize>() > STATUS_SIZE_MAX - 1024 {
+    if tables.iter().map(|(key, _)| key.len() + SERVICE_STATUS_LEN_MAX).sum::<usize>() > STATUS_SIZE_MAX - REST_LEN_MAX
+    {
         let what = format_args!("too many: expected as many as a status of {STATUS_SIZE_MAX} octets can tell of");
         root.problem("services", what);
     }
@@ -192,6 +193,9 @@ fn keys(table: &Table<'_>, service: &str, servers: &Found, stick: Option<&Stick>
 fn is_itself(listen: SocketAddr, server: SocketAddr) -> bool {
     listen == server || server.ip().is_loopback() && clash(listen, server)
 }
+
+/// What else is in it: names, and what is told of certificates.
+const REST_LEN_MAX: usize = 128 * 1024;
 
 /// A service in the JSON of a status, without its name.
 const SERVICE_STATUS_LEN_MAX: usize = 200;

@@ -368,6 +368,61 @@ fn the_token_is_never_shown() {
     assert!(!format!("{config:?}").contains("0123456789abcdef"));
 }
 
+const TLS: &str = r#"
+[tls]
+listen = ["127.0.1.10:8443"]
+min_version = "1.3"
+client_certificates = { ca = "clients.pem", required = false }
+[[tls.certificates]]
+certificate = "one.pem"
+key = "one.key"
+[[tls.certificates]]
+certificate = "/etc/two.pem"
+key = "two.key"
+ocsp = "two.ocsp"
+"#;
+
+#[test]
+fn tls_is_read_and_may_stand_alone() {
+    let alone = format!("{}{TLS}", GOOD.replace("listen = [\"127.0.1.10:8080\", \"[::1]:8080\"]\n", ""));
+    let config = read(&alone).expect("no mistake");
+    assert!(config.listen.is_empty() && config.tls_listen() == ["127.0.1.10:8443".parse().expect("an address")]);
+    let tls = config.tls.expect("it is there");
+    assert_eq!((tls.min_version, tls.certificates.len()), (TlsVersion::V13, 2));
+    assert_eq!(tls.certificates[1].certificate, Path::new("/etc/two.pem"));
+    assert_eq!(tls.clients.as_ref().map(|clients| clients.is_required), Some(false));
+    let files: Vec<_> = tls.files().map(|file| file.display().to_string()).collect();
+    let expected =
+        ["conf/one.pem", "conf/one.key", "/etc/two.pem", "conf/two.key", "conf/two.ocsp", "conf/clients.pem"];
+    assert_eq!(files, expected);
+}
+
+#[test]
+fn each_mistake_in_tls_says_what_would_be_right() {
+    for (right, wrong, expected) in [
+        ("listen = [\"127.0.1.10:8443\"]", "", "tls.listen: missing: expected a list of addresses"),
+        ("127.0.1.10:8443", "127.0.1.10:8080", "tls.listen: 127.0.1.10:8080 is in `listen` of the root too"),
+        ("127.0.1.10:8443", "127.0.1.11:8081", "status: 127.0.1.11:8081 is in `listen` too"),
+        ("127.0.1.10:8443", "127.0.1.21:9000", "servers.app-1: 127.0.1.21:9000 is in `listen`"),
+        ("\"1.3\"", "\"1.1\"", "tls.min_version: \"1.1\" is not \"1.2\" or \"1.3\""),
+        ("ca = \"clients.pem\", ", "", "tls.client_certificates.ca: missing: expected the file"),
+        ("key = \"one.key\"", "", "tls.certificates[0].key: missing: expected the file of its private key"),
+        ("\"/etc/two.pem\"", "\"\"", "tls.certificates[1].certificate: empty: expected a path"),
+        ("ocsp =", "staple =", "tls.certificates[1].staple: unknown key: expected one of certificate, key, ocsp"),
+    ] {
+        let found = read(&format!("{GOOD}{}", TLS.replace(right, wrong))).expect_err(wrong);
+        assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
+    }
+    let none = format!("{GOOD}[tls]\nlisten = [\"127.0.1.10:8443\"]\n");
+    let found = read(&none).expect_err("no certificate");
+    assert!(
+        found[0].contains("tls.certificates: missing: expected at least one, as [[tls.certificates]]"),
+        "{found:?}"
+    );
+    let found = read(&format!("{none}certificates = []\n")).expect_err("no certificate");
+    assert!(found[0].contains("tls.certificates: empty"), "{found:?}");
+}
+
 #[test]
 fn keys_that_need_a_restart_are_named() {
     let old = read(GOOD).expect("no mistake");

@@ -87,7 +87,11 @@ fn admit_head(
     if request.method == "CONNECT" {
         return Err((Answer::refusal(501, "CONNECT is not supported"), request.len));
     }
-    let seen = Seen { peer: peer.address.ip(), scheme: "http", authority: request.host.map(|host| host.as_str()) };
+    let seen = Seen {
+        peer: peer.address.ip(),
+        scheme: if peer.is_secure { "https" } else { "http" },
+        authority: request.host.map(|host| host.as_str()),
+    };
     let mut edits = worker.buffers.edits.borrow_mut();
     edits.clear();
     let config = &local.live.config;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
 use crate::http1::{ChunkLimits, Chunked, Framing, LAST_CHUNK, Refusal, write_chunk_head, write_last_chunk};
-use crate::socket::Socket;
+use crate::stream::Stream;
 
 /// A body on its way: what is still to come of it, and how it goes on.
 #[derive(Debug)]
@@ -171,7 +171,7 @@ impl Outbox {
     }
 
     /// Sends what waits.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<io::Result<()>> {
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, socket: &mut Stream) -> Poll<io::Result<()>> {
         while self.sent < self.bytes.len() {
             let count = ready!(socket.poll_write(cx, &[IoSlice::new(&self.bytes[self.sent..])]))?;
             self.sent += count;
@@ -180,7 +180,7 @@ impl Outbox {
     }
 
     /// Sends `parts` in one system call; what the socket does not take at once waits here. To be called when empty.
-    pub(super) fn send(&mut self, cx: &mut Context<'_>, socket: &mut Socket, parts: [&[u8]; 3]) -> io::Result<()> {
+    pub(super) fn send(&mut self, cx: &mut Context<'_>, socket: &mut Stream, parts: [&[u8]; 3]) -> io::Result<()> {
         self.forget_sent();
         if parts.iter().all(|part| part.is_empty()) {
             return Ok(());

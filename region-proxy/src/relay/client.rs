@@ -13,17 +13,17 @@ use crate::clock::{Tick, Waiting};
 use crate::config::ProxyHeader;
 use crate::http1::is_worth_reading;
 use crate::proxy_protocol::{self, Ends};
-use crate::socket::Socket;
+use crate::stream::Stream;
 use crate::worker::Worker;
 
 /// What a client's connection holds while it waits: no buffer but for octets that came too soon or are too few.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) worker: Rc<Worker>,
-    pub(super) socket: Socket,
+    pub(super) socket: Stream,
     pub(super) peer: Peer,
     /// Whether it must begin with a PROXY header.
-    is_unintroduced: bool,
+    pub(super) is_unintroduced: bool,
     /// What was read and belongs to no message that is under way.
     pub(super) unread: Vec<u8>,
     /// How many of these were looked at in vain.
@@ -39,6 +39,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Where it connected to.
     pub destination: SocketAddr,
+    /// Whether it speaks TLS to this proxy.
+    pub is_secure: bool,
 }
 
 impl Peer {
@@ -75,7 +77,7 @@ pub(super) enum After {
 
 impl Client {
     /// A connection that was just accepted; with `is_unintroduced` it begins with a PROXY header.
-    pub(super) fn new(worker: Rc<Worker>, socket: Socket, peer: Peer, is_unintroduced: bool) -> Self {
+    pub(super) fn new(worker: Rc<Worker>, socket: Stream, peer: Peer, is_unintroduced: bool) -> Self {
         let place = worker.deadlines.take();
         Self { worker, socket, peer, is_unintroduced, unread: Vec::new(), seen: 0, place }
     }
@@ -121,11 +123,11 @@ impl Client {
     }
 
     /// Reads the PROXY header; `None` while it is not whole, `false` when it is none.
-    fn meet(&mut self) -> Option<bool> {
+    pub(super) fn meet(&mut self) -> Option<bool> {
         match proxy_protocol::read(&self.unread) {
             Ok(Some(header)) => {
                 if let Some(ends) = header.ends {
-                    self.peer = Peer { address: ends.source, destination: ends.destination };
+                    (self.peer.address, self.peer.destination) = (ends.source, ends.destination);
                 }
                 self.unread.drain(..header.len);
                 (self.is_unintroduced, self.seen) = (false, 0);
@@ -203,7 +205,7 @@ impl Client {
         let worker = Rc::clone(&self.worker);
         let mut buffer = worker.buffers.read.borrow_mut();
         while *left > 0 {
-            match self.socket.poll_read(cx, &mut buffer) {
+            match self.socket.poll_discard(cx, &mut buffer) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(count)) => *left = left.saturating_sub(count),
                 Poll::Pending if worker.is_over() => return Poll::Ready(()),

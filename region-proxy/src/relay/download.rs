@@ -13,8 +13,8 @@ use crate::forward;
 use crate::http1::{self, Framing, Header, Hop, Persistence, Response, Version, read_response, write_response};
 use crate::local::Flight;
 use crate::pipe::{self, Pipe};
-use crate::socket::Socket;
 use crate::stick::Stick;
+use crate::stream::Stream;
 use crate::worker::Worker;
 
 /// A response from its first octet to its last.
@@ -147,7 +147,7 @@ impl Download {
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Client,
-        server: &mut Socket,
+        server: &mut Stream,
         passing: Passing<'_>,
     ) -> Poll<Result<Outcome, DownloadError>> {
         loop {
@@ -158,7 +158,7 @@ impl Download {
             if let Phase::Done(outcome) = self.phase {
                 return Poll::Ready(Ok(outcome));
             }
-            if self.is_for_splice() {
+            if self.is_for_splice(client, server) {
                 ready!(self.poll_splice(cx, client, server))?;
             } else {
                 ready!(self.poll_pass(cx, client, server, passing))?;
@@ -172,7 +172,7 @@ impl Download {
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Client,
-        server: &mut Socket,
+        server: &mut Stream,
         passing: Passing<'_>,
     ) -> Poll<Result<(), DownloadError>> {
         let worker = Rc::clone(&client.worker);
@@ -339,8 +339,11 @@ impl Download {
         self.out.send(cx, &mut client.socket, parts).map_err(DownloadError::Client)
     }
 
-    fn is_for_splice(&mut self) -> bool {
+    fn is_for_splice(&mut self, client: &mut Client, server: &mut Stream) -> bool {
         let is_begun = self.pipe.is_some();
+        if client.socket.plain().is_none() || server.plain().is_none() {
+            return false;
+        }
         match &mut self.phase {
             Phase::Body(body) => is_begun || body.plain_left().is_some_and(|left| *left > SPLICE_MIN),
             _ => false,
@@ -352,13 +355,16 @@ impl Download {
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Client,
-        server: &mut Socket,
+        server: &mut Stream,
     ) -> Poll<Result<(), DownloadError>> {
         let Phase::Body(body) = &mut self.phase else { return Poll::Ready(Ok(())) };
         if self.pipe.is_none() {
             self.pipe = Some(client.worker.pipes.take().map_err(DownloadError::Client)?);
         }
         let (Some(pipe), Some(left)) = (&mut self.pipe, body.plain_left()) else { return Poll::Ready(Ok(())) };
+        let (Some(client_socket), Some(server)) = (client.socket.plain(), server.plain()) else {
+            return Poll::Ready(Ok(()));
+        };
         if pipe.is_empty() {
             let count = ready!(pipe.poll_fill(cx, server, *left)).map_err(DownloadError::Server)?;
             if count == 0 {
@@ -367,7 +373,7 @@ impl Download {
             *left -= count as u64;
         }
         let more = if *left > 0 { pipe::Then::More } else { pipe::Then::Nothing };
-        ready!(pipe.poll_drain(cx, &mut client.socket, more)).map_err(DownloadError::Client)?;
+        ready!(pipe.poll_drain(cx, client_socket, more)).map_err(DownloadError::Client)?;
         if *left == 0 {
             body.settle();
             client.worker.pipes.give_back(self.pipe.take());

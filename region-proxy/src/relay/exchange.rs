@@ -15,8 +15,8 @@ use crate::clock::{Tick, Waiting};
 use crate::http1::{Persistence, Version};
 use crate::local::{Call, Flight};
 use crate::plan::{self, Connection, Failure};
-use crate::socket::Socket;
 use crate::stick;
+use crate::stream::Stream;
 use crate::upstream;
 use crate::worker::Worker;
 
@@ -78,14 +78,14 @@ enum Stage {
     /// The chosen one is connected to.
     Connecting(Connecting),
     /// It has the request.
-    Relaying(Socket, Connection),
+    Relaying(Stream, Connection),
     /// No longer HTTP.
-    Tunnelling(Socket, Box<Tunnel>),
+    Tunnelling(Stream, Box<Tunnel>),
     /// The proxy answers itself.
     Answering { answer: Answer, sent: usize, since: Tick },
 }
 
-type Connecting = Pin<Box<dyn Future<Output = Result<Socket, (Failure, String)>>>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Stream, (Failure, String)>>>>;
 
 /// An attempt that came to nothing.
 struct Failed {
@@ -187,7 +187,7 @@ impl Exchange {
         self.stage = Stage::Connecting(Box::pin(upstream::connect(server.address, limit)));
     }
 
-    fn begin(&mut self, socket: Socket, connection: Connection) {
+    fn begin(&mut self, socket: Stream, connection: Connection) {
         self.upload.rewind();
         self.download = Download::new(self.asked);
         self.stage = Stage::Relaying(socket, connection);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::body::Outbox;
 use super::client::Client;
 use crate::clock::{Tick, Waiting};
-use crate::socket::Socket;
+use crate::stream::Stream;
 use crate::worker::Worker;
 
 /// What lies between a client and a server that speak a protocol of their own.
@@ -35,7 +35,7 @@ impl Tunnel {
     }
 
     /// Passes octets until both sides have ended, one of them breaks, or nothing passes for too long.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client, server: &mut Socket) -> Poll<()> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client, server: &mut Stream) -> Poll<()> {
         let worker = Rc::clone(&client.worker);
         let down = self.to_client.poll(cx, &worker, server, &mut client.socket);
         let up = self.to_server.poll(cx, &worker, &mut client.socket, server);
@@ -59,8 +59,8 @@ impl Way {
         &mut self,
         cx: &mut Context<'_>,
         worker: &Worker,
-        source: &mut Socket,
-        target: &mut Socket,
+        source: &mut Stream,
+        target: &mut Stream,
     ) -> Poll<io::Result<()>> {
         loop {
             if !self.out.is_empty() {

@@ -7,7 +7,7 @@ use super::body::{Body, Outbox};
 use super::client::Client;
 use crate::clock::Tick;
 use crate::http1::Refusal;
-use crate::socket::Socket;
+use crate::stream::Stream;
 
 /// The head of a request, as it is for the server, and its body.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Upload {
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Client,
-        server: &mut Socket,
+        server: &mut Stream,
     ) -> Poll<Result<(), UploadError>> {
         loop {
             if !self.out.is_empty() {
@@ -107,7 +107,7 @@ impl Upload {
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Client,
-        server: &mut Socket,
+        server: &mut Stream,
     ) -> Poll<Result<(), UploadError>> {
         let worker = std::rc::Rc::clone(&client.worker);
         let mut buffer = worker.buffers.read.borrow_mut();

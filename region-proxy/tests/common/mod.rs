@@ -201,6 +201,8 @@ pub struct Proxy {
     /// The first address in `listens`.
     pub listen: SocketAddr,
     pub listens: Vec<SocketAddr>,
+    /// Where it speaks TLS.
+    pub tls: Vec<SocketAddr>,
     pub status: SocketAddr,
     pub log: Arc<Mutex<Vec<String>>>,
     child: Child,
@@ -252,7 +254,8 @@ impl Proxy {
             }
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut proxy = Self { folder, listen: nowhere, listens: Vec::new(), status: nowhere, log, child };
+        let mut proxy =
+            Self { folder, listen: nowhere, listens: Vec::new(), tls: Vec::new(), status: nowhere, log, child };
         let ready = proxy.logged("ready").await;
         let field = |name: &str| {
             let at = ready.find(name).expect("it names its addresses") + name.len();
@@ -262,6 +265,9 @@ impl Proxy {
                 .expect("an address")
         };
         proxy.listens = field("listen=").split(',').map(parse).collect();
+        if ready.contains("tls=") {
+            proxy.tls = field("tls=").split(',').map(parse).collect();
+        }
         (proxy.listen, proxy.status) = (proxy.listens[0], parse(field("status=")));
         proxy
     }

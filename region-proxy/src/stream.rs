@@ -1,0 +1,111 @@
+//! A connection that carries HTTP, over TCP alone or with TLS.
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+use crate::socket::Socket;
+use crate::tls::session::Session;
+
+/// One connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// What is sent is what the kernel gets.
+    Plain(Socket),
+    /// With TLS between.
+    Secure(Box<Secure>),
+}
+
+/// A socket and its TLS. When it is dropped, the peer is told that it ends, if that needs no waiting.
+#[derive(Debug)]
+pub struct Secure {
+    socket: Socket,
+    session: Session,
+}
+
+impl Stream {
+    /// From here on `session` lies between; one that has one already keeps it.
+    pub fn secure(&mut self, session: Session) {
+        if let Self::Plain(socket) = self {
+            *self = Self::Secure(Box::new(Secure { socket: socket.take(), session }));
+        }
+    }
+
+    /// Goes through the handshake, where there is one; then so many octets that came with its end lie at the front of
+    /// `buffer`.
+    pub fn poll_handshake(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(0)),
+            Self::Secure(secure) => secure.session.poll_handshake(cx, &mut secure.socket, buffer),
+        }
+    }
+
+    /// Reads into `buffer`, of at least [`crate::tls::session::BUFFER_MIN`] octets; 0 at the end.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => socket.poll_read(cx, buffer),
+            Self::Secure(secure) => secure.session.poll_read(cx, &mut secure.socket, buffer),
+        }
+    }
+
+    /// Reads what nobody wants to know: whatever the state of its TLS, and without looking into it.
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => socket.poll_read(cx, buffer),
+            Self::Secure(secure) => {
+                // What the peer is still to be told, such as why its handshake failed.
+                if let Poll::Ready(Err(error)) = secure.session.poll_flush(cx, &mut secure.socket) {
+                    return Poll::Ready(Err(error));
+                }
+                secure.socket.poll_read(cx, buffer)
+            }
+        }
+    }
+
+    /// Writes some of `parts`, of which not all are empty. When it has to wait it must be given the same octets again.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => socket.poll_write(cx, parts),
+            Self::Secure(secure) => secure.session.poll_write(cx, &mut secure.socket, parts),
+        }
+    }
+
+    /// Tells the other side that no more will come.
+    pub fn end_writing(&mut self) {
+        match self {
+            Self::Plain(socket) => socket.end_writing(),
+            Self::Secure(secure) => {
+                if secure.session.end(&mut secure.socket) {
+                    secure.socket.end_writing();
+                }
+            }
+        }
+    }
+
+    /// Whether nothing has come since all was read: neither octets nor the end. To be asked of servers, which have no TLS.
+    pub fn is_quiet(&mut self) -> bool {
+        self.plain().is_some_and(Socket::is_quiet)
+    }
+
+    /// The socket, where octets pass unchanged.
+    pub fn plain(&mut self) -> Option<&mut Socket> {
+        match self {
+            Self::Plain(socket) => Some(socket),
+            Self::Secure(_) => None,
+        }
+    }
+
+    /// Its TLS.
+    pub fn session(&self) -> Option<&Session> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Secure(secure) => Some(&secure.session),
+        }
+    }
+}
+
+impl Drop for Secure {
+    fn drop(&mut self) {
+        // RFC 8446, section 6.1: else the peer could not tell the end from an attacker's.
+        self.session.end(&mut self.socket);
+    }
+}
