@@ -332,7 +332,7 @@ impl Ring {
                  `gslb-dns keys start {zone}` then"
             );
         }
-        let is_first_told = !matches!(sign::next(&keys, now), Next::AwaitDs { .. });
+        let is_first_told = !matches!(sign::next(&keys, now), Next::AwaitDs { .. } | Next::Withdrawn { .. });
         for (at, tag, change) in sign::upcoming(&keys, now).into_iter().skip(usize::from(is_first_told)) {
             let _ = writeln!(text, "      {}, key {tag}: {}", show_time(at), change.as_str());
         }
@@ -470,6 +470,12 @@ fn refuse_other_algorithm(ring: &Ring, algorithm: Algorithm, now: u64) -> Result
 /// The DS records that the parent should have now; of a zone that is only being signed those that it will have.
 fn ds(ring: &Ring, now: u64) -> Result<String, Failure> {
     let keys = ring.keys()?;
+    if sign::withdrawn(&keys, now).is_some() {
+        return Err(Failure::Mistakes(format!(
+            "no DS belongs to the parent since `gslb-dns keys withdraw {zone}`: `gslb-dns keys start {zone}` asks for one again",
+            zone = ring.zone()
+        )));
+    }
     let is_synced = |key: &&ZoneKey| key.standing(now).is_synced;
     let is_to_be = |key: &&ZoneKey| key.role.is_entry_point() && key.standing(now).state < sign::KeyState::Retired;
     let mut due: Vec<&ZoneKey> = keys.iter().filter(is_synced).collect();
@@ -587,12 +593,8 @@ fn confirming(ring: &Ring, now: u64) -> Result<Vec<Step>, Failure> {
 }
 
 fn withdraw(ring: &Ring, now: u64) -> Result<String, Failure> {
-    ring.say(now, |keys| sign::withdraw(keys, now))?;
-    let from = show_time(now + u64::from(ring.timing.parent_ds_ttl));
-    let ownership = ring.ownership();
-    Ok(format!(
-        "noted that the parent gives no DS any more{ownership}; `dnssec` may leave the settings from {from} on\n"
-    ))
+    ring.say(now, |keys| sign::withdraw(keys, &ring.timing, now))?;
+    Ok(format!("noted that the parent gives no DS any more{}\n{}", ring.ownership(), ring.listed(now)?))
 }
 
 fn start(ring: &Ring, now: u64) -> Result<String, Failure> {
@@ -832,13 +834,55 @@ mod tests {
         let state = |now| sign::parent_ds(&ring.keys().expect("right"), 86_400, now);
         assert!(matches!(state(now), sign::ParentDs::Confirmed { since, .. } if since == NOW + DAY));
         let text = withdraw(&ring, now).expect("said");
-        assert!(text.contains("from 2027-01-18T08:00:00Z on"), "{text}");
+        assert!(text.contains("from 2027-01-18T08:00:00Z on, not before") && text.contains("keys start"), "{text}");
+        assert_eq!(
+            ring.listed(now + 60).expect("listed"),
+            text.split_once('\n').expect("lines").1,
+            "as long as it holds"
+        );
+        assert!(ring.listed(now + DAY).expect("listed").contains("`dnssec` may leave the settings now"));
+        assert!(ds(&ring, now).is_err_and(|failure| failure.to_string().contains("keys start example.com")));
+        let of_others = sign::parent_ds(&ring.keys().expect("right"), 5, now);
+        assert_eq!(of_others, sign::ParentDs::Cached { until: now + DAY }, "whatever the settings say by then");
         assert_eq!(state(now), sign::ParentDs::Cached { until: now + DAY });
         assert_eq!(state(now + DAY), sign::ParentDs::Absent);
         signs_on(&ring, now);
         assert!(confirm(&ring, now + DAY).is_err(), "no DS is awaited");
         start(&ring, now + 9 * DAY).expect("said");
         assert!(confirm(&ring, now + 10 * DAY).is_ok());
+    }
+
+    #[test]
+    fn withdrawal_before_any_ds_takes_back_that_cds_will_ask_for_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ring = ring(&folder);
+        new(&ring, Algorithm::Ed25519, Role::Csk, NOW).expect("made");
+        let text = withdraw(&ring, NOW + 60).expect("said");
+        assert!(text.contains("next: no DS is asked for") && !text.contains("CDS"), "{text}");
+    }
+
+    #[test]
+    fn withdrawal_in_a_roll_over_ends_it() {
+        let now = NOW + 2 * DAY;
+        for (roles, which, algorithm) in [
+            (&[Role::Csk][..], Which::Of(None), Algorithm::Ed25519),
+            (&[Role::Csk], Which::Of(None), Algorithm::EcdsaP256Sha256),
+            (&[Role::Csk], Which::All(Scheme::KskAndZsk), Algorithm::Ed25519),
+            (&[Role::Ksk, Role::Zsk], Which::All(Scheme::Csk), Algorithm::EcdsaP256Sha256),
+        ] {
+            for after in [60, DAY] {
+                let (_folder, ring) = settled(roles);
+                roll(&ring, which, Some(algorithm), now).expect("begun");
+                withdraw(&ring, now + after).expect("said");
+                signs_on(&ring, now + after);
+                let later = now + 9 * DAY;
+                let removed = roles_at(&ring, later).into_iter().filter(|(_, state)| *state == Removed).count();
+                assert_eq!(removed, roles.len(), "{which:?} after {after}");
+                start(&ring, later).expect("said");
+                confirm(&ring, later + DAY).expect("confirmed");
+                signs_on(&ring, later + DAY);
+            }
+        }
     }
 
     #[test]
