@@ -266,6 +266,17 @@ pub fn next_text(keys: &[ZoneKey], zone: &str, now: u64) -> String {
     }
 }
 
+/// The command that makes what is missing where `keys` of `zone` cannot sign.
+pub fn making(keys: &[ZoneKey], zone: &str) -> String {
+    let has = |role| keys.iter().any(|key| key.role == role);
+    let role = match [Role::Csk, Role::Ksk, Role::Zsk].map(has) {
+        [false, true, false] => " --role zsk",
+        [false, false, true] => " --role ksk",
+        _ => "",
+    };
+    format!("gslb-dns keys new {zone}{role}")
+}
+
 /// A time in seconds since 1970, as people read it.
 pub fn show_time(secs: u64) -> String {
     let time = i64::try_from(secs).ok().and_then(|secs| Timestamp::from_second(secs).ok());
