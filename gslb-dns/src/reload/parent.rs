@@ -71,7 +71,12 @@ impl Read<'_> {
             };
             Some(problem(settings, what))
         });
-        found.collect()
+        let signed = self.settings.iter().zip(self.keys).filter(|_| last.is_none());
+        let late = signed.filter_map(|(settings, keys)| {
+            let found = self.signed_late(settings, settings.dnssec.as_ref()?, &keys.as_ref()?.keys)?;
+            Some(problem(settings, format!("where a node serves it unsigned so far, that refuses this, since {found}")))
+        });
+        found.chain(late).collect()
     }
 
     fn unsigned(&self, settings: &ZoneSettings, signed: &SignedZone) -> Option<String> {
@@ -158,7 +163,7 @@ impl Read<'_> {
         let keys: Vec<ZoneKey> = found.into_iter().map(|found| found.key).collect();
         let ttl = DnssecSettings::with_keys(PathBuf::new()).parent_ds_secs();
         let told = told(sign::parent_ds(&keys, ttl, self.now))?;
-        Some(format!("{told}; its keys are in {}", folder.display()))
+        Some(format!("{told}, and a node that runs refuses that; its keys are in {}", folder.display()))
     }
 }
 
