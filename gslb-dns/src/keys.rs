@@ -12,7 +12,7 @@ use shared::problem::Problem;
 
 use crate::secret_file::SecretFile;
 use crate::sign::bind::{self, BadText, KeyTexts, PublicText};
-use crate::sign::{self, Next, Role, ZoneKey};
+use crate::sign::{self, KeyTimes, Next, Role, ZoneKey};
 use crate::wire::Name;
 
 pub use steps::{Owner, Step};
@@ -188,7 +188,8 @@ impl KeyFolder {
         let file = self.file(&stem, KEY);
         let text = fs::read_to_string(&file).map_err(|error| problem(&file, None, unreadable(&error)))?;
         let bad = |file: &Path, BadText { line, what }| problem(file, line, what);
-        let PublicText { key, role } = bind::read_public(apex, &text).map_err(|text| bad(&file, text))?;
+        let PublicText { key, role, ds_cached_until } =
+            bind::read_public(apex, &text).map_err(|text| bad(&file, text))?;
         let file = self.file(&stem, PRIVATE);
         let text = read_secret(&file)?;
         let (key, times) = bind::read_private(&key, &text).map_err(|text| bad(&file, text))?;
@@ -201,6 +202,7 @@ impl KeyFolder {
             ));
         }
         let fallback = if key.public().is_entry_point() { Role::Csk } else { Role::Zsk };
+        let times = KeyTimes { ds_cached_until, ..times };
         let key = ZoneKey { key: Arc::new(key), role: role.unwrap_or(fallback), times };
         Ok((FoundKey { stem, key }, role.is_some()))
     }
@@ -256,7 +258,23 @@ pub fn next_text(keys: &[ZoneKey], zone: &str, now: u64) -> String {
             "the DS of key {tag}, as `gslb-dns keys ds {zone}` prints it, must come to the parent, and no other; when all \
              its servers give it: `gslb-dns keys confirm {zone}`"
         ),
+        Next::Withdrawn { until } => format!(
+            "no DS is asked for, since `gslb-dns keys withdraw {zone}`: `dnssec` may leave the settings {}; to have a DS \
+             again: `gslb-dns keys start {zone}`",
+            if until > now { format!("from {} on, not before", show_time(until)) } else { "now".to_owned() }
+        ),
     }
+}
+
+/// The command that makes what is missing where `keys` of `zone` cannot sign.
+pub fn making(keys: &[ZoneKey], zone: &str) -> String {
+    let has = |role| keys.iter().any(|key| key.role == role);
+    let role = match [Role::Csk, Role::Ksk, Role::Zsk].map(has) {
+        [false, true, false] => " --role zsk",
+        [false, false, true] => " --role ksk",
+        _ => "",
+    };
+    format!("gslb-dns keys new {zone}{role}")
 }
 
 /// A time in seconds since 1970, as people read it.
@@ -286,7 +304,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use crate::sign::{Algorithm, KeyTimes, SigningKey};
+    use crate::sign::{Algorithm, SigningKey};
 
     use super::*;
 

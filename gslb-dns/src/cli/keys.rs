@@ -12,9 +12,12 @@ use shared::name::OwnerName;
 
 use super::{ConfigArg, Failure, output};
 use crate::journal;
-use crate::keys::{FoundKey, KeyFolder, KeyLock, Owner, Step, next_text, read_secret, show_time};
+use crate::keys::{FoundKey, KeyFolder, KeyLock, Owner, Step, making, next_text, read_secret, show_time};
 use crate::settings::{DnssecSettings, Settings, ZoneSettings};
-use crate::sign::{self, Algorithm, KeyTimes, Next, NotSaid, Plan, Refused, Role, Scheme, SigningKey, Timing, ZoneKey};
+use crate::sign::{
+    self, Algorithm, KeyTimes, Lifetime, Next, NotSaid, Plan, Refused, Role, Scheme, SigningKey, Timing, Unusable,
+    ZoneKey,
+};
 use crate::update::replayed;
 use crate::wire::Name;
 use crate::zone::Zone;
@@ -198,6 +201,13 @@ impl Ring {
             )),
             _ => ring.not_written(&error),
         })?;
+        if args.dir.is_some() {
+            let Timing { dnskey_ttl, max_ttl, propagation, parent_ds_ttl } = ring.timing;
+            output::complain(&format!(
+                "no settings are read with --dir: times are planned with dnskey_ttl {dnskey_ttl}s, propagation {propagation}s, \
+                 parent_ds_ttl {parent_ds_ttl}s, and TTLs of up to {max_ttl}s in the zone"
+            ));
+        }
         let steps = ring.folder.cleaning(&ring.apex).map_err(|error| ring.not_written(&error))?;
         ring.take(&steps)?;
         Ok(Self { _lock: Some(lock), ..ring })
@@ -303,14 +313,14 @@ impl Ring {
                 self.zone()
             )));
         }
-        let mut text = "  tag  algorithm        role  state       DNSKEY  signs  DS\n".to_owned();
+        let mut text = "  tag  algorithm        role  state       DNSKEY  signs  CDS  DS\n".to_owned();
         for key in &keys {
             let standing = key.standing(now);
             let word = |is_so: bool| if is_so { "yes" } else { "no" };
             // Writing to a text does not fail.
             let _ = writeln!(
                 text,
-                "{:>5}  {:<15}  {:<4}  {:<10}  {:<6}  {:<5}  {}",
+                "{:>5}  {:<15}  {:<4}  {:<10}  {:<6}  {:<5}  {:<3}  {}",
                 key.tag(),
                 key.key.public().algorithm().as_str(),
                 key.role.as_str(),
@@ -318,10 +328,20 @@ impl Ring {
                 word(standing.is_published),
                 word(standing.duty.is_some()),
                 if !key.role.is_entry_point() { "-" } else { word(standing.is_synced) },
+                match (key.has_ds(now), key.times.delete) {
+                    (true, None) => "confirmed",
+                    (true, Some(_)) => "leaving",
+                    (false, _) => "-",
+                },
             );
         }
         if let Some(tag) = sign::broken_off(&keys, now) {
             let _ = writeln!(text, "{}", Refused::BrokenOff(tag));
+        }
+        let lifetime = Lifetime { now, validity_secs: 1 };
+        if let Err(missing @ (Unusable::NoEntryPoint | Unusable::NoZoneKey)) = sign::signer(&self.apex, &keys, lifetime)
+        {
+            let _ = writeln!(text, "{missing}: the zone cannot be signed before `{}`", making(&keys, &self.zone()));
         }
         let _ = writeln!(text, "next: {}", next_text(&keys, &self.zone(), now));
         if let Some(from) = sign::first_signs_from(&keys, now) {
@@ -332,7 +352,7 @@ impl Ring {
                  `gslb-dns keys start {zone}` then"
             );
         }
-        let is_first_told = !matches!(sign::next(&keys, now), Next::AwaitDs { .. });
+        let is_first_told = !matches!(sign::next(&keys, now), Next::AwaitDs { .. } | Next::Withdrawn { .. });
         for (at, tag, change) in sign::upcoming(&keys, now).into_iter().skip(usize::from(is_first_told)) {
             let _ = writeln!(text, "      {}, key {tag}: {}", show_time(at), change.as_str());
         }
@@ -437,7 +457,17 @@ fn import(ring: &Ring, file: &Path, role: Role, now: u64) -> Result<String, Fail
 fn refuse_second(ring: &Ring, role: Role, now: u64) -> Result<(), Failure> {
     let in_use = |key: &ZoneKey| key.standing(now).state < sign::KeyState::Retired;
     let in_the_way = |key: &ZoneKey| key.role == role || key.role == Role::Csk || role == Role::Csk;
-    match ring.keys()?.iter().find(|key| in_use(key) && in_the_way(key)) {
+    let keys = ring.keys()?;
+    let has = |of| keys.iter().any(|key| in_use(key) && key.role == of);
+    let is_half = role == Role::Csk && !has(Role::Csk) && has(Role::Ksk) != has(Role::Zsk);
+    match keys.iter().find(|key| in_use(key) && in_the_way(key)) {
+        Some(key) if is_half => Err(Failure::Mistakes(format!(
+            "{} {} of {} is in use: expected `{}` beside it",
+            key.role.as_str(),
+            key.tag(),
+            ring.apex,
+            making(std::slice::from_ref(key), &ring.zone())
+        ))),
         Some(key) => Err(Failure::Mistakes(format!(
             "{} {} of {} is in use: replace it with `gslb-dns keys roll {}`",
             key.role.as_str(),
@@ -470,9 +500,24 @@ fn refuse_other_algorithm(ring: &Ring, algorithm: Algorithm, now: u64) -> Result
 /// The DS records that the parent should have now; of a zone that is only being signed those that it will have.
 fn ds(ring: &Ring, now: u64) -> Result<String, Failure> {
     let keys = ring.keys()?;
+    if sign::withdrawn(&keys, now).is_some() {
+        return Err(Failure::Mistakes(format!(
+            "no DS belongs to the parent since `gslb-dns keys withdraw {zone}`: `gslb-dns keys start {zone}` asks for one again",
+            zone = ring.zone()
+        )));
+    }
     let is_synced = |key: &&ZoneKey| key.standing(now).is_synced;
     let is_to_be = |key: &&ZoneKey| key.role.is_entry_point() && key.standing(now).state < sign::KeyState::Retired;
     let mut due: Vec<&ZoneKey> = keys.iter().filter(is_synced).collect();
+    for (from, after) in keys.iter().filter_map(|key| Some((key.times.sync_publish?, key))) {
+        if !due.is_empty() && from > now {
+            output::complain(&format!(
+                "a roll-over is under way: from {} on the DS of key {} takes its place, as this command prints it then",
+                show_time(from),
+                after.tag()
+            ));
+        }
+    }
     if due.is_empty() {
         // While one key already makes room for the next, it is its turn first.
         let first = keys.iter().filter(is_to_be).map(|key| key.times.sync_publish).min();
@@ -587,12 +632,8 @@ fn confirming(ring: &Ring, now: u64) -> Result<Vec<Step>, Failure> {
 }
 
 fn withdraw(ring: &Ring, now: u64) -> Result<String, Failure> {
-    ring.say(now, |keys| sign::withdraw(keys, now))?;
-    let from = show_time(now + u64::from(ring.timing.parent_ds_ttl));
-    let ownership = ring.ownership();
-    Ok(format!(
-        "noted that the parent gives no DS any more{ownership}; `dnssec` may leave the settings from {from} on\n"
-    ))
+    ring.say(now, |keys| sign::withdraw(keys, &ring.timing, now))?;
+    Ok(format!("noted that the parent gives no DS any more{}\n{}", ring.ownership(), ring.listed(now)?))
 }
 
 fn start(ring: &Ring, now: u64) -> Result<String, Failure> {
@@ -640,8 +681,10 @@ mod tests {
         assert!(new(&ring, Algorithm::Ed25519, Role::Csk, NOW).is_err_and(|f| f.to_string().contains("keys roll")));
         let before = ds(&ring, NOW + DAY).expect("a DS");
         assert!(before.starts_with("example.com. IN DS ") && before.lines().count() == 1, "{before}");
-        assert!(ring.listed(NOW + DAY).expect("listed").contains("keys confirm example.com"));
-        confirm(&ring, NOW + DAY).expect("confirmed");
+        let listed = ring.listed(NOW + DAY).expect("listed");
+        assert!(listed.contains("keys confirm example.com") && listed.contains("yes  -\n"), "{listed}");
+        let listed = confirm(&ring, NOW + DAY).expect("confirmed");
+        assert!(listed.contains("yes  confirmed\n"), "{listed}");
         assert!(confirm(&ring, NOW + DAY).is_err());
         let text = roll(&ring, Which::Of(None), None, NOW + 2 * DAY).expect("begun");
         assert!(text.contains("the roll-over has begun"), "{text}");
@@ -661,7 +704,11 @@ mod tests {
     fn ksk_and_zsk_are_made_and_rolled_apart() {
         let folder = tempfile::tempdir().expect("a folder");
         let ring = ring(&folder);
-        new(&ring, Algorithm::Ed25519, Role::Ksk, NOW).expect("made");
+        let text = new(&ring, Algorithm::Ed25519, Role::Ksk, NOW).expect("made");
+        let missing = "keys new example.com --role zsk";
+        assert!(text.contains(missing), "{text}");
+        let csk = new(&ring, Algorithm::Ed25519, Role::Csk, NOW);
+        assert!(csk.is_err_and(|failure| failure.to_string().contains(missing)));
         let other = new(&ring, Algorithm::EcdsaP256Sha256, Role::Zsk, NOW);
         assert!(
             other.is_err_and(|failure| failure.to_string().contains("of algorithm ED25519: expected the same, 15"))
@@ -832,13 +879,55 @@ mod tests {
         let state = |now| sign::parent_ds(&ring.keys().expect("right"), 86_400, now);
         assert!(matches!(state(now), sign::ParentDs::Confirmed { since, .. } if since == NOW + DAY));
         let text = withdraw(&ring, now).expect("said");
-        assert!(text.contains("from 2027-01-18T08:00:00Z on"), "{text}");
+        assert!(text.contains("from 2027-01-18T08:00:00Z on, not before") && text.contains("keys start"), "{text}");
+        assert_eq!(
+            ring.listed(now + 60).expect("listed"),
+            text.split_once('\n').expect("lines").1,
+            "as long as it holds"
+        );
+        assert!(ring.listed(now + DAY).expect("listed").contains("`dnssec` may leave the settings now"));
+        assert!(ds(&ring, now).is_err_and(|failure| failure.to_string().contains("keys start example.com")));
+        let of_others = sign::parent_ds(&ring.keys().expect("right"), 5, now);
+        assert_eq!(of_others, sign::ParentDs::Cached { until: now + DAY }, "whatever the settings say by then");
         assert_eq!(state(now), sign::ParentDs::Cached { until: now + DAY });
         assert_eq!(state(now + DAY), sign::ParentDs::Absent);
         signs_on(&ring, now);
         assert!(confirm(&ring, now + DAY).is_err(), "no DS is awaited");
         start(&ring, now + 9 * DAY).expect("said");
         assert!(confirm(&ring, now + 10 * DAY).is_ok());
+    }
+
+    #[test]
+    fn withdrawal_before_any_ds_takes_back_that_cds_will_ask_for_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ring = ring(&folder);
+        new(&ring, Algorithm::Ed25519, Role::Csk, NOW).expect("made");
+        let text = withdraw(&ring, NOW + 60).expect("said");
+        assert!(text.contains("next: no DS is asked for") && !text.contains("CDS and"), "{text}");
+    }
+
+    #[test]
+    fn withdrawal_in_a_roll_over_ends_it() {
+        let now = NOW + 2 * DAY;
+        for (roles, which, algorithm) in [
+            (&[Role::Csk][..], Which::Of(None), Algorithm::Ed25519),
+            (&[Role::Csk], Which::Of(None), Algorithm::EcdsaP256Sha256),
+            (&[Role::Csk], Which::All(Scheme::KskAndZsk), Algorithm::Ed25519),
+            (&[Role::Ksk, Role::Zsk], Which::All(Scheme::Csk), Algorithm::EcdsaP256Sha256),
+        ] {
+            for after in [60, DAY] {
+                let (_folder, ring) = settled(roles);
+                roll(&ring, which, Some(algorithm), now).expect("begun");
+                withdraw(&ring, now + after).expect("said");
+                signs_on(&ring, now + after);
+                let later = now + 9 * DAY;
+                let removed = roles_at(&ring, later).into_iter().filter(|(_, state)| *state == Removed).count();
+                assert_eq!(removed, roles.len(), "{which:?} after {after}");
+                start(&ring, later).expect("said");
+                confirm(&ring, later + DAY).expect("confirmed");
+                signs_on(&ring, later + DAY);
+            }
+        }
     }
 
     #[test]

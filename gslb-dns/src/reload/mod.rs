@@ -177,7 +177,11 @@ impl Reader {
         let is_missing = |problem: &Problem| problem.file.is_empty() && !named.are_zones_whole;
         let found = ZoneSet::check(&zones, &services).into_iter().filter(|problem| !is_missing(problem));
         self.problems.extend(found.map(|problem| lines.located(problem)));
-        let read = parent::Read { settings: &named.zones, zones: &zones, keys: &keys, now: unix_secs() };
+        let (folder, now) = (&*self.folder, unix_secs());
+        let read = parent::Read { settings: &named.zones, zones: &zones, keys: &keys, folder, now };
+        // The stamps are taken before the content, as those of all other files.
+        let left = last.map(|last| read.left_files(last)).unwrap_or_default();
+        self.files.stamps.extend(left.into_iter().map(|path| (path.clone(), Stamp::of(&path))));
         let against_ds = last.map(|last| read.mistakes(last)).unwrap_or_default();
         self.problems.extend(against_ds.into_iter().map(|found| lines.problem(&found.key, &["zones"], found.what)));
         let (settings, geo_data) = settings.zip(geo_data).filter(|_| self.problems.is_empty())?;
@@ -188,7 +192,7 @@ impl Reader {
         let names = services.iter().map(|service| &service.name);
         warnings.extend(zone::warnings(&zones, names, last.map(|last| &*last.zones)));
         let mut found = signing::warnings(&zones, &keys, &settings.topology, unix_secs());
-        found.extend(read.warnings(last, &self.folder));
+        found.extend(read.warnings(last));
         warnings.extend(found.into_iter().map(|warning| lines.problem(&warning.key, &["zones"], warning.what)));
         let (is_signed, mut journals) = (keys.iter().any(Option::is_some), std::mem::take(&mut self.journals));
         let known = last.map_or(&[][..], |last| &last.signed_zones);

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use shared::problem::Problem;
 
-use super::{World, ZoneKeys};
+use super::{SignedZone, World, ZoneKeys};
 use crate::keys::{KeyFolder, show_time};
 use crate::settings::{DnssecSettings, ZoneSettings};
-use crate::sign::{self, ParentDs, ZoneKey};
+use crate::sign::{self, ParentDs, Sync, ZoneKey};
 use crate::wire::Name;
 use crate::zone::Zone;
 
@@ -17,6 +17,8 @@ pub(super) struct Read<'a> {
     pub(super) settings: &'a [ZoneSettings],
     pub(super) zones: &'a [Zone],
     pub(super) keys: &'a [Option<ZoneKeys>],
+    /// Where relative paths start.
+    pub(super) folder: &'a Path,
     pub(super) now: u64,
 }
 
@@ -27,7 +29,7 @@ impl Read<'_> {
         let found = each.filter_map(|((settings, zone), keys)| {
             let signed = last.signed_zones.iter().find(|signed| signed.apex == *zone.apex());
             let what = match (signed, &settings.dnssec, keys) {
-                (Some(signed), None, _) => self.unsigned(settings, &signed.keys),
+                (Some(signed), None, _) => self.unsigned(settings, signed),
                 (Some(signed), Some(_), Some(keys)) => self.lost_key(&signed.keys.keys, keys),
                 (None, Some(dnssec), Some(keys)) if last.zones.zones().any(|(apex, _)| apex == zone.apex()) => {
                     self.signed_late(settings, dnssec, &keys.keys)
@@ -39,46 +41,89 @@ impl Read<'_> {
         found.collect()
     }
 
-    /// What should not be, but may be meant; relative paths start at `folder`.
-    pub(super) fn warnings(&self, last: Option<&World>, folder: &Path) -> Vec<Problem> {
+    /// Where the keys are of zones that were signed in `last` and are not any more: a change of them is worth another look.
+    pub(super) fn left_files(&self, last: &World) -> Vec<PathBuf> {
+        let unsigned = self.settings.iter().zip(self.zones).filter(|(settings, _)| settings.dnssec.is_none());
+        let signed =
+            unsigned.filter_map(|(_, zone)| last.signed_zones.iter().find(|signed| signed.apex == *zone.apex()));
+        let files = signed.flat_map(|signed| {
+            let folder = self.folder_of(signed);
+            let files = folder.files(&signed.apex).unwrap_or_default();
+            [folder.path().to_owned()].into_iter().chain(files)
+        });
+        files.collect()
+    }
+
+    /// What should not be, but may be meant.
+    pub(super) fn warnings(&self, last: Option<&World>) -> Vec<Problem> {
         let unsigned = self.settings.iter().zip(self.zones).filter(|(settings, _)| settings.dnssec.is_none());
         let mut folders = None;
         let found = unsigned.filter_map(|(settings, zone)| {
             let what = match last {
                 Some(last) => {
                     let signed = last.signed_zones.iter().find(|signed| signed.apex == *zone.apex())?;
-                    told(sign::parent_ds(&signed.keys.keys, signed.keys.settings.parent_ds_secs(), self.now))?
+                    told(self.ds_of(signed, &self.known_keys(signed).ok()?))?
                 }
                 None => {
-                    let folders = folders.get_or_insert_with(|| self.folders(folder));
+                    let folders = folders.get_or_insert_with(|| self.folders());
                     folders.iter().find_map(|folder| self.left_in(zone.apex(), folder))?
                 }
             };
             Some(problem(settings, what))
         });
-        found.collect()
+        let signed = self.settings.iter().zip(self.keys).filter(|_| last.is_none());
+        let late = signed.filter_map(|(settings, keys)| {
+            let found = self.signed_late(settings, settings.dnssec.as_ref()?, &keys.as_ref()?.keys)?;
+            Some(problem(settings, format!("where a node serves it unsigned so far, that refuses this, since {found}")))
+        });
+        found.chain(late).collect()
     }
 
-    fn unsigned(&self, settings: &ZoneSettings, keys: &ZoneKeys) -> Option<String> {
-        let ds = sign::parent_ds(&keys.keys, keys.settings.parent_ds_secs(), self.now);
+    fn unsigned(&self, settings: &ZoneSettings, signed: &SignedZone) -> Option<String> {
+        let keys = match self.known_keys(signed) {
+            Ok(keys) => keys,
+            Err(found) => {
+                let found = found.first().map(ToString::to_string).unwrap_or_default();
+                return Some(format!(
+                    "has no `dnssec` any more, but what its key files say of the DS at the parent cannot be read: {found}"
+                ));
+            }
+        };
+        let ds = self.ds_of(signed, &keys);
         let told = told(ds)?;
         let zone = &settings.name;
         match ds {
-            ParentDs::Confirmed { .. } => Some(format!(
+            ParentDs::Asked { .. } if signed.keys.settings.sync == Sync::Absent => None,
+            ParentDs::Confirmed { .. } | ParentDs::Asked { .. } => Some(format!(
                 "{told}; put it back with cds = \"delete\", or have the parent drop the DS, and when none of its servers \
                  gives one, run `gslb-dns keys withdraw {zone}`"
             )),
             ParentDs::Cached { .. } => Some(format!("{told}; put it back until then")),
-            ParentDs::Asked { .. } | ParentDs::Absent => None,
+            ParentDs::Absent => None,
         }
     }
 
+    /// The keys as their files have them now, which may say more than when they were read last; those that have left with
+    /// their files are as they were then.
+    fn known_keys(&self, signed: &SignedZone) -> Result<Vec<ZoneKey>, Vec<Problem>> {
+        let found = self.folder_of(signed).read(&signed.apex)?;
+        let mut keys: Vec<ZoneKey> = found.into_iter().map(|found| found.key).collect();
+        let left: Vec<_> = signed.keys.keys.iter().filter(|key| !is_among(&keys, key)).cloned().collect();
+        keys.extend(left);
+        Ok(keys)
+    }
+
+    fn ds_of(&self, signed: &SignedZone, keys: &[ZoneKey]) -> ParentDs {
+        sign::parent_ds(keys, signed.keys.settings.parent_ds_secs(), self.now)
+    }
+
+    fn folder_of(&self, signed: &SignedZone) -> KeyFolder {
+        KeyFolder::new(self.folder.join(&signed.keys.settings.keys))
+    }
+
     fn lost_key(&self, last: &[ZoneKey], keys: &ZoneKeys) -> Option<String> {
-        let is_there = |key: &ZoneKey| {
-            let dnskey = key.key.public().dnskey();
-            keys.keys.iter().any(|other| other.key.public().dnskey() == dnskey)
-        };
-        let lost = last.iter().find(|key| key.role.is_entry_point() && key.has_ds(self.now) && !is_there(key))?;
+        let is_lost = |key: &&ZoneKey| key.role.is_entry_point() && key.has_ds(self.now) && !is_among(&keys.keys, key);
+        let lost = last.iter().find(is_lost)?;
         Some(format!(
             "key {}, whose DS is at the parent, is not among those in {} any more: resolvers that validate would answer \
              SERVFAIL; bring its files back, and replace it by `gslb-dns keys roll`",
@@ -101,7 +146,8 @@ impl Read<'_> {
     }
 
     /// Where keys of a zone may lie that no settings name any more: beside the settings, or with those of other zones.
-    fn folders(&self, folder: &Path) -> Vec<PathBuf> {
+    fn folders(&self) -> Vec<PathBuf> {
+        let folder = self.folder;
         let here = if folder == Path::new("") { Path::new(".") } else { folder };
         let beside = fs::read_dir(here).into_iter().flatten().filter_map(Result::ok).take(ENTRIES_MAX);
         let beside = beside.map(|entry| entry.path()).filter(|path| path.is_dir());
@@ -117,8 +163,12 @@ impl Read<'_> {
         let keys: Vec<ZoneKey> = found.into_iter().map(|found| found.key).collect();
         let ttl = DnssecSettings::with_keys(PathBuf::new()).parent_ds_secs();
         let told = told(sign::parent_ds(&keys, ttl, self.now))?;
-        Some(format!("{told}; its keys are in {}", folder.display()))
+        Some(format!("{told}, and a node that runs refuses that; its keys are in {}", folder.display()))
     }
+}
+
+fn is_among(keys: &[ZoneKey], key: &ZoneKey) -> bool {
+    keys.iter().any(|other| other.key.public().dnskey() == key.key.public().dnskey())
 }
 
 /// What a zone that is not signed any more would suffer.

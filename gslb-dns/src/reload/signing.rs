@@ -14,7 +14,7 @@ use shared::settings::show_duration;
 use shared::topology::Topology;
 
 use super::{Reader, Stamp, World, transfers};
-use crate::keys::KeyFolder;
+use crate::keys::{KeyFolder, making};
 use crate::settings::{DnssecSettings, Settings, ZoneSettings};
 use crate::sign::{self, Fingerprint, KeyRecords, Lifetime, Refused, Signatures, Signer, ZoneKey};
 use crate::wire::{Name, Rtype};
@@ -306,7 +306,7 @@ impl Making {
                 file: keys.settings.keys.display().to_string(),
                 line: None,
                 key: format!("zone {zone}"),
-                what: format!("{unusable}: expected one as `gslb-dns keys new {zone}` makes"),
+                what: format!("{unusable}: expected one as `{}` makes", making(&keys.keys, zone)),
             }
         })?;
         let records = KeyRecords::new(&apex, &keys.keys, keys.settings.sync, now);

@@ -27,6 +27,8 @@ pub struct PublicText {
     pub key: PublicKey,
     /// What it is for, where a comment of ours says so; BIND's own files tell a KSK from a CSK by the other keys.
     pub role: Option<Role>,
+    /// [`KeyTimes::ds_cached_until`], where a comment of ours says so: in `.private` files BIND refuses names it does not know.
+    pub ds_cached_until: Option<u64>,
 }
 
 /// What is wrong in a key file; never shows what stands there.
@@ -75,6 +77,9 @@ pub fn write(apex: &Name, key: &ZoneKey, dnskey_ttl: u32) -> Option<KeyTexts> {
             let _ = writeln!(public, "; {name}: {time}");
         }
     }
+    if let Some(until) = key.times.ds_cached_until {
+        let _ = writeln!(public, "{DS_CACHED_UNTIL} {}", show_time(until));
+    }
     let _ = writeln!(public, "{ROLE} {}", key.role.as_str());
     let encoded = BASE64.encode(public_key.key());
     let _ = writeln!(public, "{apex} {dnskey_ttl} IN DNSKEY {} 3 {number} {encoded}", key.role.flags());
@@ -83,11 +88,14 @@ pub fn write(apex: &Name, key: &ZoneKey, dnskey_ttl: u32) -> Option<KeyTexts> {
 
 /// Reads a `.key` file of the zone `apex`.
 pub fn read_public(apex: &Name, text: &str) -> Result<PublicText, BadText> {
-    let mut role = None;
+    let (mut role, mut ds_cached_until) = (None, None);
     let mut found = None;
     for (line, content) in (1..).zip(text.lines()) {
         if let Some(word) = content.strip_prefix(ROLE) {
             role = Some(role_of(word).ok_or_else(|| BadText::at(line, "expected csk, ksk or zsk"))?);
+        }
+        if let Some(time) = content.strip_prefix(DS_CACHED_UNTIL) {
+            ds_cached_until = Some(read_time(time.trim()).ok_or_else(|| BadText::at(line, EXPECTED_TIME))?);
         }
         let record = content.split(';').next().unwrap_or_default();
         if !record.trim().is_empty() {
@@ -101,7 +109,7 @@ pub fn read_public(apex: &Name, text: &str) -> Result<PublicText, BadText> {
     if role.is_some_and(|role| role.is_entry_point() != key.is_entry_point()) {
         return Err(BadText::at(line, "the flags do not fit the role: expected 257 for csk and ksk, 256 for zsk"));
     }
-    Ok(PublicText { key, role })
+    Ok(PublicText { key, role, ds_cached_until })
 }
 
 /// `owner [TTL] [IN] DNSKEY flags protocol algorithm key`
@@ -154,8 +162,7 @@ pub fn read_private(public: &PublicKey, text: &str) -> Result<(SigningKey, KeyTi
             _ => {
                 // What we do not know, such as Predecessor, changes nothing.
                 let Some(field) = field(&mut times, name) else { continue };
-                let expected = || BadText::at(line, "expected a time such as 20260131235959, in UTC");
-                *field = Some(read_time(value).ok_or_else(expected)?);
+                *field = Some(read_time(value).ok_or_else(|| BadText::at(line, EXPECTED_TIME))?);
             }
         }
     }
@@ -225,3 +232,5 @@ const FORMAT: &str = "Private-key-format:";
 const ALGORITHM: &str = "Algorithm:";
 const SECRET: &str = "PrivateKey:";
 const ROLE: &str = "; Role:";
+const DS_CACHED_UNTIL: &str = "; DSCachedUntil:";
+const EXPECTED_TIME: &str = "expected a time such as 20260131235959, in UTC";

@@ -64,6 +64,11 @@ pub enum Next {
         /// Whose.
         tag: u16,
     },
+    /// No DS is asked for: the zone may become unsigned, or an operator asks for one again.
+    Withdrawn {
+        /// Until when caches may have the DS of before, in seconds since 1970.
+        until: u64,
+    },
 }
 
 impl KeyRecords {
@@ -132,6 +137,9 @@ pub fn next(keys: &[ZoneKey], now: u64) -> Next {
     if let Some(key) = awaiting_ds(keys).filter(|key| key.standing(now).is_synced) {
         return Next::AwaitDs { tag: key.tag() };
     }
+    if let Some(until) = withdrawn(keys, now) {
+        return Next::Withdrawn { until };
+    }
     upcoming(keys, now).first().map_or(Next::Nothing, |&(at, tag, change)| Next::Change { at, tag, change })
 }
 
@@ -151,6 +159,14 @@ pub(super) fn awaiting_ds(keys: &[ZoneKey]) -> Option<&ZoneKey> {
         key.role.is_entry_point() && times.sync_publish.is_some() && times.ds_publish.is_none() && !is_leaving
     };
     keys.iter().filter(awaits).max_by_key(|key| key.times.created)
+}
+
+/// Until when caches may have the DS of a zone that an operator saw to be gone from the parent, where no key in use asks for
+/// one again.
+pub fn withdrawn(keys: &[ZoneKey], now: u64) -> Option<u64> {
+    let entries = all_in_use(keys, now).map(|at| &keys[at]).filter(|key| key.role.is_entry_point());
+    let until = entries.map(|key| key.times.sync_delete.and(key.times.ds_cached_until));
+    until.reduce(|one, other| Some(one?.max(other?)))?
 }
 
 /// The keys of `role` that are in use and not on their way out.

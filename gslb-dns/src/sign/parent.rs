@@ -5,7 +5,7 @@
 //! `keys start` moves that where nodes have begun later.
 
 use super::keyset::{all_in_use, awaiting_ds};
-use super::roll::Timing;
+use super::roll::{Timing, going};
 use super::times::{KeyTimes, ZoneKey};
 
 /// What is known of the DS of a zone.
@@ -56,8 +56,11 @@ pub fn parent_ds(keys: &[ZoneKey], parent_ds_ttl: u32, now: u64) -> ParentDs {
     if let Some(key) = entries().find(|key| key.standing(now).is_synced) {
         return ParentDs::Asked { tag: key.tag() };
     }
-    let gone = entries().filter_map(|key| key.times.sync_delete).max();
-    match gone.map(|gone| gone + u64::from(parent_ds_ttl)).filter(|&until| until > now) {
+    // Where an operator has said that it is gone, the files say until when.
+    let cached = |key: &ZoneKey| {
+        key.times.sync_delete.map(|gone| key.times.ds_cached_until.unwrap_or(gone + u64::from(parent_ds_ttl)))
+    };
+    match entries().filter_map(cached).max().filter(|&until| until > now) {
         Some(until) => ParentDs::Cached { until },
         None => ParentDs::Absent,
     }
@@ -65,20 +68,40 @@ pub fn parent_ds(keys: &[ZoneKey], parent_ds_ttl: u32, now: u64) -> ParentDs {
 
 /// Takes an operator's word that no server of the parent gives a DS any more: nothing asks for it from now on.
 ///
-/// Gives new times by the key's place in the list.
-pub fn withdraw(keys: &[ZoneKey], now: u64) -> Result<Vec<(usize, KeyTimes)>, NotSaid> {
-    let told = |key: &ZoneKey| key.role.is_entry_point() && !key.is_over(now);
-    let changed: Vec<_> = keys.iter().enumerate().filter(|(_, key)| told(key)).collect();
-    if changed.is_empty() {
-        return Err(NotSaid::NoKey);
-    }
-    let without = |(at, key): (usize, &ZoneKey)| {
-        // A key without times was in use from the beginning, and stays so.
-        let begun = |time: Option<u64>| time.or(key.times.are_unknown().then_some(0));
-        let (publish, activate) = (begun(key.times.publish), begun(key.times.activate));
-        (at, KeyTimes { publish, activate, ds_publish: None, sync_delete: Some(now), ..key.times })
+/// That ends a roll-over, since there is no DS left to change: the old keys go when no cache has theirs and all have the new
+/// ones. Gives new times by the key's place in the list, those of old keys first.
+pub fn withdraw(keys: &[ZoneKey], timing: &Timing, now: u64) -> Result<Vec<(usize, KeyTimes)>, NotSaid> {
+    let in_use = all_in_use(keys, now).map(|at| &keys[at]).filter(|key| key.role.is_entry_point());
+    let newest =
+        awaiting_ds(keys).or_else(|| in_use.clone().max_by_key(|key| key.times.created)).ok_or(NotSaid::NoKey)?;
+    let until = now + u64::from(timing.parent_ds_ttl);
+    let mut changed = match in_use.count() {
+        0 | 1 => Vec::new(),
+        _ => going(keys, newest, timing, until.max(newest.times.sync_publish.unwrap_or_default())),
     };
-    Ok(changed.into_iter().map(without).collect())
+    let with_ds = keys.iter().enumerate().filter(|(_, key)| key.role.is_entry_point() && !key.is_over(now));
+    let (new, old): (Vec<_>, Vec<_>) = with_ds.partition(|(_, key)| std::ptr::eq(*key, newest));
+    for (at, key) in old.into_iter().chain(new) {
+        let known = changed.iter().position(|(changed, _)| *changed == at).map(|known| changed.remove(known).1);
+        changed.push((at, without_ds(known.unwrap_or(key.times), until, now)));
+    }
+    Ok(changed)
+}
+
+/// The times of a key whose DS is gone from the parent, and from caches at `until`.
+fn without_ds(times: KeyTimes, until: u64, now: u64) -> KeyTimes {
+    // A key without times was in use from the beginning, and stays so.
+    let begun = |time: Option<u64>| time.or(times.are_unknown().then_some(0));
+    KeyTimes {
+        publish: begun(times.publish),
+        activate: begun(times.activate),
+        // One that would have come later comes no more.
+        sync_publish: times.sync_publish.filter(|&at| at <= now),
+        sync_delete: Some(now),
+        ds_publish: None,
+        ds_cached_until: Some(until),
+        ..times
+    }
 }
 
 /// Takes an operator's word that all nodes sign from now on, and none did before: the DS waits for as long as caches may have
@@ -94,6 +117,8 @@ pub fn start(keys: &[ZoneKey], timing: &Timing, now: u64) -> Result<Vec<(usize, 
     match (entries.next(), entries.next()) {
         (None, _) => Err(NotSaid::NoKey),
         (_, Some(key)) => Err(NotSaid::UnderWay(key.tag())),
+        // Of an algorithm whose signatures caches do not have yet.
+        (Some(key), None) if key.times.publish > Some(now) => Err(NotSaid::UnderWay(key.tag())),
         (Some(_), None) => Ok(of.into_iter().map(|at| (at, first(&keys[at], timing, now))).collect()),
     }
 }

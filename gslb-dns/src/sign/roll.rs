@@ -290,7 +290,7 @@ fn leaving(keys: &[ZoneKey], old: Vec<usize>, new: &KeyTimes, timing: &Timing, n
                 let inactive = activate.max(now);
                 KeyTimes { inactive: Some(inactive), delete: Some(timing.records_known(inactive)), ..times }
             }
-            _ => KeyTimes { sync_delete: new.sync_publish, ..times },
+            _ => KeyTimes { sync_delete: new.sync_publish, ds_cached_until: None, ..times },
         };
         // A key without times was in use from the beginning, and stays so.
         let begun = |time: Option<u64>| time.or(keys[at].times.are_unknown().then_some(0));
@@ -326,19 +326,24 @@ pub fn confirm(keys: &[ZoneKey], timing: &Timing, now: u64) -> Result<Vec<(usize
     if let Some(from) = new.times.sync_publish.filter(|&from| from > now) {
         return Err(Refused::TooEarly { from });
     }
-    let gone = now + u64::from(timing.parent_ds_ttl);
+    let old = going(keys, new, timing, now + u64::from(timing.parent_ds_ttl));
+    let confirmed = keys.iter().enumerate().filter(|(_, key)| std::ptr::eq(*key, new));
+    let confirmed = confirmed.map(|(at, key)| (at, KeyTimes { ds_publish: Some(now), ..key.times }));
+    Ok(old.into_iter().chain(confirmed).collect())
+}
+
+/// The times of the keys that `new` replaces, once no cache has a DS of theirs from `gone` on.
+pub(super) fn going(keys: &[ZoneKey], new: &ZoneKey, timing: &Timing, gone: u64) -> Vec<(usize, KeyTimes)> {
     let algorithm = new.key.public().algorithm();
     let is_other = |key: &ZoneKey| key.key.public().algorithm() != algorithm;
     let is_old = |key: &ZoneKey| match key.role {
         // One that retires already goes by its own times.
         Role::Zsk => key.times.delete.is_none() && (new.role == Role::Csk || is_other(key)),
-        _ => key.times.sync_delete.is_some() && key.times.delete.is_none(),
+        _ => key.times.sync_delete.is_some() && key.times.delete.is_none() && !std::ptr::eq(key, new),
     };
     let old = keys.iter().enumerate().filter(|(_, key)| is_old(key)).map(|(at, key)| {
         let inactive = if is_other(key) { timing.keys_known(gone) } else { gone };
         (at, KeyTimes { delete: Some(gone), inactive: Some(inactive), ..key.times })
     });
-    let confirmed = keys.iter().enumerate().filter(|(_, key)| std::ptr::eq(*key, new));
-    let confirmed = confirmed.map(|(at, key)| (at, KeyTimes { ds_publish: Some(now), ..key.times }));
-    Ok(old.chain(confirmed).collect())
+    old.collect()
 }

@@ -26,6 +26,8 @@ pub struct KeyTimes {
     pub sync_delete: Option<u64>,
     /// When an operator saw its DS, and no other, on all servers of the parent.
     pub ds_publish: Option<u64>,
+    /// Until when caches may have a DS that an operator saw to be gone from the parent. BIND knows no such time.
+    pub ds_cached_until: Option<u64>,
 }
 
 /// A key of a zone: what it is for, and when.

@@ -27,8 +27,9 @@ MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC
 ";
 
 fn read(apex: &Name, public: &str, private: &str) -> Result<ZoneKey, BadText> {
-    let PublicText { key, role } = read_public(apex, public)?;
+    let PublicText { key, role, ds_cached_until } = read_public(apex, public)?;
     let (key, times) = read_private(&key, private)?;
+    let times = KeyTimes { ds_cached_until, ..times };
     Ok(ZoneKey { key: Arc::new(key), role: role.unwrap_or(Role::Csk), times })
 }
 
@@ -46,8 +47,8 @@ fn what_is_written_is_read_again() {
     for algorithm in [Algorithm::EcdsaP256Sha256, Algorithm::Ed25519] {
         for role in [Role::Csk, Role::Ksk, Role::Zsk] {
             let key = Arc::new(SigningKey::generate(algorithm, role).expect("a key"));
-            let times =
-                KeyTimes { created: Some(1_800_000_000), publish: Some(0), ds_publish: Some(7), ..Default::default() };
+            let (created, publish, ds_cached_until) = (Some(1_800_000_000), Some(0), Some(1_800_086_400));
+            let times = KeyTimes { created, publish, ds_publish: Some(7), ds_cached_until, ..Default::default() };
             let texts = write(&name("a.example."), &ZoneKey { key: key.clone(), role, times }, 60).expect("it shows");
             let found = read(&name("a.example."), &texts.public, &texts.private).expect("it is right");
             assert_eq!((found.role, found.times, found.key.public()), (role, times, key.public()));
