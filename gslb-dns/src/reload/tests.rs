@@ -481,3 +481,12 @@ fn csync_has_the_serial_of_the_zone_and_stands_in_no_file_beside() {
     assert_eq!(len(&world, Rtype::CSYNC), 2 + 10 + 9);
     assert_eq!(warnings(&site, Some(&world)).iter().filter(|warning| warning.contains("serial")).count(), 0);
 }
+
+#[test]
+fn answers_that_nobody_may_keep_are_pointed_at() {
+    let site = Site::new();
+    site.write("topology.toml", &format!("{}ttl = 0\n", site.settings()));
+    let world = loaded(&site, None);
+    let told: Vec<_> = world.warnings.iter().filter(|warning| warning.what.starts_with("0 seconds")).collect();
+    assert!(told.len() == 1 && told[0].key == "services.\"api.example.com\".ttl", "{told:?}");
+}
