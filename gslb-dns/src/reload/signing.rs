@@ -115,9 +115,10 @@ impl Reader {
         // The stamps are taken before the content, so that a change in between is seen as one later.
         let mut paths = vec![folder.path().to_owned()];
         paths.extend(folder.files(&apex).unwrap_or_default());
-        let new = paths.iter().filter(|path| !self.files.paths().any(|known| known == **path));
-        let stamps: Vec<_> = new.map(|path| (path.clone(), Stamp::of(path))).collect();
-        self.files.stamps.extend(stamps);
+        // Zones may share the folder.
+        let is_known = self.files.stamps.iter().any(|(known, _)| known == folder.path());
+        let new = paths.iter().skip(usize::from(is_known));
+        self.files.stamps.extend(new.map(|path| (path.clone(), Stamp::of(path))));
         let found = folder.read(&apex).map_err(|problems| self.problems.extend(problems)).ok()?;
         if found.is_empty() {
             let key = zone_key(&zone.name, "dnssec.keys");

@@ -503,3 +503,12 @@ fn answers_that_nobody_may_keep_are_pointed_at() {
     let told: Vec<_> = world.warnings.iter().filter(|warning| warning.what.starts_with("0 seconds")).collect();
     assert!(told.len() == 1 && told[0].key == "services.\"api.example.com\".ttl", "{told:?}");
 }
+
+#[test]
+fn folder_that_zones_share_is_one_of_the_files_once() {
+    let site = Site::new();
+    let other = "[[zones]]\nname = \"example.net\"\nfile = \"example.com.zone\"\ndnssec = { keys = \"keys\" }\n[geo]";
+    site.write("topology.toml", &site.signed_settings().replacen("[geo]", other, 1));
+    let Loaded { files, .. } = load(&site.config(), None);
+    assert_eq!(files.paths().filter(|path| path.ends_with("keys")).count(), 1);
+}
