@@ -255,7 +255,24 @@ fn unreachable(error: &reqwest::Error) -> ProbeFailure {
 pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = successors(Some(error), |error| error.source());
     let kinds = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).filter_map(|io| word_for(io.kind()));
-    kinds.last().map_or_else(|| innermost(error), str::to_owned)
+    let in_words = || tls_word(&innermost(error)).unwrap_or_else(|| innermost(error));
+    kinds.last().map_or_else(in_words, str::to_owned)
+}
+
+/// What `message` of rustls means, where it is written for who programs it: its types are not among our dependencies' own.
+fn tls_word(message: &str) -> Option<String> {
+    let what = message.strip_prefix("invalid peer certificate: ")?;
+    let what = match what {
+        what if what.contains("CaUsedAsEndEntity") => {
+            "it is its own authority: expected one of a server, from an authority"
+        }
+        what if what.contains("UnknownIssuer") => "nobody whom this machine trusts has issued it",
+        what if what.contains("NotValidForName") => "it is for another name than that in the URL",
+        what if what.contains("NotValidYet") => "it is not valid yet",
+        what if what.contains("Expired") => "it has expired",
+        _ => what,
+    };
+    Some(format!("the certificate is refused: {what}"))
 }
 
 fn word_for(kind: io::ErrorKind) -> Option<&'static str> {

@@ -14,7 +14,7 @@ mod updates;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use shared::config::read_topology;
@@ -30,7 +30,7 @@ use crate::update::Policy;
 pub use dnssec::DnssecSettings;
 pub use limits::CookieSettings;
 pub use lines::KeyLines;
-pub(crate) use lines::service_key;
+pub(crate) use lines::{service_key, zone_key};
 pub use tcp::TcpSettings;
 pub use tls::TlsSettings;
 pub use transfers::{SecondarySettings, TsigKeySettings};
@@ -131,6 +131,8 @@ pub struct NamedFiles {
     pub geo: GeoSettings,
     /// The file with the token.
     pub admin_token_file: Option<PathBuf>,
+    /// Where verdicts and overrides are kept.
+    pub state_file: Option<PathBuf>,
     /// The file with the secrets of cookies.
     pub cookie_secret_file: Option<PathBuf>,
     /// The keys, each with its file.
@@ -159,6 +161,28 @@ impl Settings {
         drop(document);
         let settings = settings.filter(|_| problems.is_empty()).ok_or_else(|| problems.into_vec());
         (Outline { files, services, lines }, settings)
+    }
+}
+
+impl NamedFiles {
+    /// Every file, and the path of the key that names it.
+    pub fn places(&self) -> Vec<(&Path, String)> {
+        let server = [
+            ("server.admin_token_file", &self.admin_token_file),
+            ("server.cookies.secret_file", &self.cookie_secret_file),
+            ("geo.database", &self.geo.database),
+            ("geo.asn_database", &self.geo.asn_database),
+            ("geo.overrides", &self.geo.overrides),
+            ("geo.countries", &self.geo.countries),
+        ];
+        let named = server.into_iter().filter_map(|(key, path)| Some((path.as_deref()?, key.to_owned())));
+        let certificate = self.certificate.iter().flat_map(|(certificate, key)| {
+            [(&**certificate, "server.tls.certificate".to_owned()), (&**key, "server.tls.key".to_owned())]
+        });
+        let secret = |key: &'_ TsigKeySettings| format!("tsig_keys.{}.secret_file", key.name);
+        let secrets = self.tsig_keys.iter().map(|key| (&*key.secret_file, secret(key)));
+        let zones = self.zones.iter().map(|zone| (&*zone.file, zone_key(&zone.name, "file")));
+        named.chain(certificate).chain(secrets).chain(zones).collect()
     }
 }
 
@@ -203,6 +227,7 @@ fn read_server(table: &Table<'_>, files: &mut NamedFiles) -> Option<ServerSettin
     files.admin_token_file.clone_from(&admin_token_file);
     let admin = table.value("admin").and_then(|value| read_admin(&value, admin_token_file.is_some()));
     let state_file = table.value("state_file").and_then(|value| read_path(&value));
+    files.state_file.clone_from(&state_file);
     let user = table.value("user").and_then(|value| value.parsed_as("the name of a user", non_empty));
     let threads = table.value("threads").and_then(|value| value.integer(1..=THREADS_MAX));
     let threads = threads.and_then(|count| NonZeroUsize::new(usize::try_from(count).ok()?));

@@ -98,7 +98,11 @@ impl Scrape {
             totals.slow.iter().map(|&(kind, code, count)| ([("kind", kind), ("rcode", rcode_word(code))], count));
         sheet.counters("gslb_slow_answers", "Answers to updates, transfers, and what is signed by a key", slow)?;
         let refused = totals.refused.iter().map(|&(reason, count)| ([("reason", reason)], count));
-        sheet.counters("gslb_refused", "Messages refused for who sent them, by reason", refused)?;
+        sheet.counters(
+            "gslb_refused",
+            "Messages refused for who sent them or for what would come of them, by reason",
+            refused,
+        )?;
         let dropped = totals.dropped.iter().map(|&(reason, count)| ([("reason", reason)], count));
         sheet.counters("gslb_dropped", "Queries without an answer, by reason", dropped)?;
         let regions = totals.regions.iter().map(|(region, count)| ([("region", region.as_str())], *count));

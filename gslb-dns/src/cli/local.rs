@@ -52,9 +52,7 @@ pub(super) fn serve(args: &ServeArgs) -> Result<(), Failure> {
 /// An address in use or a right that is missing is no mistake in the files: the same files may do in a moment.
 fn not_started(error: StartError) -> Failure {
     match error {
-        StartError::Problems(_) | StartError::Privileges(PrivilegeError::UnknownUser { .. }) => {
-            Failure::Mistakes(error.to_string())
-        }
+        StartError::Problems(_) => Failure::Mistakes(error.to_string()),
         StartError::Bind(_) | StartError::Privileges(_) | StartError::System(_) => {
             Failure::Impossible(error.to_string())
         }
@@ -116,14 +114,17 @@ fn log_filter(option: Option<&str>, variable: Option<&str>) -> Result<EnvFilter,
 /// Prints every mistake, or what the files come to and what is seldom meant. Becomes `server.user`, as a node does.
 pub(super) fn check(config: &Path) -> Result<(), Failure> {
     let world = read(config)?;
+    let warnings: String = world.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     let unjudged = match rights::take(&world) {
         Ok(()) => String::new(),
         Err(StartError::Privileges(error @ PrivilegeError::Refused { .. })) => {
             format!("warning: server.user: {error}: whether it may write the journals is not known\n")
         }
-        Err(error) => return Err(not_started(error)),
+        Err(error) => {
+            output::print(&warnings)?;
+            return Err(not_started(error));
+        }
     };
-    let warnings: String = world.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     output::print(&format!("{unjudged}{warnings}{}", summary(config, &world)))
 }
 
@@ -304,7 +305,6 @@ mod tests {
         let user = || "nobody-here".to_owned();
         for (error, is_mistake) in [
             (StartError::Problems(Vec::new()), true),
-            (StartError::Privileges(PrivilegeError::UnknownUser { user: user() }), true),
             (StartError::Privileges(PrivilegeError::Regained { user: user() }), false),
             (StartError::Bind(Vec::new()), false),
             (StartError::System(String::new()), false),

@@ -115,7 +115,7 @@ struct OverrideArgs {
     /// Only for this service.
     #[arg(long, value_name = "NAME")]
     service: Option<OwnerName>,
-    /// Why: stands in logs and status.
+    /// Why, which all but clear need: stands in logs and status.
     #[arg(long, value_name = "TEXT", required_if_eq_any = [("action", "drain"), ("action", "down"), ("action", "up"), ("action", "resume")])]
     why: Option<String>,
     /// Who decides; the name of the user where it is left out.

@@ -198,3 +198,16 @@ async fn probes_come_faster_while_something_is_being_decided() {
     prober.set_deciding(&seoul, true);
     assert!(timeout(Duration::from_secs(2), outcomes.recv()).await.is_ok(), "something is being decided");
 }
+
+#[test]
+fn certificate_that_is_refused_is_told_in_words() {
+    for (message, expected) in [
+        ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "it is its own authority"),
+        ("invalid peer certificate: UnknownIssuer", "nobody whom this machine trusts"),
+        ("invalid peer certificate: certificate expired: verification time 2", "certificate expired"),
+    ] {
+        let error = io::Error::other(message);
+        let told = describe(&error);
+        assert!(told.starts_with("the certificate is refused: ") && told.contains(expected), "{told}");
+    }
+}

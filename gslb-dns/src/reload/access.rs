@@ -12,13 +12,21 @@ use super::Files;
 use crate::keys::Owner;
 use crate::settings::{KeyLines, Settings};
 
-/// What `server.user` may not read of `files`, nor write of what it has to write; relative paths start at `folder`.
-pub(super) fn warnings(settings: &Settings, files: &Files, folder: &Path, lines: &KeyLines) -> Vec<Problem> {
+/// What `server.user` may not read of `files`, nor write of what it has to write; relative paths start at `folder`. That
+/// there is no such user only where a node serves already: a start, and a check, refuse it.
+pub(super) fn warnings(
+    settings: &Settings,
+    files: &Files,
+    folder: &Path,
+    lines: &KeyLines,
+    is_serving: bool,
+) -> Vec<Problem> {
     let Some(user) = &settings.server.user else { return Vec::new() };
     let key = "server.user";
     let warning = |what: String| lines.problem(key, &[key, "server"], what);
     let owner = match Owner::of_user(user) {
         Ok(Some(owner)) => owner,
+        Ok(None) if !is_serving => return Vec::new(),
         Ok(None) => return vec![warning(format!("there is no user {user} on this machine: a node would not start"))],
         // The start says so.
         Err(_) => return Vec::new(),

@@ -26,7 +26,7 @@ use siphasher::sip::SipHasher13;
 use crate::cookie::Secrets;
 use crate::geo::{GeoData, GeoSources, GeoTables, Source, room_for};
 use crate::secret_file::{Exposed, SecretFile};
-use crate::settings::{GeoSettings, NamedFiles, Outline, Settings, ZoneSettings};
+use crate::settings::{GeoSettings, KeyLines, NamedFiles, Outline, Settings, ZoneSettings};
 use crate::tsig::KeySet;
 use crate::update::Standing;
 use crate::zone::{self, Zone, ZoneSet};
@@ -74,6 +74,8 @@ pub struct World {
     /// A hash of the content of all files but the secret ones and the certificate, which is each node's own: the same on
     /// every node that serves the same.
     pub hash: u64,
+    /// Where keys stand in the settings.
+    pub(crate) lines: Arc<KeyLines>,
     files: Files,
 }
 
@@ -156,6 +158,12 @@ struct Reader {
     problems: Vec<Problem>,
     hash: ContentHash,
     journals: Vec<JournaledZone>,
+    /// Where keys stand in the settings.
+    lines: Arc<KeyLines>,
+    /// The files that these name, and the path of the key of each.
+    places: Vec<(PathBuf, String)>,
+    /// What is found on the way that an operator should look at.
+    warnings: Vec<Problem>,
     /// Secrets that others may read, and the keys that name their files.
     exposed: Vec<(&'static str, PathBuf, Exposed)>,
 }
@@ -166,6 +174,9 @@ impl Reader {
         let (outline, settings) = Settings::parse_with_outline(&path.display().to_string(), &text);
         let Outline { files: named, services, lines } = outline;
         let settings = settings.map_err(|problems| self.problems.extend(problems)).ok();
+        self.places = named.places().into_iter().map(|(file, key)| (self.folder.join(file), key)).collect();
+        let lines = Arc::new(lines);
+        self.lines = Arc::clone(&lines);
         let token = self.read_token(&named);
         let secrets = self.read_secrets(&named);
         let tsig_keys = self.read_keys(&named);
@@ -173,6 +184,7 @@ impl Reader {
         let mut zones: Vec<Zone> = named.zones.iter().map(|zone| self.read_zone(zone)).collect();
         let keys: Vec<Option<ZoneKeys>> = named.zones.iter().map(|zone| self.read_zone_keys(zone, path)).collect();
         let geo_data = self.read_geo(&named.geo, last);
+        self.look_for_journals(&named, &zones, last);
         // Even where something could not be read, the rest must go together: all mistakes come at once.
         let is_missing = |problem: &Problem| problem.file.is_empty() && !named.are_zones_whole;
         let found = ZoneSet::check(&zones, &services).into_iter().filter(|problem| !is_missing(problem));
@@ -185,9 +197,10 @@ impl Reader {
         let against_ds = last.map(|last| read.mistakes(last)).unwrap_or_default();
         self.problems.extend(against_ds.into_iter().map(|found| lines.problem(&found.key, &["zones"], found.what)));
         let (settings, geo_data) = settings.zip(geo_data).filter(|_| self.problems.is_empty())?;
-        let mut warnings = warn::of_settings(&settings, &lines, &geo_data);
+        let mut warnings = std::mem::take(&mut self.warnings);
+        warnings.extend(warn::of_settings(&settings, &lines, &geo_data));
         warnings.extend(warn::of_files(&settings.server, &self.folder, &self.exposed, &lines));
-        warnings.extend(access::warnings(&settings, &self.files, &self.folder, &lines));
+        warnings.extend(access::warnings(&settings, &self.files, &self.folder, &lines, last.is_some()));
         warnings.extend(certificate::warning(certificate.as_ref()));
         let names = services.iter().map(|service| &service.name);
         warnings.extend(zone::warnings(&zones, names, last.map(|last| &*last.zones)));
@@ -257,6 +270,7 @@ impl Reader {
             journals,
             kept,
             hash,
+            lines,
             files,
         })
     }
@@ -336,8 +350,16 @@ impl Reader {
         Some(text)
     }
 
+    /// Where the settings name it, that is where it can be put right.
     fn unreadable(&mut self, path: &Path, error: &std::io::Error) {
-        self.problem(path, format!("cannot be read: {error}"));
+        match self.places.iter().find(|(named, _)| named == path) {
+            Some((_, key)) => {
+                let what = format!("{} cannot be read: {error}", path.display());
+                let table = key.rsplit_once('.').map_or("", |(table, _)| table);
+                self.problems.push(self.lines.problem(key, &[key, table], what));
+            }
+            None => self.problem(path, format!("cannot be read: {error}")),
+        }
     }
 
     fn problem(&mut self, path: &Path, what: String) {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 use std::{fs, iter};
 
 use arc_swap::ArcSwap;
@@ -15,7 +16,7 @@ use shared::topology::Topology;
 
 use super::{Reader, Stamp, World, transfers};
 use crate::keys::{KeyFolder, making};
-use crate::settings::{DnssecSettings, Settings, ZoneSettings};
+use crate::settings::{DnssecSettings, Settings, ZoneSettings, zone_key};
 use crate::sign::{self, Fingerprint, KeyRecords, Lifetime, Refused, Signatures, Signer, ZoneKey};
 use crate::wire::{Name, Rtype};
 use crate::zone::{Content, Sign, Signing, Zone, ZoneSet, add_steered_names, is_newer};
@@ -114,12 +115,20 @@ impl Reader {
         // The stamps are taken before the content, so that a change in between is seen as one later.
         let mut paths = vec![folder.path().to_owned()];
         paths.extend(folder.files(&apex).unwrap_or_default());
-        self.files.stamps.extend(paths.iter().map(|path| (path.clone(), Stamp::of(path))));
+        // Zones may share the folder.
+        let is_known = self.files.stamps.iter().any(|(known, _)| known == folder.path());
+        let new = paths.iter().skip(usize::from(is_known));
+        self.files.stamps.extend(new.map(|path| (path.clone(), Stamp::of(path))));
         let found = folder.read(&apex).map_err(|problems| self.problems.extend(problems)).ok()?;
         if found.is_empty() {
-            let (zone, config) = (&zone.name, config.display());
-            let make = format!("gslb-dns keys new {zone} --config {config}");
-            self.problem(folder.path(), format!("holds no key of {zone}, which is to be signed: make one by `{make}`"));
+            let key = zone_key(&zone.name, "dnssec.keys");
+            let (zone, config, shown) = (&zone.name, config.display(), folder.path().display());
+            let lack = match folder.path().is_dir() {
+                true => format!("the folder {shown} holds no key of {zone}, which is to be signed"),
+                false => format!("there is no folder {shown}, in which the keys of {zone} should be"),
+            };
+            let what = format!("{lack}: expected one as made by `gslb-dns keys new {zone} --config {config}`");
+            self.problems.push(self.lines.problem(&key, &[&key, "zones"], what));
         }
         // What is secret stays out of the hash; what the others say of it is in.
         for text in paths.iter().filter(|path| path.extension().is_some_and(|ending| ending == "key")) {
@@ -139,6 +148,7 @@ pub(super) fn warnings(zones: &[Zone], keys: &[Option<ZoneKeys>], topology: &Top
         let Some(ZoneKeys { settings, keys, is_transferred }) = keys else { continue };
         // When the next ones come, those before hold for a quarter of it still.
         let (left, validity) = (settings.validity_secs() / 4, show_duration(settings.validity));
+        let enough = |secs: u32| show_duration(Duration::from_secs(u64::from(secs) * 4));
         let (max_ttl, expire) = (services.max(zone.max_ttl()), zone.expire());
         let mut warn = |what| {
             let key = format!("zone {}", zone.apex().to_string().trim_end_matches('.'));
@@ -146,14 +156,16 @@ pub(super) fn warnings(zones: &[Zone], keys: &[Option<ZoneKeys>], topology: &Top
         };
         if left < max_ttl {
             warn(format!(
-                "validity of {validity} with TTLs of up to {max_ttl} seconds: expected four times as much, so that no \
-                 signature expires in a cache"
+                "validity of {validity} with TTLs of up to {max_ttl} seconds: expected {} or more, so that no \
+                 signature expires in a cache",
+                enough(max_ttl)
             ));
         }
         if *is_transferred && left < expire {
             warn(format!(
-                "validity of {validity} with an SOA expire of {expire} seconds: expected four times as much, so that no \
-                 signature expires at a secondary that is cut off"
+                "validity of {validity} with an SOA expire of {expire} seconds: expected {} or more, so that no \
+                 signature expires at a secondary that is cut off",
+                enough(expire)
             ));
         }
         if let Some(tag) = sign::broken_off(keys, now) {

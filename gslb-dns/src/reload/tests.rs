@@ -70,7 +70,17 @@ fn missing_files_are_mistakes_by_name() {
     }
     let found = mistakes(&site);
     assert_eq!(found.len(), 3, "{found:#?}");
-    assert!(found.iter().all(|problem| problem.contains("cannot be read")), "{found:#?}");
+    for (key, file) in [
+        ("server.admin_token_file", "token"),
+        ("geo.overrides", "overrides.csv"),
+        ("zones.\"example.com\".file", "example.com.zone"),
+    ] {
+        let settings = site.settings();
+        let line = settings.lines().position(|line| line.contains(&format!("\"{file}\""))).expect("named") + 1;
+        let place = format!("topology.toml:{line}: {key}: ");
+        let is_it = |problem: &&String| problem.contains(&place) && problem.contains(&format!("{file} cannot be read"));
+        assert!(found.iter().any(|problem| is_it(&problem)), "{place} is not in {found:#?}");
+    }
     let nowhere = load(&site.path("nowhere.toml"), None).world.expect_err("mistakes");
     assert_eq!(nowhere.len(), 1);
 }
@@ -269,7 +279,8 @@ fn zone_that_is_to_be_signed_without_a_key_names_the_command_to_run() {
     let found = mistakes(&site);
     assert_eq!(found.len(), 1);
     let command = format!("gslb-dns keys new example.com --config {}", site.config().display());
-    assert!(found[0].contains("/keys: ") && found[0].contains(&command), "{found:?}");
+    let place = format!("{}:11: zones.\"example.com\".dnssec.keys: there is no folder ", site.config().display());
+    assert!(found[0].starts_with(&place) && found[0].contains(&command), "{found:?}");
     site.add_key(Role::Ksk, KeyTimes::default());
     let found = mistakes(&site);
     assert!(found[0].contains("zone example.com: no CSK or ZSK is published and active"), "{found:?}");
@@ -400,7 +411,9 @@ fn files_that_the_user_of_the_server_cannot_use_are_warned_of() {
     site.write("topology.toml", &with_user("root"));
     assert!(!warnings(&site, None).iter().any(|found| found.contains("server.user")));
     site.write("topology.toml", &with_user("no-such-user"));
-    assert!(warnings(&site, None).iter().any(|found| found.contains("there is no user no-such-user")));
+    let served = loaded(&site, None);
+    assert!(warnings(&site, Some(&served)).iter().any(|found| found.contains("there is no user no-such-user")));
+    assert!(!served.warnings.iter().any(|found| found.what.contains("no-such-user")), "the start refuses it");
 }
 
 fn mistakes_after(site: &Site, last: &World) -> Vec<String> {
@@ -548,4 +561,22 @@ fn csync_has_the_serial_of_the_zone_and_stands_in_no_file_beside() {
     // A pointer, ten octets, and the data of one byte of bits.
     assert_eq!(len(&world, Rtype::CSYNC), 2 + 10 + 9);
     assert_eq!(warnings(&site, Some(&world)).iter().filter(|warning| warning.contains("serial")).count(), 0);
+}
+
+#[test]
+fn answers_that_nobody_may_keep_are_pointed_at() {
+    let site = Site::new();
+    site.write("topology.toml", &format!("{}ttl = 0\n", site.settings()));
+    let world = loaded(&site, None);
+    let told: Vec<_> = world.warnings.iter().filter(|warning| warning.what.starts_with("0 seconds")).collect();
+    assert!(told.len() == 1 && told[0].key == "services.\"api.example.com\".ttl", "{told:?}");
+}
+
+#[test]
+fn folder_that_zones_share_is_one_of_the_files_once() {
+    let site = Site::new();
+    let other = "[[zones]]\nname = \"example.net\"\nfile = \"example.com.zone\"\ndnssec = { keys = \"keys\" }\n[geo]";
+    site.write("topology.toml", &site.signed_settings().replacen("[geo]", other, 1));
+    let Loaded { files, .. } = load(&site.config(), None);
+    assert_eq!(files.paths().filter(|path| path.ends_with("keys")).count(), 1);
 }

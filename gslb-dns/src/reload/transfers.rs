@@ -12,7 +12,7 @@ use crate::settings::{KeyLines, NamedFiles, TsigKeySettings, ZoneSettings};
 use crate::transfer::Transferable;
 use crate::tsig::{Key, KeySet};
 use crate::wire::Name;
-use crate::zone::{Content, Zone, is_newer, wire_name};
+use crate::zone::{Content, Zone, wire_name};
 
 /// A zone with secondaries.
 #[derive(Clone, Debug)]
@@ -101,7 +101,8 @@ pub(super) fn warnings(transfers: &[TransferZone], last: Option<&World>, lines: 
         let before = last.and_then(|last| last.transfer_zone(content.apex().as_wire()));
         before.is_some_and(|before| {
             let before = before.zone.content();
-            **before != *content && !is_newer(content.serial(), before.serial())
+            // Of one that fell the zone itself is warned of.
+            **before != *content && content.serial() == before.serial()
         })
     };
     let hidden = transfers.iter().map(|transfer| transfer.zone.content()).filter(|content| is_hidden(content));

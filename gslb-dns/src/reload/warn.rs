@@ -17,6 +17,12 @@ pub(super) fn of_settings(settings: &Settings, lines: &KeyLines, geo: &GeoData) 
     let topology = &settings.topology;
     let mut found: Vec<Problem> = unsteered(topology, &settings.geo, lines, geo).into_iter().collect();
     found.extend(shared_vips(topology, lines));
+    for service in topology.services.iter().filter(|service| service.ttl == 0) {
+        let key = format!("{}.ttl", service_key(&service.name));
+        let what = "0 seconds: resolvers ask for every client, and some keep an answer for as long as they like: expected \
+                    at least 1, usually 20 to 60";
+        found.push(lines.problem(&key, &[&key], what));
+    }
     for service in topology.services.iter().filter(|service| service.ttl > TTL_USUAL_MAX) {
         let key = format!("{}.ttl", service_key(&service.name));
         let what =

@@ -32,7 +32,7 @@ pub enum PrivilegeError {
         errno: nix::Error,
     },
     /// There is none of this name.
-    #[error("there is no user {user}: expected one of this machine in server.user")]
+    #[error("there is no user {user} on this machine: expected one, as made by `useradd --system {user}`")]
     UnknownUser {
         /// The user in the settings.
         user: String,

@@ -69,7 +69,7 @@ pub(crate) struct Totals {
     pub(crate) regions: Vec<(RegionName, u64)>,
     /// Answers given beside the line of queries, by kind and rcode: of these some.
     pub(crate) slow: Vec<(&'static str, usize, u64)>,
-    /// Messages refused for who sent them, by reason.
+    /// Messages refused for who sent them, or for what would come of them, by reason.
     pub(crate) refused: Vec<(&'static str, u64)>,
 }
 
@@ -89,7 +89,7 @@ pub(crate) struct Limited {
 pub(crate) struct SlowCounters {
     answers: [[AtomicU64; RCODES]; SLOW_KINDS.len()],
     by_transport: [[AtomicU64; RCODES]; TRANSPORTS],
-    /// What of it was refused for who sent it.
+    /// What of it was refused for who sent it, or for what would come of it.
     pub(super) refusals: Refusals,
 }
 

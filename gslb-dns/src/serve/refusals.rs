@@ -1,15 +1,18 @@
-//! Messages that are refused for who sent them: counted by reason, and told to the log, which nobody can fill with them.
+//! Messages that are refused for who sent them, or for what would come of them: counted by reason, and told to the log,
+//! which nobody can fill with them.
 
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use shared::moment::Moment;
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
 use super::clock::Clock;
+use super::counters::SlowCounters;
 use crate::tsig::TsigError;
 use crate::wire::Name;
 
@@ -30,6 +33,8 @@ pub(crate) enum Reason {
     UnsignedUpdate,
     /// An update of what its key may not change (RFC 2136, section 3.3).
     ForbiddenUpdate,
+    /// An update that would leave a zone that cannot be served.
+    InvalidUpdate,
     /// A transfer by who is no secondary (RFC 5936, section 5).
     Transfer,
 }
@@ -54,16 +59,25 @@ pub(crate) struct Refusals {
     clock: Clock,
 }
 
-/// How many lines there may be: one a second.
-#[derive(Clone, Copy, Debug, Default)]
+/// Which lines there may be for one reason: one at once for each client, but of [`CLIENTS_MAX`] at most, and one for what
+/// they sent later once [`PAUSE`] is over.
+#[derive(Clone, Debug, Default)]
 struct Quota {
-    last: Option<Moment>,
-    /// Lines that were left out since then.
-    unsaid: u64,
+    told: Vec<Told>,
+    others: Option<Told>,
+}
+
+/// A client that has had a line.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    client: IpAddr,
+    since: Moment,
+    /// What it sent since then.
+    more: u64,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::BadKey,
         Self::BadSig,
         Self::BadTime,
@@ -71,6 +85,7 @@ impl Reason {
         Self::BrokenTsig,
         Self::UnsignedUpdate,
         Self::ForbiddenUpdate,
+        Self::InvalidUpdate,
         Self::Transfer,
     ];
 
@@ -84,6 +99,7 @@ impl Reason {
             Self::BrokenTsig => "tsig-broken",
             Self::UnsignedUpdate => "update-unsigned",
             Self::ForbiddenUpdate => "update-forbidden",
+            Self::InvalidUpdate => "update-invalid",
             Self::Transfer => "transfer",
         }
     }
@@ -106,17 +122,43 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    /// Counts one, and writes a line where the last of its reason was a second ago.
+    /// Counts one, and writes a line where its client has had none for the reason for a while.
     pub(crate) fn note(&self, refused: &Refused<'_>) {
         let Refused { reason, client, zone, key, why } = refused;
         self.counts[*reason as usize].fetch_add(1, Ordering::Relaxed);
-        let now = self.clock.now();
-        let unsaid = self.quotas.lock().unwrap_or_else(PoisonError::into_inner)[*reason as usize].take(now);
-        if let Some(unsaid) = unsaid {
+        if self.quotas()[*reason as usize].take(*client, self.clock.now()) {
             let reason = reason.as_str();
             let [zone, key] = [zone.as_ref(), *key].map(|name| name.map(ToString::to_string));
-            warn!(reason, %client, zone, key, %why, unsaid, "refused");
+            warn!(reason, %client, zone, key, %why, "refused");
         }
+    }
+
+    /// Writes lines for what was left out, as long as the runtime lives.
+    pub(crate) async fn tell(counters: Arc<SlowCounters>) {
+        let mut looks = interval(LOOK_PAUSE);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            counters.refusals.tell_what_was_left_out();
+        }
+    }
+
+    fn tell_what_was_left_out(&self) {
+        let now = self.clock.now();
+        for reason in Reason::ALL {
+            let (told, others) = self.quotas()[reason as usize].due(now);
+            let reason = reason.as_str();
+            for Told { client, more, .. } in told {
+                warn!(reason, %client, more, "refused: so many more messages of this client, since the line about it");
+            }
+            if let Some(Told { client, more, .. }) = others {
+                warn!(reason, %client, more, "refused: so many messages of clients without lines of their own, as this one");
+            }
+        }
+    }
+
+    fn quotas(&self) -> MutexGuard<'_, [Quota; Reason::ALL.len()]> {
+        self.quotas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many there were, by reason.
@@ -127,31 +169,78 @@ impl Refusals {
 }
 
 impl Quota {
-    /// Whether there may be a line at `now`, and how many were left out before it.
-    fn take(&mut self, now: Moment) -> Option<u64> {
-        if self.last.is_some_and(|last| now.since(last) < PAUSE) {
-            self.unsaid += 1;
-            return None;
+    /// Whether there may be a line about `client` at `now`; else it is kept in mind.
+    fn take(&mut self, client: IpAddr, now: Moment) -> bool {
+        if let Some(told) = self.told.iter_mut().find(|told| told.client == client) {
+            told.more += 1;
+            return false;
         }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
+        if self.told.len() < CLIENTS_MAX {
+            self.told.push(Told { client, since: now, more: 0 });
+            return true;
+        }
+        self.others.get_or_insert(Told { client, since: now, more: 0 }).more += 1;
+        false
+    }
+
+    /// What was left out and is to be told at `now`; who sent nothing more is forgotten.
+    fn due(&mut self, now: Moment) -> (Vec<Told>, Option<Told>) {
+        let is_over = |told: &Told| now.since(told.since) >= PAUSE;
+        let due: Vec<Told> = self.told.iter().filter(|told| is_over(told) && told.more > 0).copied().collect();
+        self.told.retain(|told| !is_over(told) || told.more > 0);
+        for told in self.told.iter_mut().filter(|told| is_over(told)) {
+            (told.since, told.more) = (now, 0);
+        }
+        (due, self.others.take_if(|told| is_over(told)))
     }
 }
 
-/// Whoever it is: no more than so many lines are read.
-const PAUSE: Duration = Duration::from_secs(1);
+/// From a line about a client to the next for the same reason.
+const PAUSE: Duration = Duration::from_secs(10);
+/// How many clients have lines of their own: more are not read.
+const CLIENTS_MAX: usize = 8;
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn client(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_start(Duration::from_millis(millis))
+    }
+
     #[test]
-    fn log_gets_one_line_a_second_and_how_many_were_left_out() {
+    fn every_refusal_has_a_line_or_is_counted_in_a_later_one() {
         let mut quota = Quota::default();
-        let at = |millis| Moment::from_start(Duration::from_millis(millis));
-        let lines: Vec<(u64, u64)> = (0..3000).filter_map(|millis| Some((millis, quota.take(at(millis))?))).collect();
-        assert_eq!(lines, [(0, 0), (1000, 999), (2000, 999)]);
-        assert_eq!((quota.take(at(9000)), quota.take(at(9000))), (Some(999), None));
+        let (mut lines, mut more) = (Vec::new(), Vec::new());
+        for millis in 0..60_000 {
+            if millis < 25_000 && quota.take(client(1), at(millis)) {
+                lines.push(millis);
+            }
+            more.extend(quota.due(at(millis)).0.iter().map(|told| (millis, told.more)));
+        }
+        assert_eq!((lines, more), (vec![0], vec![(10_000, 10_000), (20_000, 10_000), (30_000, 4999)]));
+        assert!(quota.told.is_empty() && quota.take(client(1), at(60_000)), "after a rest it is told at once");
+    }
+
+    #[test]
+    fn noisy_client_hides_no_other() {
+        let mut quota = Quota::default();
+        let lines = (0..5000).filter(|&millis| quota.take(client(1), at(millis))).count();
+        assert_eq!((lines, quota.take(client(2), at(5000))), (1, true));
+    }
+
+    #[test]
+    fn however_many_clients_there_are_few_lines_come_and_all_are_counted() {
+        let mut quota = Quota::default();
+        let lines = (0..=255).filter(|&last| quota.take(client(last), at(0))).count();
+        let (told, others) = quota.due(at(10_000));
+        assert_eq!((lines, told.len(), others.map(|others| others.more)), (CLIENTS_MAX, 0, Some(256 - 8)));
+        assert!(quota.take(client(255), at(10_000)), "there is room again");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Becoming `server.user`, and whether that may do what a node must: judged alike by `serve`, which goes on, and by `check`.
 
-use super::{StartError, bind};
+use super::{PrivilegeError, StartError, bind};
 use crate::journal;
 use crate::reload::World;
 use shared::problem::Problem;
@@ -8,7 +8,12 @@ use shared::problem::Problem;
 /// Becomes `server.user` of `world` for good, where there is one, and looks whether the journals can be written then.
 pub(crate) fn take(world: &World) -> Result<(), StartError> {
     if let Some(user) = &world.settings.server.user {
-        bind::become_user(user)?;
+        let taken = bind::become_user(user);
+        if let Err(error @ PrivilegeError::UnknownUser { .. }) = &taken {
+            let key = "server.user";
+            return Err(StartError::Problems(vec![world.lines.problem(key, &[key], error)]));
+        }
+        taken?;
     }
     let problem = |file: String, what| Problem { file, line: None, key: String::new(), what };
     let journals = world.journals.iter().map(|zone| &zone.path);
@@ -21,8 +26,8 @@ pub(crate) fn take(world: &World) -> Result<(), StartError> {
 mod tests {
     use super::*;
     use crate::reload::load;
+    use crate::serve::Node;
     use crate::serve::sample::Site;
-    use crate::serve::{Node, PrivilegeError};
 
     fn with(line: &str, replaced: &str) -> Site {
         let site = Site::new();
@@ -38,7 +43,8 @@ mod tests {
     fn user_that_serve_refuses_is_refused_before() {
         let site = with("[server]", "user = \"no-such-user-here\"");
         let (before, Err(serve)) = (judged(&site), Node::start(&site.config())) else { panic!("it started") };
-        assert!(matches!(before, StartError::Privileges(PrivilegeError::UnknownUser { .. })));
+        let expected = format!("{}:3: server.user: there is no user no-such-user-here", site.config().display());
+        assert!(before.to_string().starts_with(&expected), "{before}");
         assert_eq!(before.to_string(), serve.to_string());
     }
 

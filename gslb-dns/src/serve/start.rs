@@ -24,6 +24,7 @@ use super::encrypted::{self, EncryptedSockets};
 use super::files::FileTask;
 use super::flood;
 use super::notifier::{Notifier, NotifyBook};
+use super::refusals::Refusals;
 use super::rights;
 use super::seats::{Seats, TcpCounters};
 use super::slow::{Mailbox, SlowPath};
@@ -244,6 +245,7 @@ impl Starter {
         }
         let (updates, updater) = Updates::new(Arc::clone(&self.journals), self.commands.clone(), self.counters.slow());
         tokio::spawn(updater.run());
+        tokio::spawn(Refusals::tell(self.counters.slow()));
         let slow = Arc::new(SlowPath::new(Arc::clone(&self.live), self.counters.slow(), updates));
         let mailbox = Mailbox::open(Arc::clone(&slow));
         let allowed = cores::allowed();

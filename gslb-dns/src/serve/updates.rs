@@ -251,9 +251,13 @@ fn work(world: &World, journals: &mut Journals, jobs: &[Job], refusals: &Refusal
 /// Applies one update to its zone in `zones`, which stay as they are where it is refused.
 fn apply(world: &World, zones: &mut [Zone], request: &UpdateRequest, refusals: &Refusals) -> Verdict {
     let refused = |zone: Option<&Name>, refusal: &Refusal| {
-        if refusal.is_forbidden() {
+        let reason = match refusal {
+            Refusal::Invalid(_) => Some(Reason::InvalidUpdate),
+            refusal => refusal.is_forbidden().then_some(Reason::ForbiddenUpdate),
+        };
+        if let Some(reason) = reason {
             let (client, zone, key) = (request.peer, zone.cloned(), Some(&request.key));
-            refusals.note(&Refused { reason: Reason::ForbiddenUpdate, client, zone, key, why: refusal });
+            refusals.note(&Refused { reason, client, zone, key, why: refusal });
             return Verdict::Refused(refusal.rcode());
         }
         let (zone, rcode, key, peer) = (zone.map(ToString::to_string), refusal.rcode(), &request.key, &request.peer);

@@ -8,9 +8,10 @@ use shared::problem::Problem;
 use shared::settings::Table;
 use shared::topology::ServiceOutline;
 
-/// The line of each key by its path, such as `regions.seoul.vips` or `services."www.example.com".ttl`.
+/// The line of each key by its path, such as `regions.seoul.vips`, `services."www.example.com".ttl` or
+/// `zones."example.com".file`.
 ///
-/// Names of services in it are in lower case and without a final dot, however the file has them.
+/// Names of services and zones in it are in lower case and without a final dot, however the file has them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KeyLines {
     file: String,
@@ -35,6 +36,11 @@ pub(crate) fn service_key(name: &OwnerName) -> String {
     format!("services.\"{name}\"")
 }
 
+/// The path of `key` of the zone `name`, such as `zones."example.com".journal`.
+pub(crate) fn zone_key(name: &OwnerName, key: &str) -> String {
+    format!("zones.\"{name}\".{key}")
+}
+
 /// All services in `root`, sorted by name, and where keys stand in `file`.
 pub(super) fn read(file: &str, root: &Table<'_>) -> (Vec<ServiceOutline>, KeyLines) {
     let mut found = KeyLines { file: file.to_owned(), lines: BTreeMap::new() };
@@ -55,6 +61,15 @@ pub(super) fn read(file: &str, root: &Table<'_>) -> (Vec<ServiceOutline>, KeyLin
             if found.lines.insert(path, value.line()).is_none() && is_table {
                 services.extend(service.map(|name| ServiceOutline { name, has_txt, has_cname }));
             }
+        }
+    }
+    for zone in root.table_list("zones") {
+        let Some(name) = zone.value("name").and_then(|value| value.parsed(OwnerName::parse)) else { continue };
+        for (key, value) in zone.entries() {
+            let inner = value.table().map(|table| table.entries()).unwrap_or_default();
+            let inner = inner.iter().map(|(inner, value)| (zone_key(&name, &format!("{key}.{inner}")), value.line()));
+            found.lines.extend(inner);
+            found.lines.insert(zone_key(&name, key), value.line());
         }
     }
     services.sort_by(|a, b| a.name.cmp(&b.name));

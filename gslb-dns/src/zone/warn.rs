@@ -8,7 +8,7 @@ use shared::problem::Problem;
 use super::delegation::complaints;
 use super::overlay::deepest;
 use super::rdata::{Layout, suffixes, target_of};
-use super::{FilePlace, Record, Rrset, Zone, ZoneSet, wire_name};
+use super::{FilePlace, Record, Rrset, Zone, ZoneSet, is_newer, wire_name};
 use crate::wire::{Name, Rtype, is_at_or_below};
 
 /// What an operator should look at in `zones` with the steered names `services`, though it is served as it stands;
@@ -52,13 +52,23 @@ impl<'a> Look<'a> {
 
     fn serial(&mut self, last: Option<&ZoneSet>) {
         let zone = self.zone;
-        let is_stale = |&(serial, content): &(u32, u64)| serial == zone.serial() && content != zone.content_hash();
-        if let Some((serial, _)) = last.and_then(|last| last.version_of(&zone.apex)).filter(is_stale) {
-            let soa = zone.rrset(zone.apex.as_wire(), Rtype::SOA);
-            let what = "has changed, but the serial has not: raise it, since secondaries and checks go by it";
-            let what = format!("the zone (serial {serial}) {what}");
-            self.warn(zone.apex.as_wire(), soa.and_then(|soa| soa.place()), what);
-        }
+        let Some((before, content)) = last.and_then(|last| last.version_of(&zone.apex)) else { return };
+        let serial = zone.serial();
+        let what = if serial == before && content != zone.content_hash() {
+            format!(
+                "the zone (serial {serial}) has changed, but the serial has not: raise it, since secondaries and checks go \
+                 by it"
+            )
+        } else if serial != before && !is_newer(serial, before) {
+            format!(
+                "the serial has fallen from {before} to {serial}: raise it above {before}, since secondaries keep what they \
+                 have of a newer one"
+            )
+        } else {
+            return;
+        };
+        let soa = zone.rrset(zone.apex.as_wire(), Rtype::SOA);
+        self.warn(zone.apex.as_wire(), soa.and_then(|soa| soa.place()), what);
     }
 
     /// What registrars and their tests ask of a zone (such as RIPE-203 and Zonemaster).

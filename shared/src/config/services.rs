@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::name::OwnerName;
+use crate::name::{OwnerName, RegionName};
 use crate::settings::Table;
 use crate::topology::{
     Failback, FailbackMode, FlapSettings, HttpsSettings, LastResort, Member, Region, Service, Steering, SteeringId,
@@ -108,11 +108,17 @@ fn read_service_vips(table: &Table<'_>, members: Members<'_>) -> Vec<Vec<IpAddr>
 fn check_families(table: &Table<'_>, members: Members<'_>, vips: &[Vec<IpAddr>]) {
     // A region without any address has been reported already.
     let given = || members.list.iter().zip(vips).filter(|(_, vips)| !vips.is_empty());
+    // Where regions differ both ways it is one slip, and told once for each region.
+    let mut told: Vec<&RegionName> = Vec::new();
     for (family, is_v4) in [("IPv4", true), ("IPv6", false)] {
         let is_of_family = |vip: &IpAddr| vip.is_ipv4() == is_v4;
         let Some((holder, _)) = given().find(|(_, vips)| vips.iter().any(is_of_family)) else { continue };
         for (member, _) in given().filter(|(_, vips)| !vips.iter().any(is_of_family)) {
             let (lacking, holder) = (members.name_of(member), members.name_of(holder));
+            if told.contains(&holder) {
+                continue;
+            }
+            told.push(lacking);
             let what = "expected the same address families in every region of a service";
             table.problem("vips", format_args!("{lacking} has no {family} address but {holder} has one: {what}"));
         }

@@ -301,6 +301,12 @@ fn wrong_services_are_refused() {
 }
 
 #[test]
+fn regions_of_other_families_are_one_mistake() {
+    let found = found_in_service("vips = { a = [\"192.0.2.8\"], b = [\"::2\"] }");
+    assert_eq!(found.iter().filter(|problem| problem.contains("address but")).count(), 1, "{found:?}");
+}
+
+#[test]
 fn wrong_records_of_regions_are_refused() {
     let many = (0..17).map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ");
     let long = "x".repeat(2049);

@@ -54,7 +54,7 @@ fn every_mistake_names_its_file_and_what_would_be_right() {
         assert!(found.len() == 1 && found[0].contains(expected), "{expected} is not {found:#?}");
     }
     fs::remove_file(site.path("cert.pem")).expect("removed");
-    assert!(mistakes(&site)[0].contains("cert.pem: cannot be read"));
+    assert!(mistakes(&site)[0].contains("cert.pem cannot be read"));
 }
 
 #[test]

@@ -242,7 +242,80 @@ fn address_at_a_steered_name_is_refused() {
     assert_eq!(send(server, "any.", adding(txt("www.example.com.", "x"))), ResponseCode::NoError);
     assert_eq!(send(server, "any.", address("static.example.com.")), ResponseCode::NoError);
     assert_eq!(found(&node, "www.example.com.", RecordType::A), ["198.51.100.1"]);
+    let (_, metrics) = http(node.admin_address().expect("there is one"), "GET", "/metrics", "", "");
+    assert!(metrics.contains("gslb_refused_total{reason=\"update-invalid\"} 1"), "{metrics}");
     node.stop();
+}
+
+/// A node that has taken one update, and its site, whose journal is named `a.journal`.
+fn updated() -> (Site, Node) {
+    let site = site();
+    let settings = fs::read_to_string(site.config()).expect("readable");
+    site.write("topology.toml", &settings.replace("\"journal\"", "\"a.journal\""));
+    let node = start(&site);
+    assert_eq!(send(node.addresses()[0], "any.", adding(txt("a.example.com.", "x"))), ResponseCode::NoError);
+    (site, node)
+}
+
+#[test]
+fn journal_is_not_left_while_the_zone_file_lacks_what_is_in_it() {
+    let (site, node) = updated();
+    let served = node.live();
+    node.stop();
+    let reload = || load(&site.config(), Some(&served.world)).world;
+    let with_journal = fs::read_to_string(site.config()).expect("readable");
+    for settings in [site.settings(), with_journal.replace("a.journal", "b.journal")] {
+        site.write("topology.toml", &settings);
+        let problems = reload().expect_err("it would be lost");
+        let (at, told) = (site.config().display().to_string(), problems[0].to_string());
+        assert!(
+            told.starts_with(&at) && told.contains("zones.\"example.com\".journal: the zone file has not"),
+            "{told}"
+        );
+    }
+    fs::rename(site.path("a.journal"), site.path("b.journal")).expect("moved");
+    assert_eq!(reload().expect("the same journal").zones.zones().next().map(|(_, serial)| serial), Some(2));
+    fs::rename(site.path("b.journal"), site.path("a.journal")).expect("moved");
+    site.write("topology.toml", &site.settings());
+    site.write("example.com.zone", &served.world.kept[0].to_master().to_string());
+    let world = reload().expect("the zone file has all");
+    assert!(!world.warnings.iter().any(|warning| warning.what.contains("serial")), "{:?}", world.warnings);
+}
+
+#[test]
+fn journal_that_was_removed_is_given_up_and_the_serial_that_fell_is_told() {
+    let (site, node) = updated();
+    let served = node.live();
+    node.stop();
+    site.write("topology.toml", &site.settings());
+    fs::remove_file(site.path("a.journal")).expect("removed");
+    let world = load(&site.config(), Some(&served.world)).world.expect("as asked for");
+    let told: Vec<String> = world.warnings.iter().map(ToString::to_string).collect();
+    let serials: Vec<_> = told.iter().filter(|told| told.contains("serial")).collect();
+    assert!(serials.len() == 1 && serials[0].contains("the serial has fallen from 2 to 1"), "{told:?}");
+}
+
+#[test]
+fn journal_that_no_zone_has_any_more_is_pointed_at() {
+    let (site, node) = updated();
+    node.stop();
+    site.write("topology.toml", &site.settings());
+    let warnings = read_world(&site).warnings;
+    let told = warnings.first().expect("a warning").to_string();
+    assert!(
+        told.contains("1 updates have changed, up to serial 2 in ") && told.contains("/a.journal, which no zone"),
+        "{told}"
+    );
+}
+
+#[test]
+fn empty_journal_is_pointed_at() {
+    let (site, node) = updated();
+    node.stop();
+    fs::write(site.path("a.journal"), "").expect("written");
+    let warnings = read_world(&site).warnings;
+    let told = warnings.first().expect("a warning").to_string();
+    assert!(told.contains("a.journal: is empty"), "{told}");
 }
 
 #[test]

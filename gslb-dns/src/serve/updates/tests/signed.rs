@@ -149,3 +149,25 @@ fn journal_that_cannot_be_written_leaves_the_old_signatures_serving() {
     journals.note_raised(&world, &world).expect("nothing to do");
     assert_eq!(written(&site), Some(2));
 }
+
+#[test]
+fn journal_that_was_removed_begins_anew_once_the_zone_file_has_the_updates() {
+    let site = signed_site();
+    let node = start(&site);
+    let server = node.addresses()[0];
+    assert_eq!(send(server, "any.", adding(txt("a.example.com.", "x"))), ResponseCode::NoError);
+    let (served, last) = (node.live(), serial(&node));
+    let settings = fs::read_to_string(site.config()).expect("readable");
+    let rules = settings.lines().find(|line| line.starts_with("updates =")).expect("there are some");
+    site.write("topology.toml", &settings.replace(rules, ""));
+    site.write("example.com.zone", &served.world.kept[0].to_master().to_string());
+    fs::remove_file(site.path("journal")).expect("removed");
+    node.reload();
+    until("a new one is begun", || site.path("journal").exists());
+    assert_eq!((found(&node, "a.example.com.", RecordType::TXT), serial(&node)), (vec!["x".to_owned()], last));
+    node.stop();
+    let node = start(&site);
+    assert_eq!((found(&node, "a.example.com.", RecordType::TXT), serial(&node)), (vec!["x".to_owned()], last + 1));
+    assert_eq!(written(&site), Some(last + 1));
+    node.stop();
+}
