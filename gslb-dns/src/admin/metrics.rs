@@ -237,10 +237,15 @@ impl Scrape {
         let expirations = of_zones(|zone| zone.earliest_expiration);
         let help = "When the first signature of a zone expires, in seconds since 1970";
         sheet.gauges("gslb_signature_expiration_seconds", help, expirations)?;
+        let help = "Whether the keys of a zone cannot sign it any more by their times, so that those of before sign on";
+        sheet.gauges("gslb_keys_unusable", help, of_zones(|zone| Some(u64::from(zone.held.is_some()))))?;
         let now = unix_secs();
-        let keys = names.iter().zip(zones).flat_map(|(name, zone)| zone.keys.keys.iter().map(move |key| (name, key)));
+        let keys = names
+            .iter()
+            .zip(zones)
+            .flat_map(|(name, zone)| zone.keys.keys.iter().map(move |key| (name, key, zone.as_of(now))));
         let keys: Vec<_> =
-            keys.map(|(name, key)| (name, key.tag().to_string(), key, key.standing(now).state)).collect();
+            keys.map(|(name, key, as_of)| (name, key.tag().to_string(), key, key.standing(as_of).state)).collect();
         let rows = keys.iter().map(|(name, tag, key, state)| {
             let labels = [("tag", tag.as_str()), ("role", key.role.as_str()), ("state", state.as_str())];
             ([("zone", name.as_str()), labels[0], labels[1], labels[2]], 1)

@@ -88,7 +88,7 @@ fn dnssec(look: &Look, name: &Name) -> Option<Value> {
     let zone = look.live.world.signed_zones.iter().find(|zone| zone.apex == *name)?;
     let (keys, now) = (&zone.keys.keys, unix_secs());
     let shown = keys.iter().map(|key| {
-        let standing = key.standing(now);
+        let standing = key.standing(zone.as_of(now));
         json!({
             "tag": key.tag(),
             "algorithm": key.key.public().algorithm().number(),
@@ -100,6 +100,8 @@ fn dnssec(look: &Look, name: &Name) -> Option<Value> {
         })
     });
     Some(json!({
+        // The first in order, as it is in what matters.
+        "alarm": zone.held.map(|held| format!("{}, by the times of its keys: it is signed on by those of before", held.why)),
         "signatures": zone.signatures.len(),
         "earliest_expiration": zone.earliest_expiration.map(show_time),
         "signed_again_at": zone.due().map(show_time),

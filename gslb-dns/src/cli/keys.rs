@@ -339,7 +339,8 @@ impl Ring {
             let _ = writeln!(text, "{}", Refused::BrokenOff(tag));
         }
         let lifetime = Lifetime { now, validity_secs: 1 };
-        if let Err(missing @ (Unusable::NoEntryPoint | Unusable::NoZoneKey)) = sign::signer(&self.apex, &keys, lifetime)
+        if let Err(missing @ (Unusable::NoEntryPoint | Unusable::NoZoneKey)) =
+            sign::signer(&self.apex, &keys, lifetime.now, lifetime)
         {
             let _ = writeln!(text, "{missing}: the zone cannot be signed before `{}`", making(&keys, &self.zone()));
         }
@@ -738,7 +739,7 @@ mod tests {
     fn signs_on(ring: &Ring, now: u64) {
         let keys = ring.keys().expect("right at any time");
         for at in sign::upcoming(&keys, now).into_iter().map(|(at, ..)| at).chain([now, now + 9 * DAY]) {
-            let signer = sign::signer(&ring.apex, &keys, sign::Lifetime { now: at, validity_secs: 86_400 });
+            let signer = sign::signer(&ring.apex, &keys, at, sign::Lifetime { now: at, validity_secs: 86_400 });
             assert!(signer.is_ok(), "{:?} at {}", signer.err(), at - now);
         }
     }

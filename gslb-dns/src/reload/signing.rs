@@ -14,10 +14,10 @@ use shared::problem::Problem;
 use shared::settings::show_duration;
 use shared::topology::Topology;
 
-use super::{Reader, Stamp, World, transfers};
-use crate::keys::{KeyFolder, making};
+use super::{Reader, Stamp, World, transfers, unix_secs};
+use crate::keys::{KeyFolder, making, show_time};
 use crate::settings::{DnssecSettings, Settings, ZoneSettings, zone_key};
-use crate::sign::{self, Fingerprint, KeyRecords, Lifetime, Refused, Signatures, Signer, ZoneKey};
+use crate::sign::{self, Fingerprint, Held, KeyRecords, Lifetime, Refused, Signatures, Signer, Unusable, ZoneKey};
 use crate::wire::{Name, Rtype};
 use crate::zone::{Content, Sign, Signing, Zone, ZoneSet, add_steered_names, is_newer};
 
@@ -41,6 +41,8 @@ pub struct SignedZone {
     pub keys: ZoneKeys,
     /// From when to when new signatures hold.
     pub lifetime: Lifetime,
+    /// Why its keys cannot sign it by their times, and how they go on; `None`: they can.
+    pub held: Option<Held>,
     /// All that were made ahead, for the next time.
     pub signatures: Arc<Signatures>,
     /// When the first of them expires, in seconds since 1970.
@@ -64,6 +66,11 @@ impl SignedZone {
         let change = sign::next_change(&self.keys.keys, self.lifetime.now);
         renewal.into_iter().chain(change).min()
     }
+
+    /// The moment whose standing its keys have at `now`, in seconds since 1970.
+    pub fn as_of(&self, now: u64) -> u64 {
+        self.held.map_or(now, |held| held.as_of)
+    }
 }
 
 impl World {
@@ -73,7 +80,8 @@ impl World {
     }
 
     /// The same world signed at `now`, in seconds since 1970: with the keys of then, and with new signatures for those that
-    /// would expire soon. Files are not looked at, so a mistake in them lets no signature expire.
+    /// would expire soon. Files are not looked at, so a mistake in them lets no signature expire; nor do keys whose times have
+    /// run out, which sign on as they did before.
     ///
     /// Where that changes what secondaries get, the serial is the next one, which belongs into the journal.
     pub fn signed_again(&self, now: u64) -> Result<Self, Vec<Problem>> {
@@ -130,17 +138,42 @@ impl Reader {
             let what = format!("{lack}: expected one as made by `gslb-dns keys new {zone} --config {config}`");
             self.problems.push(self.lines.problem(&key, &[&key, "zones"], what));
         }
+        let found: Vec<ZoneKey> = found.into_iter().map(|found| found.key).collect();
+        self.problems.extend(unusable(&found, &settings, zone.name.as_str(), unix_secs()));
         // What is secret stays out of the hash; what the others say of it is in.
         for text in paths.iter().filter(|path| path.extension().is_some_and(|ending| ending == "key")) {
             self.hash.add(&fs::read(text).unwrap_or_default());
         }
         let is_transferred = !zone.secondaries.is_empty();
-        Some(ZoneKeys { settings, keys: found.into_iter().map(|found| found.key).collect(), is_transferred })
+        Some(ZoneKeys { settings, keys: found.into(), is_transferred })
     }
 }
 
+/// Why `keys` cannot sign `zone` at `now`, and what would help. That there is none is told elsewhere.
+fn unusable(keys: &[ZoneKey], settings: &DnssecSettings, zone: &str, now: u64) -> Option<Problem> {
+    let (why, held) = match sign::hold(keys, now) {
+        Ok(None) | Err(Unusable::Absent) => return None,
+        Ok(Some(held)) => (held.why, Some(held)),
+        Err(why) => (why, None),
+    };
+    let since = held.and_then(|held| sign::next_change(keys, held.as_of)).filter(|&since| since <= now);
+    let what = match since {
+        Some(since) => format!("since {} {why}: expected {}", show_time(since), other_times(zone)),
+        None => format!("{why}: expected one as `{}` makes", making(keys, zone)),
+    };
+    Some(Problem { file: settings.keys.display().to_string(), line: None, key: format!("zone {zone}"), what })
+}
+
+/// What helps against times that leave a zone without the keys that it takes.
+fn other_times(zone: &str) -> String {
+    format!(
+        "other times in the .private files, as without Inactive and Delete, and then a roll-over by `gslb-dns keys roll \
+         {zone}`"
+    )
+}
+
 /// What is seldom meant: signatures that expire while caches or secondaries have the records still (RFC 6781, section
-/// 4.4.2), and a roll-over that was broken off.
+/// 4.4.2), a roll-over that was broken off, and keys whose times run out.
 pub(super) fn warnings(zones: &[Zone], keys: &[Option<ZoneKeys>], topology: &Topology, now: u64) -> Vec<Problem> {
     let services = topology.services.iter().map(|service| service.ttl.max(service.ttl_degraded)).max().unwrap_or(0);
     let mut found = Vec::new();
@@ -170,6 +203,14 @@ pub(super) fn warnings(zones: &[Zone], keys: &[Option<ZoneKeys>], topology: &Top
         }
         if let Some(tag) = sign::broken_off(keys, now) {
             warn(Refused::BrokenOff(tag).to_string());
+        }
+        if let Some((from, why)) = sign::unusable_from(keys, now) {
+            let (from, zone) = (show_time(from), zone.apex().to_string());
+            warn(format!(
+                "from {from} on {why}, by the times in the key files, so that a start would be refused, and a node that runs \
+                 would sign on with those of before: expected {}",
+                other_times(zone.trim_end_matches('.'))
+            ));
         }
     }
     found
@@ -302,6 +343,7 @@ struct Making {
     /// So many RRsets there are about.
     rrsets: usize,
     keys: ZoneKeys,
+    held: Option<Held>,
     records: KeyRecords,
     lifetime: Lifetime,
     recorder: Arc<Recorder>,
@@ -311,20 +353,25 @@ impl Making {
     fn begin(zone: &Zone, keys: &ZoneKeys, last: &[SignedZone], now: u64) -> Result<Self, Problem> {
         let apex = zone.apex().clone();
         let lifetime = Lifetime { now, validity_secs: keys.settings.validity_secs() };
-        let signer = sign::signer(&apex, &keys.keys, lifetime).map_err(|unusable| {
+        // One zone whose keys have run out must not keep the others from being signed.
+        let held_signer = sign::hold(&keys.keys, now).and_then(|held| {
+            let as_of = held.map_or(now, |held| held.as_of);
+            Ok((held, as_of, sign::signer(&apex, &keys.keys, as_of, lifetime)?))
+        });
+        let (held, as_of, signer) = held_signer.map_err(|why| {
             let zone = apex.to_string();
             let zone = zone.trim_end_matches('.');
             Problem {
                 file: keys.settings.keys.display().to_string(),
                 line: None,
                 key: format!("zone {zone}"),
-                what: format!("{unusable}: expected one as `{}` makes", making(&keys.keys, zone)),
+                what: format!("{why}: expected one as `{}` makes", making(&keys.keys, zone)),
             }
         })?;
-        let records = KeyRecords::new(&apex, &keys.keys, keys.settings.sync, now);
+        let records = KeyRecords::new(&apex, &keys.keys, keys.settings.sync, as_of);
         let known = last.iter().find(|signed| signed.apex == apex).map(|signed| Arc::clone(&signed.signatures));
         let recorder = Arc::new(Recorder::new(signer, known.unwrap_or_default()));
-        Ok(Self { apex, rrsets: zone.rrset_count(), keys: keys.clone(), records, lifetime, recorder })
+        Ok(Self { apex, rrsets: zone.rrset_count(), keys: keys.clone(), held, records, lifetime, recorder })
     }
 
     /// Adds the records of the keys to `zone`.
@@ -349,7 +396,7 @@ impl Making {
     }
 
     fn finish(self, content: Option<Content>, last: &[SignedZone]) -> Result<SignedZone, Problem> {
-        let Self { apex, keys, lifetime, recorder, .. } = self;
+        let Self { apex, keys, held, lifetime, recorder, .. } = self;
         let signatures = recorder.close().ok_or_else(|| Problem {
             file: keys.settings.keys.display().to_string(),
             line: None,
@@ -361,7 +408,7 @@ impl Making {
             Some(before) if **before == content => Arc::clone(before),
             _ => Arc::new(content),
         });
-        Ok(SignedZone { apex, keys, lifetime, signatures: Arc::new(signatures), earliest_expiration, content })
+        Ok(SignedZone { apex, keys, lifetime, held, signatures: Arc::new(signatures), earliest_expiration, content })
     }
 }
 

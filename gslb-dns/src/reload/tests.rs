@@ -1,7 +1,7 @@
 use super::*;
 use crate::serve::sample::{Site, apex};
-use crate::sign::{KeyTimes, Role, ZoneKey};
-use crate::wire::Rtype;
+use crate::sign::{Algorithm, KeyTimes, Role, SigningKey, ZoneKey};
+use crate::wire::{Name, Rtype};
 use crate::zone::Found;
 
 fn loaded(site: &Site, last: Option<&World>) -> World {
@@ -346,6 +346,50 @@ fn signatures_are_renewed_whatever_became_of_the_files() {
     let soon = world.signed_again(due - 86_400 * 5).expect("signed");
     let [before, after] = [&world, &soon].map(|world| &world.signed_zones[0].signatures);
     assert_eq!((before.same(after), before.len()), (after.len(), after.len()), "nothing was due");
+}
+
+/// A site with a second signed zone, whose one key stops signing at `inactive`.
+fn site_with_key_that_ends(inactive: u64) -> Site {
+    let (site, _) = signed_site();
+    let other = "[[zones]]\nname = \"example.org\"\nfile = \"example.org.zone\"\ndnssec = { keys = \"keys\" }\n[geo]";
+    site.write("topology.toml", &site.signed_settings().replacen("[geo]", other, 1));
+    site.write("example.org.zone", "$TTL 300\n@ SOA ns1 h 1 7200 900 1209600 300\n@ NS ns1\nns1 A 192.0.2.1\n");
+    let key = Arc::new(SigningKey::generate(Algorithm::Ed25519, Role::Csk).expect("a key"));
+    let (publish, activate) = (Some(1), Some(1));
+    let times = KeyTimes { publish, activate, inactive: Some(inactive), ..KeyTimes::default() };
+    let apex = Name::parse("example.org.", &Name::root()).expect("a name");
+    let key = ZoneKey { key, role: Role::Csk, times };
+    crate::keys::KeyFolder::new(site.path("keys")).create(&apex, &key, 60).expect("created");
+    site
+}
+
+#[test]
+fn zone_whose_keys_have_run_out_is_signed_on_and_keeps_no_other_from_it() {
+    let inactive = unix_secs() + 1000;
+    let site = site_with_key_that_ends(inactive);
+    let world = loaded(&site, None);
+    let found = warnings(&site, None).into_iter().find(|found| found.contains("no CSK or KSK"));
+    let found = found.expect("what will be is warned of");
+    assert!(found.contains(&crate::keys::show_time(inactive)) && found.contains("keys roll example.org"), "{found}");
+    assert_eq!(world.signing_due(), Some(inactive));
+    let again = world.signed_again(inactive).expect("signed");
+    let held = |world: &World| world.signed_zones.iter().map(|zone| zone.held.is_some()).collect::<Vec<_>>();
+    assert_eq!((held(&world), held(&again)), (vec![false, false], vec![false, true]));
+    let due = again.signing_due().expect("signed");
+    assert!(due > inactive);
+    let much_later = due + 86_400 * 20;
+    let again = again.signed_again(much_later).expect("signed");
+    assert!(again.signed_zones.iter().all(|zone| zone.earliest_expiration > Some(much_later)));
+    let updated = again.sign_zones(&again.kept, much_later).and_then(|built| again.with_built(built));
+    assert_eq!(held(&updated.expect("updates go on")), [false, true]);
+}
+
+#[test]
+fn zone_whose_keys_have_run_out_already_is_refused_with_the_time_when_they_did() {
+    let inactive = unix_secs() - 1000;
+    let found = mistakes(&site_with_key_that_ends(inactive));
+    let since = format!("zone example.org: since {} no CSK or KSK", crate::keys::show_time(inactive));
+    assert!(found.len() == 1 && found[0].contains(&since), "{found:?}");
 }
 
 #[test]

@@ -52,6 +52,22 @@ pub(super) fn log(changes: &Changes, clock: &Clock) {
     }
 }
 
+/// Logs whose keys have run out between `before` and `world`, and whose have not any more.
+pub(super) fn log_held(before: &World, world: &World) {
+    for zone in &world.signed_zones {
+        let known = before.signed_zones.iter().find(|known| known.apex == zone.apex).and_then(|known| known.held);
+        let apex = &zone.apex;
+        match (known.map(|held| held.why), zone.held.map(|held| held.why)) {
+            (before, Some(why)) if before != Some(why) => error!(
+                zone = %apex, %why,
+                "the keys of the zone cannot sign it any more, by their times: it is signed on by those of before"
+            ),
+            (Some(_), None) => info!(zone = %apex, "the keys of the zone can sign it again"),
+            _ => {}
+        }
+    }
+}
+
 /// Logs that zones were signed again.
 pub(super) fn log_signed(world: &World) {
     for zone in &world.signed_zones {

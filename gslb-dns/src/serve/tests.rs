@@ -123,6 +123,7 @@ fn keys_and_signatures_show_and_new_keys_are_served_without_a_restart() {
     let line = format!("gslb_key{{zone=\"example.com.\",tag=\"{}\",role=\"csk\",state=\"active\"}} 1", key.tag());
     assert!(metrics.contains(&line), "{metrics}");
     assert!(metrics.contains("gslb_signature_expiration_seconds{zone=\"example.com.\"}"), "{metrics}");
+    assert!(metrics.contains("gslb_keys_unusable{zone=\"example.com.\"} 0"), "{metrics}");
     node.stop();
 }
 

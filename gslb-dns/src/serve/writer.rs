@@ -200,6 +200,7 @@ impl Writer {
                 let _ = answer.send(Arc::clone(&self.world));
             }
             Command::Updated(world, served) => {
+                report::log_held(&self.world, &world);
                 self.world = Arc::new(*world);
                 self.pending.is_view_changed = true;
                 self.pending.waiting.push(served);
@@ -222,6 +223,7 @@ impl Writer {
             warn!(keys, "these keys of [server] take a restart to change; the old ones stay in force");
         }
         log_warnings(&world);
+        report::log_held(&self.world, &world);
         self.world = Arc::new(world);
         let topology = Arc::clone(&self.world.settings.topology);
         self.prober.follow(&topology);
@@ -243,6 +245,7 @@ impl Writer {
         let SignedAgain { base, world, done } = signed;
         match world {
             Ok(world) if Arc::ptr_eq(&base, &self.world) => {
+                report::log_held(&base, &world);
                 self.world = Arc::new(world);
                 self.pending.is_view_changed = true;
                 self.publish();

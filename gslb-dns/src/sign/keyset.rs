@@ -45,6 +45,15 @@ pub enum Unusable {
     Split(Algorithm),
 }
 
+/// Keys that cannot sign a zone as they are; so they go on as they were.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Held {
+    /// The moment as of which they go on, in seconds since 1970: the start of the last time in which they could sign.
+    pub as_of: u64,
+    /// Why they cannot sign as they are.
+    pub why: Unusable,
+}
+
 /// What comes next for the keys of a zone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Next {
@@ -97,12 +106,37 @@ impl KeyRecords {
     }
 }
 
-/// A signer of the zone `apex` with those of `keys` that sign at `lifetime.now`.
-pub fn signer(apex: &Name, keys: &[ZoneKey], lifetime: Lifetime) -> Result<Signer, Unusable> {
+/// A signer of the zone `apex` with those of `keys` that sign at `as_of`, which is `lifetime.now` but where they are
+/// [`Held`].
+pub fn signer(apex: &Name, keys: &[ZoneKey], as_of: u64, lifetime: Lifetime) -> Result<Signer, Unusable> {
+    active(keys, as_of).map(|active| Signer::new(apex, active, lifetime))
+}
+
+/// How `keys` go on where they cannot sign at `now`; `None`: they can. Follows from their times alone, so that nodes with
+/// the same files go on alike. Fails where they never can.
+pub fn hold(keys: &[ZoneKey], now: u64) -> Result<Option<Held>, Unusable> {
+    let Err(why) = active(keys, now) else { return Ok(None) };
+    let (mut before, mut later): (Vec<u64>, Vec<u64>) = changes(keys, 0).chain([0]).partition(|&at| at <= now);
+    before.sort_unstable_by(|one, other| other.cmp(one));
+    // A clock that was set back may be before all of them.
+    later.sort_unstable();
+    let as_of = before.into_iter().chain(later).find(|&at| active(keys, at).is_ok()).ok_or(why)?;
+    Ok(Some(Held { as_of, why }))
+}
+
+/// From when on after `now` keys that can sign then cannot any more, by their times, in seconds since 1970, and why.
+pub fn unusable_from(keys: &[ZoneKey], now: u64) -> Option<(u64, Unusable)> {
+    let mut later: Vec<u64> = changes(keys, now).collect();
+    later.sort_unstable();
+    later.into_iter().find_map(|at| Some((at, active(keys, at).err()?)))
+}
+
+/// Those of `keys` that sign at `now`.
+fn active(keys: &[ZoneKey], now: u64) -> Result<Vec<ActiveKey>, Unusable> {
     if keys.is_empty() {
         return Err(Unusable::Absent);
     }
-    let standings = keys.iter().map(|key| (key, key.standing(lifetime.now)));
+    let standings = keys.iter().map(|key| (key, key.standing(now)));
     let active = standings.filter_map(|(key, standing)| {
         Some((ActiveKey { key: key.key.clone(), duty: standing.duty? }, standing.is_published))
     });
@@ -120,16 +154,21 @@ pub fn signer(apex: &Name, keys: &[ZoneKey], lifetime: Lifetime) -> Result<Signe
         let of_it = active.iter().zip(&is_published).filter(|(active, _)| algorithm_of(&active.key) == algorithm);
         of_it.into_iter().any(|(active, &is_published)| is_published && active.duty != without)
     };
-    let published = keys.iter().filter(|key| key.standing(lifetime.now).is_published).map(|key| algorithm_of(&key.key));
+    let published = keys.iter().filter(|key| key.standing(now).is_published).map(|key| algorithm_of(&key.key));
     match published.clone().find(|&of| !(signs(of, Duty::Rest) && signs(of, Duty::Keys))) {
         Some(split) => Err(Unusable::Split(split)),
-        None => Ok(Signer::new(apex, active, lifetime)),
+        None => Ok(active),
     }
 }
 
 /// When `keys` change what they publish or sign the next time after `now`.
 pub fn next_change(keys: &[ZoneKey], now: u64) -> Option<u64> {
-    keys.iter().flat_map(|key| key.times.after(now)).map(|(at, _)| at).min()
+    changes(keys, now).min()
+}
+
+/// When `keys` change after `now`; unsorted.
+fn changes(keys: &[ZoneKey], now: u64) -> impl Iterator<Item = u64> {
+    keys.iter().flat_map(move |key| key.times.after(now)).map(|(at, _)| at)
 }
 
 /// What comes next after `now`: an operator's part first, where it is due.

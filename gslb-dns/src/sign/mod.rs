@@ -23,7 +23,9 @@ pub(crate) mod tests;
 
 pub use csync::Csync;
 pub use key::{Algorithm, BadKey, PublicKey, Role, SigningKey};
-pub use keyset::{KeyRecords, Next, Sync, Unusable, next, next_change, signer, upcoming, withdrawn};
+pub use keyset::{
+    Held, KeyRecords, Next, Sync, Unusable, hold, next, next_change, signer, unusable_from, upcoming, withdrawn,
+};
 pub use parent::{NotSaid, ParentDs, first_signs_from, parent_ds, start, withdraw};
 pub use roll::{Plan, Refused, Scheme, Timing, begin, begin_all, broken_off, confirm};
 pub use signatures::{Fingerprint, Signatures};

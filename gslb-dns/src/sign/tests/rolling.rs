@@ -122,7 +122,7 @@ impl World {
     /// What a node does now: it signs, with what it signed before.
     fn build(&mut self) {
         let lifetime = Lifetime { now: self.now, validity_secs: VALIDITY };
-        let signer = signer(&self.apex, &self.keys, lifetime).expect("keys that sign");
+        let signer = signer(&self.apex, &self.keys, lifetime.now, lifetime).expect("keys that sign");
         let records = KeyRecords::new(&self.apex, &self.keys, Sync::Publish, self.now);
         let mut kept = Signatures::default();
         let mut sign = |owner: &[u8], rtype, ttl, rdatas: &[&[u8]]| {
@@ -468,7 +468,7 @@ fn keys_that_cannot_sign_are_refused_with_what_is_missing() {
         let world = World::new(&[Role::Csk]);
         let key =
             |&role: &Role| ZoneKey { role, times: KeyTimes::first(role, &TIMING, START), ..world.keys[0].clone() };
-        signer(&world.apex, &roles.iter().map(key).collect::<Vec<_>>(), Lifetime { now, ..lifetime }).err()
+        signer(&world.apex, &roles.iter().map(key).collect::<Vec<_>>(), now, lifetime).err()
     };
     assert_eq!(of(&[], START), Some(Unusable::Absent));
     assert_eq!(of(&[Role::Ksk], START), Some(Unusable::NoZoneKey));
@@ -488,5 +488,23 @@ fn keys_of_two_algorithms_that_share_the_work_are_refused() {
     let zsk = keys.iter_mut().find(|key| key.role == Role::Zsk).expect("a ZSK");
     zsk.key = Arc::new(other);
     let lifetime = Lifetime { now: world.now, validity_secs: VALIDITY };
-    assert!(matches!(signer(&world.apex, &keys, lifetime), Err(Unusable::Split(_))));
+    assert!(matches!(signer(&world.apex, &keys, START, lifetime), Err(Unusable::Split(_))));
+}
+
+#[test]
+fn keys_whose_times_have_run_out_go_on_as_they_were_last() {
+    let mut key = World::new(&[Role::Csk]).keys.remove(0);
+    key.times = KeyTimes { inactive: Some(START + DAY), delete: Some(START + 2 * DAY), ..key.times };
+    let keys = [key];
+    let held = |now| hold(&keys, now).expect("there is a time in which they sign");
+    assert_eq!((held(START), held(START + DAY - 1)), (None, None));
+    let from = unusable_from(&keys, START).expect("it stops signing");
+    assert_eq!(from, (START + DAY, Unusable::NoEntryPoint));
+    for now in [START - 1, START + DAY, START + 9 * DAY] {
+        let Held { as_of, why } = held(now).expect("they do not sign");
+        assert_eq!(why, Unusable::NoEntryPoint);
+        assert!((START..START + DAY).contains(&as_of), "{as_of}");
+        assert!(keys[0].standing(as_of).is_published);
+    }
+    assert_eq!(hold(&[], START), Err(Unusable::Absent));
 }
