@@ -93,8 +93,8 @@ impl Read<'_> {
         let told = told(ds)?;
         let zone = &settings.name;
         match ds {
-            ParentDs::Asked { .. } if signed.keys.settings.sync == Sync::Absent => None,
-            ParentDs::Confirmed { .. } | ParentDs::Asked { .. } => Some(format!(
+            ParentDs::Asked { .. } | ParentDs::Unsaid { .. } if signed.keys.settings.sync == Sync::Absent => None,
+            ParentDs::Confirmed { .. } | ParentDs::Asked { .. } | ParentDs::Unsaid { .. } => Some(format!(
                 "{told}; put it back with cds = \"delete\", or have the parent drop the DS, and when none of its servers \
                  gives one, run `gslb-dns keys withdraw {zone}`"
             )),
@@ -185,6 +185,11 @@ fn told(ds: ParentDs) -> Option<String> {
         )),
         ParentDs::Asked { tag } => Some(format!(
             "has no `dnssec`, but the parent may have the DS of key {tag}, for which CDS has asked: if it has, {BROKEN}"
+        )),
+        ParentDs::Unsaid { tag, since } => Some(format!(
+            "has no `dnssec`, but the parent may have the DS of key {tag}, which signs since {}, though its files say nothing \
+             of it: if it has, {BROKEN}",
+            show_time(since)
         )),
         ParentDs::Absent => None,
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::serve::sample::{Site, apex};
-use crate::sign::{Algorithm, KeyTimes, Role, SigningKey, ZoneKey};
+use crate::sign::{self, Algorithm, KeyTimes, Role, SigningKey, ZoneKey};
 use crate::wire::{Name, Rtype};
 use crate::zone::Found;
 
@@ -556,6 +556,22 @@ fn dnssec_may_leave_where_cds_was_never_published() {
     site.write("topology.toml", &site.settings());
     let world = loaded(&site, Some(&last));
     assert!(world.warnings.iter().any(|found| found.what.contains("the parent may have the DS")), "it may be there");
+}
+
+#[test]
+fn zone_whose_keys_tell_nothing_of_its_ds_does_not_become_unsigned_once_they_are_old() {
+    let site = Site::new();
+    let now = unix_secs();
+    let times = |since: u64| KeyTimes { publish: Some(since), activate: Some(since), ..KeyTimes::default() };
+    site.write("topology.toml", &site.signed_settings());
+    let key = site.add_key(Role::Csk, times(now - 86_400 * 90));
+    let last = loaded(&site, None);
+    site.write("topology.toml", &site.settings());
+    let expected = format!("the parent may have the DS of key {}, which signs since", key.tag());
+    let found = mistakes_after(&site, &last);
+    assert!(found[0].contains(&expected) && found[0].contains("keys withdraw example.com"), "{found:?}");
+    assert!(warnings(&site, None).iter().any(|warning| warning.contains(&expected)), "at a start");
+    assert_eq!(sign::parent_ds(&[ZoneKey { times: times(now), ..key }], 86_400, now + 5), sign::ParentDs::Absent);
 }
 
 #[test]

@@ -18,6 +18,14 @@ pub enum ParentDs {
         /// Whose.
         tag: u16,
     },
+    /// Nothing is said of it, as in files of BIND without times of CDS, but this key has signed for so long that the parent
+    /// may have been given it by hand.
+    Unsaid {
+        /// Whose.
+        tag: u16,
+        /// Since when it signs, in seconds since 1970.
+        since: u64,
+    },
     /// An operator has seen it.
     Confirmed {
         /// Whose.
@@ -55,6 +63,16 @@ pub fn parent_ds(keys: &[ZoneKey], parent_ds_ttl: u32, now: u64) -> ParentDs {
     }
     if let Some(key) = entries().find(|key| key.standing(now).is_synced) {
         return ParentDs::Asked { tag: key.tag() };
+    }
+    // A DS should wait for caches to forget unsigned records; most need no longer than it lives itself.
+    let unsaid = |key: &ZoneKey| {
+        let KeyTimes { activate, sync_publish, sync_delete, .. } = key.times;
+        let is_used = key.standing(now).duty.is_some() && key.standing(now).is_published;
+        let is_silent = sync_publish.or(sync_delete).is_none();
+        activate.filter(|&since| is_used && is_silent && since + u64::from(parent_ds_ttl) <= now)
+    };
+    if let Some((key, since)) = entries().find_map(|key| Some((key, unsaid(key)?))) {
+        return ParentDs::Unsaid { tag: key.tag(), since };
     }
     // Where an operator has said that it is gone, the files say until when.
     let cached = |key: &ZoneKey| {
