@@ -80,14 +80,28 @@ async fn checks_take_a_server_out_and_back() {
 async fn a_silent_server_is_answered_504_and_a_silent_client_408() {
     let origin = Origin::start("one").await;
     let servers = [("app-1", origin.address)];
-    let proxy =
-        Proxy::start(&settings("limits.response_head = \"200ms\"", &unchecked("www.gslb.test", &servers))).await;
+    let root = "limits.response_head = \"200ms\"\nlimits.body_stall = \"1s\"";
+    let proxy = Proxy::start(&settings(root, &unchecked("www.gslb.test", &servers))).await;
     assert_eq!(proxy.get("/slow").await.status, 504);
     let unfinished = "POST / HTTP/1.1\r\nHost: www.gslb.test\r\nContent-Length: 9\r\n\r\nabc";
     let mut stream = TcpStream::connect(proxy.listen).await.expect("connected");
     stream.write_all(unfinished.as_bytes()).await.expect("sent");
     assert_eq!(read_answer(&mut stream).await.status, 408);
     until("nothing in flight", async || proxy.service_status().await.connections == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_pause_in_its_body_for_longer_than_a_server_may_think() {
+    let origin = Origin::start("one").await;
+    let servers = [("app-1", origin.address)];
+    let root = "limits.response_head = \"200ms\"\nlimits.body_stall = \"5s\"";
+    let proxy = Proxy::start(&settings(root, &unchecked("www.gslb.test", &servers))).await;
+    let head = "POST / HTTP/1.1\r\nHost: www.gslb.test\r\nConnection: close\r\nContent-Length: 6\r\n\r\nabc";
+    let mut stream = TcpStream::connect(proxy.listen).await.expect("connected");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    stream.write_all(b"def").await.expect("sent");
+    assert_eq!(read_answer(&mut stream).await.status, 200);
 }
 
 /// A server that closes each connection when a second request comes on it.
