@@ -35,6 +35,11 @@ impl Pipe {
         Ok(Self { read, write, len: 0 })
     }
 
+    /// Octets in it.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.len == 0

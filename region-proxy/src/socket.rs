@@ -125,13 +125,13 @@ impl Socket {
 
     /// Whether nothing has come since all was read: neither octets nor the end.
     ///
-    /// Costs a system call only where the event queue tells of something.
-    pub fn is_quiet(&mut self) -> bool {
-        let mut octet = [0_u8; 1];
-        let Ok(stream) = self.registered() else { return false };
-        let peeked = stream.try_io(Interest::READABLE, || {
-            rustix::net::recv(stream, &mut octet[..], RecvFlags::PEEK).map_err(io::Error::from)
-        });
+    /// Costs a system call only where the event queue tells of something, or does not know the connection yet.
+    pub fn is_quiet(&self) -> bool {
+        let peeked = match &self.0 {
+            State::Bare(fd) => peek(fd.as_fd()),
+            State::Registered(stream) => stream.try_io(Interest::READABLE, || peek(stream.as_fd())),
+            State::Lost => return false,
+        };
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
@@ -174,10 +174,36 @@ pub enum Then {
     Unknown,
 }
 
+/// Looks at the next octet and leaves it there.
+fn peek(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut octet = [0_u8; 1];
+    Ok(rustix::net::recv(fd, &mut octet[..], RecvFlags::PEEK).map(drop)?)
+}
+
 fn register(fd: OwnedFd) -> io::Result<TcpStream> {
     TcpStream::from_std(fd.into())
 }
 
 fn is_to_wait(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream as Blocking};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_the_event_queue_does_not_know_is_quiet_only_while_nothing_came() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("an address");
+        let ours = Blocking::connect(listener.local_addr().expect("an address")).expect("connected");
+        ours.set_nonblocking(true).expect("set");
+        let (mut theirs, _) = listener.accept().expect("accepted");
+        let socket = Socket::new(ours.into());
+        assert!(socket.is_quiet());
+        theirs.write_all(b"evil").expect("sent");
+        assert!(!socket.is_quiet());
+    }
 }

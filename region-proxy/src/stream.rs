@@ -82,8 +82,11 @@ impl Stream {
     }
 
     /// Whether nothing has come since all was read: neither octets nor the end. To be asked of servers, which have no TLS.
-    pub fn is_quiet(&mut self) -> bool {
-        self.plain().is_some_and(Socket::is_quiet)
+    pub fn is_quiet(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_quiet(),
+            Self::Secure(_) => false,
+        }
     }
 
     /// The socket, where octets pass unchanged.

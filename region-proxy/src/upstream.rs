@@ -29,7 +29,7 @@ impl Pools {
         let mut pools = self.0.borrow_mut();
         let pool = pools.get_mut(server as usize)?;
         let oldest = Tick::now();
-        while let Some(Idle { mut socket, since }) = pool.pop() {
+        while let Some(Idle { socket, since }) = pool.pop() {
             if oldest.since(since) <= idle_max && socket.is_quiet() {
                 return Some(socket);
             }
@@ -50,7 +50,7 @@ impl Pools {
     pub fn sweep(&self, idle_max: Duration) {
         let now = Tick::now();
         for pool in self.0.borrow_mut().iter_mut() {
-            pool.retain_mut(|idle| now.since(idle.since) <= idle_max && idle.socket.is_quiet());
+            pool.retain(|idle| now.since(idle.since) <= idle_max && idle.socket.is_quiet());
         }
     }
 }

@@ -80,14 +80,28 @@ async fn checks_take_a_server_out_and_back() {
 async fn a_silent_server_is_answered_504_and_a_silent_client_408() {
     let origin = Origin::start("one").await;
     let servers = [("app-1", origin.address)];
-    let proxy =
-        Proxy::start(&settings("limits.response_head = \"200ms\"", &unchecked("www.gslb.test", &servers))).await;
+    let root = "limits.response_head = \"200ms\"\nlimits.body_stall = \"1s\"";
+    let proxy = Proxy::start(&settings(root, &unchecked("www.gslb.test", &servers))).await;
     assert_eq!(proxy.get("/slow").await.status, 504);
     let unfinished = "POST / HTTP/1.1\r\nHost: www.gslb.test\r\nContent-Length: 9\r\n\r\nabc";
     let mut stream = TcpStream::connect(proxy.listen).await.expect("connected");
     stream.write_all(unfinished.as_bytes()).await.expect("sent");
     assert_eq!(read_answer(&mut stream).await.status, 408);
     until("nothing in flight", async || proxy.service_status().await.connections == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_pause_in_its_body_for_longer_than_a_server_may_think() {
+    let origin = Origin::start("one").await;
+    let servers = [("app-1", origin.address)];
+    let root = "limits.response_head = \"200ms\"\nlimits.body_stall = \"5s\"";
+    let proxy = Proxy::start(&settings(root, &unchecked("www.gslb.test", &servers))).await;
+    let head = "POST / HTTP/1.1\r\nHost: www.gslb.test\r\nConnection: close\r\nContent-Length: 6\r\n\r\nabc";
+    let mut stream = TcpStream::connect(proxy.listen).await.expect("connected");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    stream.write_all(b"def").await.expect("sent");
+    assert_eq!(read_answer(&mut stream).await.status, 200);
 }
 
 /// A server that closes each connection when a second request comes on it.
@@ -236,4 +250,36 @@ async fn a_client_that_pauses_in_its_body_after_an_early_answer_is_cut() {
     let proxy = Proxy::start(&settings("limits.body_stall = \"200ms\"", &services)).await;
     let answer = ask(proxy.listen, "POST / HTTP/1.1\r\nHost: www.gslb.test\r\nContent-Length: 100000\r\n\r\na").await;
     assert_eq!((answer.status, answer.body.as_str()), (401, "no"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_slowly_but_steadily_is_not_cut() {
+    const SIZE: usize = 8 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
+                let _ = stream.write_all(&[head.as_bytes(), &vec![b'x'; SIZE]].concat()).await;
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            });
+        }
+    });
+    let root = "limits.client_stall = \"1s\"";
+    let proxy = Proxy::start(&settings(root, &unchecked("www.gslb.test", &[("app-1", address)]))).await;
+    let mut client = TcpStream::connect(proxy.listen).await.expect("connected");
+    socket2::SockRef::from(&client).set_recv_buffer_size(16 * 1024).expect("set");
+    client.write_all(b"GET / HTTP/1.1\r\nHost: www.gslb.test\r\n\r\n").await.expect("sent");
+    let (mut received, mut bytes) = (0, vec![0; 32 * 1024]);
+    // So slow that what the proxy holds takes several times the limit; then as fast as may be.
+    let end = Instant::now() + Duration::from_secs(6);
+    while received < SIZE {
+        let count = client.read(&mut bytes).await.expect("not cut");
+        assert!(count > 0, "cut after {received}");
+        received += count;
+        if Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }

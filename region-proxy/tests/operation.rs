@@ -124,7 +124,7 @@ async fn a_reload_takes_new_servers_and_finishes_requests_in_flight() {
     proxy.rewrite(&text(&two));
     proxy.logged("settings reloaded").await;
     assert!(proxy.get("/").await.body.starts_with("two "));
-    assert_eq!(proxy.service_status().await.connections, 1);
+    until("the slow one alone in flight", async || proxy.service_status().await.connections == 1).await;
     one.shared.release.notify_one();
     assert_eq!(slow.await.expect("answered").body, "slow");
 }

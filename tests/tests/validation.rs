@@ -409,7 +409,8 @@ fn roll_all(globe: &Globe, tree: &mut Tree, rolls: &[(&str, &[&str], usize)]) ->
     let keys = |action: &str, zone: &str| run_keys(globe, action, zone);
     let old = delegations(globe)?;
     for (zone, actions, _) in rolls {
-        actions.iter().try_for_each(|action| keys(action, zone).map(drop))?;
+        // Not before signatures of an algorithm of before are gone.
+        actions.iter().try_for_each(|action| within(ROLL_OVER, || keys(action, zone)).map(drop))?;
     }
     let is_due = |(zone, ..): &(&str, &[&str], usize)| {
         let listed = keys("list", zone)?;

@@ -294,6 +294,10 @@ impl Ring {
                  remove the files of key {tag} in {} and run `gslb-dns keys new {zone}`",
                 self.folder.path().display()
             ),
+            Refused::StillSigning { tag, until } => format!(
+                "key {tag}, which was replaced, signs until {}, for caches that have its DNSKEY still: run this again then",
+                show_time(until)
+            ),
             refused => refused.to_string(),
         })
     }

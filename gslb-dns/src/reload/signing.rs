@@ -1,6 +1,5 @@
 //! Keys and signatures of the zones in the world: read, made ahead, and made again before they expire.
 
-use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -85,13 +84,7 @@ impl World {
     ///
     /// Where that changes what secondaries get, the serial is the next one, which belongs into the journal.
     pub fn signed_again(&self, now: u64) -> Result<Self, Vec<Problem>> {
-        let sign = || {
-            step_back();
-            self.sign_zones(&self.kept, now)
-        };
-        // In a thread of its own, since what has stepped back may not step forward again.
-        let signed = thread::scope(|scope| scope.spawn(sign).join());
-        self.with_built(signed.unwrap_or_else(|panic| resume_unwind(panic))?)
+        self.with_built(self.sign_zones(&self.kept, now)?)
     }
 
     /// The same with other zones.
@@ -331,7 +324,8 @@ fn sign_ahead(
     Ok(())
 }
 
-/// From here on this thread runs when no other has to, as those that serve do.
+/// From here on this thread runs when no other has to, as those that serve do. Only for what is too much to be done at once:
+/// steps of a roll-over must not wait for a machine that is busy.
 fn step_back() {
     // Where that is not allowed, signing goes on as it is.
     let _ = setpriority_process(None, NICE_MOST);

@@ -45,10 +45,8 @@ impl FileTask {
                 () = watcher.changed(&self.files) => {}
                 request = self.requests.recv() => if request.is_none() { return },
                 () = signing_due(&self.live, signing_from) => {
-                    if self.sign_again().await.is_break() {
-                        return;
-                    }
-                    signing_from = Instant::now() + SIGNING_PAUSE;
+                    let ControlFlow::Continue(pause) = self.sign_again().await else { return };
+                    signing_from = Instant::now() + pause;
                     continue;
                 }
             }
@@ -90,8 +88,9 @@ impl FileTask {
         world.await.ok()
     }
 
-    /// Signs again what is due, from what is in memory; ends when nobody takes it any more.
-    async fn sign_again(&self) -> ControlFlow<()> {
+    /// Signs again what is due, from what is in memory, and tells how long to leave it be then; ends when nobody takes it any
+    /// more.
+    async fn sign_again(&self) -> ControlFlow<(), Duration> {
         let mut journals = Arc::clone(&self.journals).lock_owned().await;
         let Some(base) = self.world().await else { return ControlFlow::Break(()) };
         let sign = move || {
@@ -103,15 +102,16 @@ impl FileTask {
         let Ok((world, base, _turn)) =
             signed.inspect_err(|error| error!(%error, "signing broke off: a bug, please report it"))
         else {
-            return ControlFlow::Continue(());
+            return ControlFlow::Continue(FAILURE_PAUSE);
         };
+        let pause = if world.is_ok() { LOOK_PAUSE } else { FAILURE_PAUSE };
         let (done, is_done) = oneshot::channel();
         if self.commands.send(Command::SignedAgain(Box::new(SignedAgain { base, world, done }))).await.is_err() {
             return ControlFlow::Break(());
         }
         // Else the next look would find the world of before. Where the writer has gone, the next round finds out.
         let _ = is_done.await;
-        ControlFlow::Continue(())
+        ControlFlow::Continue(pause)
     }
 }
 
@@ -137,4 +137,4 @@ pub(crate) struct SignedAgain {
 /// A change of keys comes at most so much late. It is far less than the time that nodes may differ by.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// What fails is not tried in vain all the time.
-const SIGNING_PAUSE: Duration = Duration::from_secs(10);
+const FAILURE_PAUSE: Duration = Duration::from_secs(10);

@@ -80,6 +80,16 @@ pub enum Refused {
     /// A crash left a roll-over with its new key and without its end.
     #[error("the roll-over to key {0} was begun and broken off: run the `gslb-dns keys roll` again that began it")]
     BrokenOff(u16),
+    /// Signatures of an algorithm that was replaced still go out; with those of two more, some validators take none for good.
+    #[error(
+        "key {tag}, which was replaced, signs until {until} seconds since 1970, for caches that have its DNSKEY still"
+    )]
+    StillSigning {
+        /// The key that leaves.
+        tag: u16,
+        /// When it stops.
+        until: u64,
+    },
     /// No DS is awaited.
     #[error("no key waits for its DS at the parent: see `gslb-dns keys list`")]
     NothingToConfirm,
@@ -166,6 +176,7 @@ pub fn begin(keys: &[ZoneKey], role: Role, algorithm: Algorithm, timing: &Timing
         return Err(Refused::OtherAlgorithm(algorithm));
     }
     refuse_unconfirmed(keys, role)?;
+    refuse_still_signing(keys, now)?;
     let new = match (role, is_other) {
         (Role::Zsk, _) => {
             let created = KeyTimes { created: Some(now), publish: Some(now), ..KeyTimes::default() };
@@ -192,6 +203,9 @@ pub fn begin_all(
         let role = scheme.roles()[0];
         return Err(if made.is_empty() { Refused::NoKey(role) } else { Refused::NothingToChange(scheme) });
     };
+    if made.is_empty() {
+        refuse_still_signing(keys, now)?;
+    }
     if scheme == Scheme::Csk && keys[first].role == Role::Csk {
         return begin(keys, Role::Csk, algorithm, timing, now);
     }
@@ -244,6 +258,19 @@ fn under_way(keys: &[ZoneKey], of: impl Iterator<Item = usize>) -> Refused {
 fn refuse_unconfirmed(keys: &[ZoneKey], role: Role) -> Result<(), Refused> {
     match awaiting_ds(keys).filter(|key| key.role == role) {
         Some(key) => Err(Refused::Unconfirmed(key.tag())),
+        None => Ok(()),
+    }
+}
+
+/// Before the signatures of an algorithm that was replaced are gone, those of another one are too many: PowerDNS Recursor
+/// looks at two of an RRset.
+fn refuse_still_signing(keys: &[ZoneKey], now: u64) -> Result<(), Refused> {
+    let until = |key: &ZoneKey| {
+        let is_gone = key.times.delete.is_some_and(|delete| delete <= now);
+        key.times.inactive.filter(|&inactive| is_gone && inactive > now)
+    };
+    match keys.iter().find_map(|key| Some((key.tag(), until(key)?))) {
+        Some((tag, until)) => Err(Refused::StillSigning { tag, until }),
         None => Ok(()),
     }
 }

@@ -35,7 +35,7 @@ impl Answered {
     /// Takes note that it was answered with `rcode`, at `now`; its signature holds up to `end`. SERVFAIL is forgotten, for who
     /// asks again may have more luck.
     ///
-    /// Of more than [`ANSWERED_MAX`] those that end first are forgotten.
+    /// Of more than `ANSWERED_MAX` those that end first are forgotten.
     pub fn remember(&mut self, key: &Name, mac: &[u8], rcode: Rcode, end: u64, now: u64) {
         if rcode == Rcode::SERVFAIL {
             return;

@@ -152,8 +152,12 @@ impl Download {
     ) -> Poll<Result<Outcome, DownloadError>> {
         loop {
             if !self.out.is_empty() {
-                ready!(self.out.poll_flush(cx, &mut client.socket)).map_err(DownloadError::Client)?;
-                self.progress = Tick::now();
+                let before = self.out.sent();
+                let flushed = self.out.poll_flush(cx, &mut client.socket);
+                if self.out.sent() != before {
+                    self.progress = Tick::now();
+                }
+                ready!(flushed).map_err(DownloadError::Client)?;
             }
             if let Phase::Done(outcome) = self.phase {
                 return Poll::Ready(Ok(outcome));
@@ -373,7 +377,12 @@ impl Download {
             *left -= count as u64;
         }
         let more = if *left > 0 { pipe::Then::More } else { pipe::Then::Nothing };
-        ready!(pipe.poll_drain(cx, client_socket, more)).map_err(DownloadError::Client)?;
+        let before = pipe.len();
+        let drained = pipe.poll_drain(cx, client_socket, more);
+        if pipe.len() != before {
+            self.progress = Tick::now();
+        }
+        ready!(drained).map_err(DownloadError::Client)?;
         if *left == 0 {
             body.settle();
             client.worker.pipes.give_back(self.pipe.take());

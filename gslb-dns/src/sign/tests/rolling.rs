@@ -301,6 +301,8 @@ fn csk_rolls_to_another_algorithm_with_all_signatures_there_first() {
     world.confirm();
     world.pass(DAY);
     assert_eq!(world.states(), [Retired, Active], "its signatures stay while caches have its DNSKEY");
+    let early = begin(&world.keys, Role::Csk, Algorithm::Ed25519, &TIMING, world.now);
+    assert!(matches!(early, Err(Refused::StillSigning { .. })), "with those of a third key they would be too many");
     world.pass(DAY);
     assert_eq!(world.states(), [Removed, Active]);
     world.pass(30 * DAY);

@@ -62,7 +62,7 @@ impl Exchange {
             now.since(since) >= limit
         };
         if !self.download.is_answered() {
-            let limit = limits.response_head;
+            let limit = if self.awaits_client() { limits.body_stall } else { limits.response_head };
             if is_late(self.upload.progress.max(self.download.progress), limit) {
                 return Poll::Ready(Err(self.late(limit)));
             }
@@ -83,8 +83,13 @@ impl Exchange {
         Poll::Pending
     }
 
+    /// Whether the client is to send more of its body, and does not itself wait for the server's word to do so.
+    fn awaits_client(&self) -> bool {
+        self.upload.is_waiting_for_client() && !self.download.holds_body_back()
+    }
+
     fn late(&self, limit: Duration) -> Failed {
-        if self.upload.is_waiting_for_client() {
+        if self.awaits_client() {
             Failed { failure: Failure::ClientLate, cause: format!("client sent nothing for {limit:?}") }
         } else {
             Failed { failure: Failure::ResponseLate, cause: format!("no response within {limit:?}") }
