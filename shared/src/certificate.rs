@@ -3,6 +3,9 @@
 /// The names of a certificate and the time in which it may be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Certificate {
+    /// Whether it is of version 1, which has no extensions and so no names that clients take (RFC 5280, section 4.1.2.1;
+    /// RFC 9525, section 6).
+    pub is_version_1: bool,
     /// The first second of it, since 1970.
     pub not_before: i64,
     /// The last.
@@ -25,7 +28,8 @@ impl Certificate {
         let mut whole = Der(outer.expect(SEQUENCE)?);
         let mut fields = Der(whole.expect(SEQUENCE)?);
         let (tag, _) = fields.next()?;
-        if tag == VERSION {
+        let is_version_1 = tag != VERSION;
+        if !is_version_1 {
             fields.expect(INTEGER)?;
         }
         fields.expect(SEQUENCE)?;
@@ -39,7 +43,7 @@ impl Certificate {
                 None => break Vec::new(),
             }
         };
-        Some(Self { not_before, not_after, names })
+        Some(Self { is_version_1, not_before, not_after, names })
     }
 }
 
@@ -177,7 +181,10 @@ mod tests {
     #[test]
     fn names_are_read_in_lower_case() {
         let read = Certificate::from_der(&certificate(2040)).expect("a certificate");
-        assert_eq!(read.names, ["www.example.com", "*.example.com"]);
+        assert_eq!(
+            (read.is_version_1, read.names.as_slice()),
+            (false, &["www.example.com".into(), "*.example.com".into()][..])
+        );
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! The certificate of encrypted transports and its private key, from their files.
 
-mod validity;
-
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,18 +11,19 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
+use shared::certificate::Certificate as Shown;
 use shared::problem::Problem;
 
 use super::{Reader, Stamp, World};
 use crate::secret_file::SecretFile;
 use crate::settings::NamedFiles;
-use validity::{Validity, is_version_1};
 
 /// What a node shows to who connects over an encrypted transport, and the key that proves it. Its `Debug` tells no key.
 #[derive(Clone)]
 pub struct Certificate {
     key: Arc<CertifiedKey>,
-    validity: Validity,
+    not_before: Timestamp,
+    not_after: Timestamp,
     file: PathBuf,
 }
 
@@ -41,15 +40,15 @@ impl Certificate {
 
     /// When it ends.
     pub(crate) fn not_after(&self) -> Timestamp {
-        self.validity.not_after
+        self.not_after
     }
 
     /// What an operator should know of it at `now`.
     fn warning(&self, now: Timestamp) -> Option<Problem> {
-        let Validity { not_before, not_after } = self.validity;
-        let what = if now > not_after {
+        let Self { not_before, not_after, .. } = self;
+        let what = if now > *not_after {
             format!("expired at {not_after}: clients refuse it; expected one that is valid now")
-        } else if now < not_before {
+        } else if now < *not_before {
             format!("not valid before {not_before}: clients refuse it until then; expected one that is valid now")
         } else {
             return None;
@@ -62,7 +61,8 @@ impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificate")
             .field("file", &self.file)
-            .field("validity", &self.validity)
+            .field("not_before", &self.not_before)
+            .field("not_after", &self.not_after)
             .finish_non_exhaustive()
     }
 }
@@ -90,11 +90,14 @@ impl Reader {
         }
         let (chain, key) = (self.read_chain(&file), self.read_private_key(&key_file));
         let (chain, key) = chain.zip(key)?;
-        let Some(validity) = chain.first().and_then(|first| Validity::of_certificate(first)) else {
+        let second = |secs| Timestamp::from_second(secs).ok();
+        let times = |shown: &Shown| Some((second(shown.not_before)?, second(shown.not_after)?));
+        let shown = chain.first().and_then(|first| Shown::from_der(first));
+        let Some((not_before, not_after)) = shown.as_ref().and_then(times) else {
             self.problem(&file, "the first certificate is not X.509: expected the one of this node".to_owned());
             return None;
         };
-        if chain.first().is_some_and(|first| is_version_1(first)) {
+        if shown.is_some_and(|shown| shown.is_version_1) {
             let key_file = key_file.display();
             let what = format!(
                 "the first certificate is of X.509 version 1, which no client takes: expected version 3 with the name of \
@@ -132,7 +135,7 @@ impl Reader {
                 return None;
             }
         }
-        Some(Certificate { key: Arc::new(key), validity, file })
+        Some(Certificate { key: Arc::new(key), not_before, not_after, file })
     }
 
     /// What is served by `read`; settings without a certificate leave the one of before, since what is bound stays bound.
