@@ -142,18 +142,15 @@ impl Reader {
     }
 }
 
-/// Why `keys` cannot sign `zone` at `now`, and what would help. That there is none is told elsewhere.
+/// Why `keys` cannot sign `zone` at `now` and never could, and what would help. Those that could sign on as they did, and
+/// are warned of; that there is none is told elsewhere.
 fn unusable(keys: &[ZoneKey], settings: &DnssecSettings, zone: &str, now: u64) -> Option<Problem> {
-    let (why, held) = match sign::hold(keys, now) {
-        Ok(None) | Err(Unusable::Absent) => return None,
-        Ok(Some(held)) => (held.why, Some(held)),
-        Err(why) => (why, None),
+    let why = match sign::hold(keys, now) {
+        Ok(Some(held)) if held.as_of > now => held.why,
+        Ok(_) | Err(Unusable::Absent) => return None,
+        Err(why) => why,
     };
-    let since = held.and_then(|held| sign::next_change(keys, held.as_of)).filter(|&since| since <= now);
-    let what = match since {
-        Some(since) => format!("since {} {why}: expected {}", show_time(since), other_times(zone)),
-        None => format!("{why}: expected one as `{}` makes", making(keys, zone)),
-    };
+    let what = format!("{why}: expected one as `{}` makes", making(keys, zone));
     Some(Problem { file: settings.keys.display().to_string(), line: None, key: format!("zone {zone}"), what })
 }
 
@@ -197,11 +194,14 @@ pub(super) fn warnings(zones: &[Zone], keys: &[Option<ZoneKeys>], topology: &Top
         if let Some(tag) = sign::broken_off(keys, now) {
             warn(Refused::BrokenOff(tag).to_string());
         }
-        if let Some((from, why)) = sign::unusable_from(keys, now) {
-            let (from, zone) = (show_time(from), zone.apex().to_string());
+        let run_out = match sign::hold(keys, now) {
+            Ok(Some(held)) => sign::next_change(keys, held.as_of).map(|since| ("since", since, held.why)),
+            _ => sign::unusable_from(keys, now).map(|(from, why)| ("from", from, why)),
+        };
+        if let Some((word, at, why)) = run_out {
+            let (at, zone) = (show_time(at), zone.apex().to_string());
             warn(format!(
-                "from {from} on {why}, by the times in the key files, so that a start would be refused, and a node that runs \
-                 would sign on with those of before: expected {}",
+                "{word} {at} on {why}, by the times in the key files: it is signed on with those of before; expected {}",
                 other_times(zone.trim_end_matches('.'))
             ));
         }

@@ -385,11 +385,26 @@ fn zone_whose_keys_have_run_out_is_signed_on_and_keeps_no_other_from_it() {
 }
 
 #[test]
-fn zone_whose_keys_have_run_out_already_is_refused_with_the_time_when_they_did() {
+fn node_starts_where_the_keys_of_a_zone_have_run_out_and_is_warned_since_when() {
     let inactive = unix_secs() - 1000;
-    let found = mistakes(&site_with_key_that_ends(inactive));
-    let since = format!("zone example.org: since {} no CSK or KSK", crate::keys::show_time(inactive));
-    assert!(found.len() == 1 && found[0].contains(&since), "{found:?}");
+    let site = site_with_key_that_ends(inactive);
+    let since = format!("zone example.org: since {} on no CSK or KSK", crate::keys::show_time(inactive));
+    let found = warnings(&site, None);
+    assert!(found.iter().any(|warning| warning.contains(&since)), "{found:?}");
+    let world = loaded(&site, None);
+    let held = |apex: &str| {
+        world.signed_zones.iter().find(|zone| zone.apex.to_string() == apex).expect("signed").held.map(|held| held.why)
+    };
+    assert_eq!((held("example.com."), held("example.org.")), (None, Some(sign::Unusable::NoEntryPoint)));
+}
+
+#[test]
+fn zone_whose_keys_sign_only_later_is_refused() {
+    let (site, later) = (Site::new(), unix_secs() + 1000);
+    site.write("topology.toml", &site.signed_settings());
+    site.add_key(Role::Csk, KeyTimes { activate: Some(later), ..KeyTimes::first(Role::Csk, &TIMING, later) });
+    let found = mistakes(&site);
+    assert!(found.iter().any(|found| found.contains("no CSK")), "{found:?}");
 }
 
 #[test]
