@@ -1,5 +1,8 @@
 //! TLS of the generator, and the certificate of the proxies.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,7 +33,10 @@ impl Certificate {
         let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
-            std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+            // Keys that others may read are refused.
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+            let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+            written.map_err(|error| format!("{}: {error}", path.display()))?;
             Ok::<_, String>(path)
         };
         Ok(Self {
