@@ -54,6 +54,7 @@ impl Gate {
             return Some(permit);
         }
         let _waiting = Newcomer::new(&self.newcomers);
+        worker.proxy.tally.wait(worker.number);
         worker.deadlines.dismiss_one();
         let mut stop = self.stop();
         tokio::select! {
@@ -192,6 +193,7 @@ async fn begin(worker: &Rc<Worker>, gate: &Gate, own: Own, accepted: Option<Acce
     if is_unintroduced && !introduced.from.is_empty() && !introduced.from.iter().any(|from| from.contains(address.ip()))
     {
         tracing::debug!(peer = %address, "connection refused: not one that may send a PROXY header");
+        worker.proxy.tally.turn_away(worker.number);
         return;
     }
     if let Some(permit) = gate.enter(worker).await {

@@ -19,6 +19,7 @@ use crate::balance::Health;
 use crate::config::{Check, Config, ServerConfig, ServiceConfig};
 use crate::count::Counts;
 use crate::rate::Rate;
+use crate::tally::{OwnTally, ServerTally, ServiceTally};
 use crate::tls::Front;
 use crate::tls::report::TlsState;
 
@@ -40,6 +41,8 @@ pub struct Proxy {
     pub holds_vip: AtomicBool,
     /// TLS towards clients.
     pub tls: TlsState,
+    /// What is counted of clients.
+    pub tally: OwnTally,
 }
 
 /// The settings and what runs by them.
@@ -72,6 +75,7 @@ pub struct Service {
 #[derive(Debug)]
 struct Traffic {
     requests: Counts,
+    tally: ServiceTally,
     per_sec_bits: AtomicU64,
     rate: Mutex<Rate>,
 }
@@ -87,6 +91,8 @@ pub struct Server {
     pub number: u32,
     /// Bounds the lines about the requests that it failed.
     pub failures: Throttle,
+    /// What is counted of its requests.
+    pub tally: ServerTally,
     health: AtomicU8,
     history: Mutex<History>,
 }
@@ -119,6 +125,7 @@ impl Proxy {
             saving: tokio::sync::Mutex::default(),
             holds_vip,
             tls: TlsState::new(front, threads),
+            tally: OwnTally::new(threads),
         }
     }
 
@@ -211,7 +218,7 @@ impl Service {
             kept.cloned().unwrap_or_else(|| {
                 let number = *server_count;
                 *server_count += 1;
-                Arc::new(Server::new(name.clone(), address, number))
+                Arc::new(Server::new(name.clone(), address, number, threads))
             })
         };
         let servers = config.servers.iter().map(server).collect();
@@ -227,6 +234,11 @@ impl Service {
     /// Counts the end of a request of `thread`.
     pub fn end(&self, thread: usize) {
         self.traffic.requests.end(thread);
+    }
+
+    /// What is counted of its requests.
+    pub fn tally(&self) -> &ServiceTally {
+        &self.traffic.tally
     }
 
     /// What `gslb-dns` is told of it.
@@ -251,17 +263,23 @@ impl Service {
 
 impl Traffic {
     fn new(threads: usize) -> Self {
-        Self { requests: Counts::new(threads), per_sec_bits: AtomicU64::new(0), rate: Mutex::default() }
+        Self {
+            requests: Counts::new(threads),
+            tally: ServiceTally::new(threads),
+            per_sec_bits: AtomicU64::new(0),
+            rate: Mutex::default(),
+        }
     }
 }
 
 impl Server {
-    fn new(name: ServerName, address: SocketAddr, number: u32) -> Self {
+    fn new(name: ServerName, address: SocketAddr, number: u32, threads: usize) -> Self {
         Self {
             name,
             address,
             number,
             failures: Throttle::default(),
+            tally: ServerTally::new(threads),
             health: AtomicU8::new(UNKNOWN),
             history: Mutex::new(History { health: shared::health::Health::new(), since: Timestamp::now() }),
         }

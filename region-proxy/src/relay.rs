@@ -28,12 +28,14 @@ mod client;
 mod download;
 mod exchange;
 mod greet;
+pub mod record;
+pub mod tell;
 mod tunnel;
 mod upload;
 
 pub use client::Peer;
 
-use answer::Answer;
+use answer::Own;
 use client::{After, Client, Next};
 use exchange::Exchange;
 use greet::Greeting;
@@ -82,7 +84,7 @@ enum Stage {
     /// Has one forwarded.
     Exchanging(Box<Exchange>),
     /// Is answered by the proxy itself: so many octets are sent, the last since then.
-    Answering(Box<Answer>, usize, Tick),
+    Answering(Box<Own>, usize, Tick),
     /// Was told the last; so many octets may still come, since then.
     Lingering(usize, Tick),
 }
@@ -113,9 +115,9 @@ impl Future for Connection {
                     }
                 },
                 Stage::Exchanging(exchange) => ready!(exchange.poll(cx, client)),
-                Stage::Answering(answer, sent, since) => {
-                    let is_sent = ready!(client.poll_send(cx, &answer.octets, sent, *since)).is_ok();
-                    if is_sent { answer.after } else { After::Close }
+                Stage::Answering(own, sent, since) => {
+                    let is_sent = ready!(client.poll_send(cx, &own.answer.octets, sent, *since)).is_ok();
+                    own.end(client, *sent, is_sent)
                 }
                 Stage::Lingering(left, since) => return client.poll_linger(cx, *since, left),
             };

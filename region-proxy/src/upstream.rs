@@ -46,6 +46,11 @@ impl Pools {
         pools[server as usize].push(Idle { socket, since: Tick::now() });
     }
 
+    /// How many idle connections there are to the server numbered `server`.
+    pub fn idle(&self, server: u32) -> usize {
+        self.0.borrow().get(server as usize).map_or(0, Vec::len)
+    }
+
     /// Closes the connections that were idle for longer than `idle_max` or ended by their server.
     pub fn sweep(&self, idle_max: Duration) {
         let now = Tick::now();

@@ -7,8 +7,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::admit::{self, Admission};
-use super::answer::Answer;
+use super::answer::{Answer, Own};
 use super::exchange::Exchange;
+use super::record::{By, Cause, Record};
+use super::tell::Teller;
 use crate::clock::{Tick, Waiting};
 use crate::config::ProxyHeader;
 use crate::http1::is_worth_reading;
@@ -28,6 +30,8 @@ pub(super) struct Client {
     pub(super) unread: Vec<u8>,
     /// How many of these were looked at in vain.
     seen: usize,
+    /// When the first of them came, where they are of a request.
+    began: Option<Tick>,
     /// Its place among the deadlines of its thread.
     pub(super) place: u32,
 }
@@ -59,7 +63,7 @@ pub(super) enum Next {
     /// A request to forward.
     Exchange(Box<Exchange>),
     /// A request that the proxy answers itself.
-    Answer(Box<Answer>),
+    Answer(Box<Own>),
     /// Nothing.
     Closed,
 }
@@ -79,7 +83,8 @@ impl Client {
     /// A connection that was just accepted; with `is_unintroduced` it begins with a PROXY header.
     pub(super) fn new(worker: Rc<Worker>, socket: Stream, peer: Peer, is_unintroduced: bool) -> Self {
         let place = worker.deadlines.take();
-        Self { worker, socket, peer, is_unintroduced, unread: Vec::new(), seen: 0, place }
+        worker.proxy.tally.accept(worker.number);
+        Self { worker, socket, peer, is_unintroduced, unread: Vec::new(), seen: 0, began: None, place }
     }
 
     /// Waits for the next request, for as long as the settings allow since `since`.
@@ -146,15 +151,16 @@ impl Client {
 
     /// What is next by `bytes`, the first that are not done with; what it does not need of them is unread then.
     fn admit(&mut self, bytes: &mut [u8]) -> Option<Next> {
-        match admit::admit(&self.worker, self.peer, bytes) {
-            Admission::Partial => {
+        match admit::admit(&self.worker, self.peer, Record::new(self.began.take()), bytes) {
+            Admission::Partial(record) => {
+                self.began = Some(record.began());
                 self.seen = bytes.len();
                 self.unread.extend_from_slice(bytes);
                 None
             }
-            Admission::Answer(answer, consumed) => {
+            Admission::Answer(own, consumed) => {
                 self.unread.extend_from_slice(&bytes[consumed..]);
-                Some(Next::Answer(answer))
+                Some(Next::Answer(own))
             }
             Admission::Exchange(exchange, consumed) => {
                 self.unread.extend_from_slice(&bytes[consumed..]);
@@ -172,11 +178,24 @@ impl Client {
             return Poll::Ready(if self.unread.is_empty() {
                 Next::Closed
             } else {
-                Next::Answer(Box::new(Answer::late("no whole request head within the time limit")))
+                Next::Answer(Box::new(self.late()))
             });
         }
         self.worker.deadlines.arm(self.place, since.after(limit), Waiting::Idle, cx.waker());
         Poll::Pending
+    }
+
+    /// The answer to a client that sends its head too slowly.
+    fn late(&mut self) -> Own {
+        let (text, mut record) = ("no whole request head within the time limit", Record::new(self.began.take()));
+        record.end(By::ClientLate, Cause::ClientLate, text);
+        Own::new(Answer::late(text), record)
+    }
+
+    /// Tells of the requests of this client.
+    pub(super) fn teller(&self) -> Teller<'_> {
+        let tls = self.socket.session().and_then(|session| session.connection().protocol_version());
+        Teller { worker: &self.worker, address: self.peer.address, tls }
     }
 
     /// Sends `bytes` from `sent` on, as long as the client takes some within the time limit that began at `since`.
@@ -228,6 +247,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.worker.deadlines.give_back(self.place);
+        self.worker.proxy.tally.close(self.worker.number);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::forward;
 use crate::http1::{self, Framing, Header, Hop, Persistence, Response, Version, read_response, write_response};
 use crate::local::Flight;
 use crate::pipe::{self, Pipe};
-use crate::stick::Stick;
+use crate::stick::{Stick, Told};
 use crate::stream::Stream;
 use crate::worker::Worker;
 
@@ -26,6 +26,11 @@ pub(super) struct Download {
     head: Vec<u8>,
     out: Outbox,
     pipe: Option<Pipe>,
+    /// Octets that the client took from the pipe.
+    spliced: u64,
+    /// Of the final response; 0 before it.
+    status: u16,
+    told: Option<Told>,
     has_begun: bool,
     has_continued: bool,
     /// Whether the client's connection may be used again.
@@ -94,6 +99,9 @@ impl Download {
             head: Vec::new(),
             out: Outbox::default(),
             pipe: None,
+            spliced: 0,
+            status: 0,
+            told: None,
             has_begun: false,
             has_continued: false,
             keeps_client: asked.persistence == Persistence::KeepAlive,
@@ -114,7 +122,27 @@ impl Download {
 
     /// Whether all of it was passed on.
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.phase, Phase::Done(_)) && self.out.is_empty()
+        self.has_all() && self.out.is_empty()
+    }
+
+    /// The status of the final response; 0 before it.
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// What it told the client of its cookie, where there is one.
+    pub(super) fn told(&self) -> Option<Told> {
+        self.told
+    }
+
+    /// Octets that the client took.
+    pub(super) fn octets(&self) -> u64 {
+        self.out.passed() + self.spliced
+    }
+
+    /// Whether the server has no more of it.
+    pub(super) fn has_all(&self) -> bool {
+        matches!(self.phase, Phase::Done(_))
     }
 
     /// Whether it waits for the client to take what it has.
@@ -291,6 +319,7 @@ impl Download {
 
     fn pass_final(&mut self, worker: &Worker, response: &Response<'_>, scratch: &mut Vec<u8>, passing: Passing<'_>) {
         let outgoing = response.body.for_client(self.asked.version);
+        self.status = response.status;
         self.keeps_server = response.persistence == Persistence::KeepAlive;
         let finds_next = match passing.sent {
             Sent::Whole => true,
@@ -310,7 +339,9 @@ impl Download {
         forward::to_client(response, passing.flight.live().config.proxy.as_str(), &mut edits);
         let service = &passing.flight.service().config;
         if let (Some(Stick::Cookie(cookie)), Some(server)) = (&service.stick, passing.flight.server_index()) {
-            cookie.tell(&service.keys, &passing.wish.cookie, server, response.fields, unix_secs(), &mut edits);
+            let told =
+                cookie.tell(&service.keys, &passing.wish.cookie, server, response.fields, unix_secs(), &mut edits);
+            self.told = Some(told);
         }
         let routes = &passing.flight.live().config.routes.routes;
         if let Some(route) = passing.wish.route.and_then(|index| routes.get(index)) {
@@ -381,6 +412,7 @@ impl Download {
         let drained = pipe.poll_drain(cx, client_socket, more);
         if pipe.len() != before {
             self.progress = Tick::now();
+            self.spliced += (before - pipe.len()) as u64;
         }
         ready!(drained).map_err(DownloadError::Client)?;
         if *left == 0 {

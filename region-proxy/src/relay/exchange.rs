@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use super::answer::Answer;
 use super::client::{After, Client};
 use super::download::{Download, Outcome, Passing, Sent};
+use super::record::{By, Cause, Record};
 use super::tunnel::Tunnel;
 use super::upload::{Upload, UploadError};
 use crate::balance::{Choice, Sticky};
@@ -21,6 +22,7 @@ use crate::upstream;
 use crate::worker::Worker;
 
 mod failure;
+mod report;
 
 /// What must be known of a request once its head was sent.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +70,7 @@ pub(super) struct Exchange {
     is_answer_noted: bool,
     /// Why the rest of the request cannot be sent, where the response may still come.
     cut: Option<String>,
+    record: Record,
 }
 
 enum Stage {
@@ -95,7 +98,14 @@ struct Failed {
 
 impl Exchange {
     /// A request for the service of `flight`.
-    pub(super) fn new(worker: Rc<Worker>, flight: Flight, asked: Asked, wish: Wish, upload: Upload) -> Self {
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        flight: Flight,
+        asked: Asked,
+        wish: Wish,
+        upload: Upload,
+        record: Record,
+    ) -> Self {
         let download = Download::new(asked);
         Self {
             worker,
@@ -109,11 +119,18 @@ impl Exchange {
             last_answer: None,
             is_answer_noted: false,
             cut: None,
+            record,
         }
     }
 
-    /// Goes on with it, up to what follows on the connection of `client`.
+    /// Goes on with it, up to what follows on the connection of `client`; tells of it then.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<After> {
+        let after = ready!(self.poll_after(cx, client));
+        self.report(client);
+        Poll::Ready(after)
+    }
+
+    fn poll_after(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<After> {
         loop {
             match &mut self.stage {
                 Stage::Choosing => self.choose(),
@@ -135,8 +152,11 @@ impl Exchange {
                     return Poll::Ready(After::Close);
                 }
                 Stage::Answering { answer, sent, since } => {
-                    let is_sent = ready!(client.poll_send(cx, &answer.octets, sent, *since)).is_ok();
-                    return Poll::Ready(if is_sent { answer.after } else { After::Close });
+                    if ready!(client.poll_send(cx, &answer.octets, sent, *since)).is_ok() {
+                        return Poll::Ready(answer.after);
+                    }
+                    self.record.end_last(By::Client, Cause::ClientGone, "");
+                    return Poll::Ready(After::Close);
                 }
             }
         }
@@ -145,11 +165,18 @@ impl Exchange {
     fn choose(&mut self) {
         match self.flight.choose(self.wish.sticky, self.wish.hash, &self.tried) {
             Choice::Server(_) => self.reach(),
-            Choice::Wait(server) if self.flight.wait(server, &self.tried) => self.stage = Stage::Waiting(Tick::now()),
-            Choice::Wait(_) => self.answer_no_server("all servers are busy, and too many requests wait"),
+            Choice::Wait(server) => {
+                self.record.queue(self.flight.waiting());
+                match self.flight.wait(server, &self.tried) {
+                    true => self.stage = Stage::Waiting(Tick::now()),
+                    false => {
+                        self.answer_no_server(Cause::QueueFull, "all servers are busy, and too many requests wait")
+                    }
+                }
+            }
             Choice::Nobody => match self.last_answer {
                 Some(answer) => self.give_up(answer),
-                None => self.answer_no_server("no server is up"),
+                None => self.answer_no_server(Cause::NoServer, "no server is up"),
             },
         }
     }
@@ -164,7 +191,7 @@ impl Exchange {
                     self.worker.deadlines.arm(client.place, end, Waiting::Busy, cx.waker());
                     return Poll::Pending;
                 }
-                self.answer_no_server("all servers were busy for too long");
+                self.answer_no_server(Cause::QueueLate, "all servers were busy for too long");
             }
         }
         Poll::Ready(())
@@ -172,9 +199,11 @@ impl Exchange {
 
     /// Has the server that was chosen get the request.
     fn reach(&mut self) {
-        let Some(number) = self.flight.server().map(|server| server.number) else {
-            return self.answer_no_server("no server is up");
+        let (Some(index), Some(server)) = (self.flight.server_index(), self.flight.server()) else {
+            return self.answer_no_server(Cause::NoServer, "no server is up");
         };
+        let number = server.number;
+        self.record.assign(index);
         match self.worker.pools.kept(number, self.flight.live().config.limits.upstream_idle) {
             Some(socket) => self.begin(socket, Connection::Kept),
             None => self.connect(),
@@ -182,12 +211,19 @@ impl Exchange {
     }
 
     fn connect(&mut self) {
-        let Some(server) = self.flight.server() else { return self.answer_no_server("no server is up") };
+        let Some(server) = self.flight.server() else {
+            return self.answer_no_server(Cause::NoServer, "no server is up");
+        };
         let limit = self.flight.live().config.limits.connect;
         self.stage = Stage::Connecting(Box::pin(upstream::connect(server.address, limit)));
     }
 
     fn begin(&mut self, socket: Stream, connection: Connection) {
+        let is_reused = connection == Connection::Kept;
+        self.record.connect(is_reused);
+        if let Some(server) = self.flight.server() {
+            server.tally.connect(self.flight.thread(), is_reused);
+        }
         self.upload.rewind();
         self.download = Download::new(self.asked);
         self.stage = Stage::Relaying(socket, connection);
@@ -222,6 +258,7 @@ impl Exchange {
         if self.download.is_answered() && !self.is_answer_noted {
             self.is_answer_noted = true;
             self.flight.answered();
+            self.record.answer(self.download.status());
         }
         match down {
             Poll::Pending => self.poll_limits(cx, client),
@@ -263,6 +300,7 @@ impl Exchange {
         let Stage::Relaying(socket, _) = std::mem::replace(&mut self.stage, Stage::Choosing) else { return None };
         let download = std::mem::replace(&mut self.download, Download::new(self.asked));
         let limit = self.flight.live().config.limits.tunnel;
+        self.record.octets_up = self.upload.octets();
         let tunnel = Tunnel::new(download.into_out(), std::mem::take(&mut client.unread), limit);
         self.stage = Stage::Tunnelling(socket, Box::new(tunnel));
         None

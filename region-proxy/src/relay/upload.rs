@@ -71,6 +71,11 @@ impl Upload {
         self.progress = Tick::now();
     }
 
+    /// Octets that the server took, of the present attempt.
+    pub(super) fn octets(&self) -> u64 {
+        self.out.passed()
+    }
+
     /// Its memory, for others.
     pub(super) fn take_bytes(&mut self) -> Vec<u8> {
         self.out.take_bytes()

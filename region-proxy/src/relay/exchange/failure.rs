@@ -11,15 +11,19 @@ use crate::plan::{self, Connection, Failure, Next};
 use crate::relay::answer::{Answer, Saying};
 use crate::relay::client::{After, Client};
 use crate::relay::download::DownloadError;
+use crate::relay::record::{By, Cause};
 use crate::relay::upload::UploadError;
 
 impl Exchange {
     /// What follows when the client does not send its body as it should.
     pub(super) fn blame_client(&mut self, error: UploadError) -> Result<Option<After>, Failed> {
-        let cause = match error {
-            UploadError::Server(error) | UploadError::ClientGone(error) => error.to_string(),
-            UploadError::ClientBroken(refusal) => refusal.to_string(),
+        let (by, why, cause) = match error {
+            UploadError::Server(error) | UploadError::ClientGone(error) => {
+                (By::Client, Cause::ClientGone, error.to_string())
+            }
+            UploadError::ClientBroken(refusal) => (By::Proxy, Cause::ClientBroken, refusal.to_string()),
         };
+        self.record.end(by, why, cause.as_str());
         if self.download.is_answered() {
             Ok(Some(After::Close))
         } else {
@@ -33,13 +37,20 @@ impl Exchange {
         let (cause, is_bad) = match error {
             DownloadError::Client(error) => {
                 tracing::debug!(cause = %error, "client gone");
+                match self.download.has_all() {
+                    true => self.record.end_last(By::Client, Cause::ClientGone, error.to_string()),
+                    false => self.record.end(By::Client, Cause::ClientGone, error.to_string()),
+                }
                 return Ok(Some(After::Close));
             }
             DownloadError::Server(error) => (self.cut.take().unwrap_or_else(|| error.to_string()), false),
             DownloadError::Bad(cause) => (cause, true),
         };
+        if is_bad {
+            self.record.end(By::Proxy, Cause::BadResponse, cause.as_str());
+        }
         if is_answered {
-            self.log_broken_off(&cause);
+            self.break_off(By::Server, Cause::BrokenOff, &cause);
             return Ok(Some(After::Close));
         }
         let Stage::Relaying(_, connection) = self.stage else { return Ok(Some(After::Close)) };
@@ -67,13 +78,19 @@ impl Exchange {
                 return Poll::Ready(Err(self.late(limit)));
             }
         } else {
-            let limit = if self.download.is_waiting_for_client() { limits.client_stall } else { limits.body_stall };
+            let (by, why, limit) = match self.download.is_waiting_for_client() {
+                true => (By::ClientLate, Cause::ClientLate, limits.client_stall),
+                false => (By::ServerLate, Cause::BodyLate, limits.body_stall),
+            };
             if !self.download.is_done() && is_late(self.download.progress, limit) {
-                self.log_broken_off(&format!("nothing of the body passed for {limit:?}"));
+                self.break_off(by, why, &format!("nothing of the body passed for {limit:?}"));
                 return Poll::Ready(Ok(Some(After::Close)));
             }
-            if !self.is_upload_over() && is_late(self.upload.progress, limits.body_stall) {
+            let limit = limits.body_stall;
+            if !self.is_upload_over() && is_late(self.upload.progress, limit) {
                 if self.download.is_done() {
+                    let text = format!("client sent nothing for {limit:?}");
+                    self.record.end(By::ClientLate, Cause::ClientLate, text);
                     return Poll::Ready(Ok(Some(After::Close)));
                 }
                 self.cut = Some("the client sends no more".to_owned());
@@ -102,13 +119,21 @@ impl Exchange {
         let can_repeat = self.asked.is_idempotent && self.upload.is_held();
         let next = plan::next(failed.failure, retries_left, can_repeat);
         self.log_failed(&failed, next);
+        let (by, why) = blamed(failed.failure);
+        self.record.end(by, why, failed.cause);
         if !failed.failure.is_of_client() {
             self.flight.failed();
+            self.note_failure();
         }
         self.cut = None;
         match next {
-            Next::NewConnection if self.upload.is_replayable() => self.connect(),
+            Next::NewConnection if self.upload.is_replayable() => {
+                self.note_retry();
+                self.record.assign(self.flight.server_index().unwrap_or_default());
+                self.connect();
+            }
             Next::AnotherServer(answer) if self.upload.is_replayable() && self.flight.may_retry() => {
+                self.note_retry();
                 self.tried.extend(self.flight.server_index());
                 (self.last_answer, self.stage) = (Some(answer), Stage::Choosing);
             }
@@ -127,7 +152,9 @@ impl Exchange {
         self.answer(status, text, "");
     }
 
-    pub(super) fn answer_no_server(&mut self, why: &str) {
+    pub(super) fn answer_no_server(&mut self, cause: Cause, why: &str) {
+        let by = if cause == Cause::QueueLate { By::ServerLate } else { By::Server };
+        self.record.end(by, cause, why);
         let service = self.flight.service();
         if let Some(left_out) = service.refusals.pass(Instant::now()) {
             tracing::warn!(service = %service.name, left_out, "request failed: {why}");
@@ -146,6 +173,7 @@ impl Exchange {
             (false, _) => After::Linger,
         };
         let answer = Answer::new(Saying { status, text, lines, is_head: self.asked.is_head, after });
+        self.record.answer_here(answer.status);
         self.stage = Stage::Answering { answer, sent: 0, since: Tick::now() };
     }
 
@@ -160,10 +188,25 @@ impl Exchange {
         }
     }
 
-    fn log_broken_off(&self, cause: &str) {
+    /// The response ends before its end.
+    fn break_off(&mut self, by: By, why: Cause, cause: &str) {
+        self.record.end(by, why, cause);
+        self.note_failure();
         let Some(server) = self.flight.server() else { return };
         let Some(left_out) = server.failures.pass(Instant::now()) else { return };
         let (service, server) = (self.flight.service().name.as_str(), server.name.as_str());
         tracing::warn!(service, server, cause, left_out, "response broke off");
+    }
+}
+
+/// Who is to blame for `failure`, and for what.
+fn blamed(failure: Failure) -> (By, Cause) {
+    match failure {
+        Failure::NoConnection => (By::Server, Cause::NoConnection),
+        Failure::ConnectLate => (By::ServerLate, Cause::ConnectLate),
+        Failure::Unsent(_) | Failure::Broken(_) => (By::Server, Cause::Closed),
+        Failure::ResponseLate => (By::ServerLate, Cause::ResponseLate),
+        Failure::ClientLate => (By::ClientLate, Cause::ClientLate),
+        Failure::ClientBroken => (By::Proxy, Cause::ClientBroken),
     }
 }
