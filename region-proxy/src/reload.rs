@@ -77,6 +77,7 @@ impl Reloader {
                     self.replace_front(front);
                 }
                 let before = self.proxy.live.load_full();
+                self.reopen_log(cause, &before.config, &next);
                 if next == before.config && cause == Cause::FolderChanged {
                     return;
                 }
@@ -102,6 +103,15 @@ impl Reloader {
             tracing::error!(file, mistakes = problems.len(), "settings not reloaded: the old ones stay");
         }
         self.last_problems = problems;
+    }
+
+    /// When asked to, as after a rotation, and when it goes elsewhere.
+    fn reopen_log(&self, cause: Cause, before: &Config, next: &Config) {
+        let target = |config: &Config| config.access_log.as_ref().map(|log| log.target.clone());
+        let (before, next) = (target(before), target(next));
+        if cause == Cause::Asked || before != next {
+            self.proxy.access.reopen(next.as_ref());
+        }
     }
 
     fn read_front(&self, settings: &Tls) -> Result<Front, Vec<Problem>> {

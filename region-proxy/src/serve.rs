@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::clock::Deadlines;
 use crate::config::Config;
 use crate::health::Checks;
 use crate::listen::{self, Gate, Listener, Sharing};
@@ -33,6 +34,9 @@ pub enum ServeError {
         /// What the system says.
         error: io::Error,
     },
+    /// The access log cannot be written.
+    #[error("access_log: {0}")]
+    AccessLog(io::Error),
     /// Signals or threads are not to be had.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -66,6 +70,8 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
     let connections_max = config.limits.connections;
     let is_draining = config.state_file.as_deref().is_some_and(was_draining);
     let proxy = Arc::new(Proxy::new(config, front, is_draining, threads));
+    let log = proxy.live.load().config.access_log.as_ref().map(|log| log.target.clone());
+    proxy.access.start(log.as_ref()).map_err(ServeError::AccessLog)?;
     let mut checks = Checks::start(&proxy.live.load(), &proxy);
     tokio::select! {
         () = checks.first_round() => {}
@@ -111,7 +117,19 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
         0 => tracing::info!("stopped"),
         connections => tracing::warn!(connections, "stopped: connections cut at the time limit"),
     }
+    finish_log(&proxy).await;
     Ok(())
+}
+
+/// Has the last lines written.
+async fn finish_log(proxy: &Proxy) {
+    if proxy.live.load().config.access_log.is_some() {
+        // Until each thread has given them away.
+        tokio::time::sleep(Deadlines::TICK * 2).await;
+        if !proxy.access.finish(LAST_LINES) {
+            tracing::warn!("access log: its last lines are not written");
+        }
+    }
 }
 
 fn bind(address: SocketAddr, sharing: Sharing) -> Result<Socket, ServeError> {
@@ -210,8 +228,12 @@ fn housekeep(proxy: &Proxy, started: Instant) {
     for service in live.services() {
         service.sample(now);
     }
+    proxy.access.tell();
     let holds_vip = vip::holds(&live.config.vips);
     if proxy.holds_vip.swap(holds_vip, Ordering::Relaxed) != holds_vip {
         tracing::info!(holds_vip, "VIP changed");
     }
 }
+
+/// How long a slow disk may hold the end up.
+const LAST_LINES: Duration = Duration::from_secs(1);

@@ -166,7 +166,7 @@ impl Exchange {
         match self.flight.choose(self.wish.sticky, self.wish.hash, &self.tried) {
             Choice::Server(_) => self.reach(),
             Choice::Wait(server) => {
-                self.record.queue(self.flight.waiting());
+                self.record.queue(self.flight.waiting(), server.is_some());
                 match self.flight.wait(server, &self.tried) {
                     true => self.stage = Stage::Waiting(Tick::now()),
                     false => {
