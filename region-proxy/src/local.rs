@@ -221,7 +221,7 @@ impl Flight {
     }
 
     /// Ends its time with its server, and its waiting.
-    fn leave(&mut self) {
+    pub fn leave(&mut self) {
         let called = self.ticket.take().map(|ticket| {
             let turn = self.pool().waiting.borrow_mut().remove(&ticket);
             self.pool().balancer.borrow_mut().leave(ticket);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::answer::{Answer, Saying};
 use super::body::Body;
-use super::client::{After, Peer};
+use super::client::{After, Next, Peer};
 use super::exchange::{Asked, Exchange, Wish};
 use super::upload::Upload;
 use crate::balance::{Policy, Sticky, hash};
@@ -28,10 +28,8 @@ use crate::worker::Worker;
 pub(super) enum Admission {
     /// Its head is not whole.
     Partial,
-    /// It is answered here; so many octets are done with.
-    Answer(Box<Answer>, usize),
-    /// It is forwarded; so many octets are done with.
-    Exchange(Box<Exchange>, usize),
+    /// It is answered here or forwarded; so many octets are done with.
+    Next(Next, usize),
 }
 
 /// A request as far as its head goes.
@@ -64,8 +62,8 @@ pub(super) fn admit(worker: &Rc<Worker>, peer: Peer, bytes: &mut [u8]) -> Admiss
         admit_body(worker, admitted, bytes).map_err(|answer| (answer, len))
     });
     match admitted {
-        Ok((exchange, consumed)) => Admission::Exchange(Box::new(exchange), consumed),
-        Err((answer, consumed)) => Admission::Answer(Box::new(answer), consumed),
+        Ok((exchange, consumed)) => Admission::Next(Next::Exchange(Box::new(exchange)), consumed),
+        Err((answer, consumed)) => Admission::Next(Next::Answer(Box::new(answer)), consumed),
     }
 }
 
@@ -78,7 +76,8 @@ fn admit_head(
 ) -> Result<Admitted, (Answer, usize)> {
     let is_head = request.method == "HEAD";
     // With a body on its way the next request is nowhere to be found.
-    let after = match (request.body, request.persistence, request.version) {
+    let persistence = if worker.is_stopping() { Persistence::Close } else { request.persistence };
+    let after = match (request.body, persistence, request.version) {
         (Framing::Empty, Persistence::KeepAlive, Version::V11) => After::Next,
         (Framing::Empty, _, _) => After::Close,
         _ => After::Linger,
