@@ -140,9 +140,9 @@ pub async fn serve(worker: Rc<Worker>, listener: Listener, gate: Gate, _ended: m
     let (mut listener, refusals) = (Socket::new(listener), Throttle::default());
     let (mut stop, mut stall) = (gate.stop(), None);
     let mut stopping = std::pin::pin!(stopped(&mut stop));
-    loop {
+    // With a newcomer always waiting the word itself would not be looked for.
+    while !worker.is_stopping() {
         set_stall(&listener, &worker, &mut stall);
-        // Only who finds nobody waiting looks for the word to stop.
         let accepted = poll_fn(|cx| match listener.poll_take(cx, accept) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
             Poll::Pending => stopping.as_mut().poll(cx).map(|()| None),

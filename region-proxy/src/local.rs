@@ -239,7 +239,7 @@ impl Flight {
     }
 
     /// Ends its time with its server, and its waiting.
-    fn leave(&mut self) {
+    pub fn leave(&mut self) {
         let called = self.ticket.take().map(|ticket| {
             self.note_wait();
             let turn = self.pool().waiting.borrow_mut().remove(&ticket);

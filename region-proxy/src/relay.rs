@@ -31,6 +31,7 @@ mod greet;
 pub mod record;
 pub mod tell;
 mod tunnel;
+mod unread;
 mod upload;
 
 pub use client::Peer;
@@ -123,8 +124,13 @@ impl Future for Connection {
             };
             match after {
                 After::Next => *stage = Stage::Waiting(Tick::now()),
-                After::Close => return Poll::Ready(()),
-                After::Linger => {
+                // With octets in it that nobody read, its end would be a reset, which may cost the client the answer.
+                After::Close if !client.has_unread() => return Poll::Ready(()),
+                After::Reset => {
+                    client.socket.reset();
+                    return Poll::Ready(());
+                }
+                After::Close | After::Linger => {
                     client.socket.end_writing();
                     *stage = Stage::Lingering(client::LINGER_OCTETS, Tick::now());
                 }

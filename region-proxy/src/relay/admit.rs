@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::answer::{Answer, Own, Saying};
 use super::body::Body;
-use super::client::{After, Peer};
+use super::client::{After, Next, Peer};
 use super::exchange::{Asked, Exchange, Wish};
 use super::record::{By, Cause, Record};
 use super::upload::Upload;
@@ -30,10 +30,8 @@ use crate::worker::Worker;
 pub(super) enum Admission {
     /// Its head is not whole; it began when this says.
     Partial(Record),
-    /// It is answered here; so many octets are done with.
-    Answer(Box<Own>, usize),
-    /// It is forwarded; so many octets are done with.
-    Exchange(Box<Exchange>, usize),
+    /// It is answered here or forwarded; so many octets are done with.
+    Next(Next, usize),
 }
 
 /// A request as far as its head goes.
@@ -63,7 +61,7 @@ pub(super) fn admit(worker: &Rc<Worker>, peer: Peer, mut record: Record, bytes: 
     };
     match admitted {
         Ok(admitted) => admit_body(worker, admitted, record, bytes),
-        Err((answer, consumed)) => Admission::Answer(Box::new(Own::new(answer, record)), consumed),
+        Err((answer, consumed)) => Admission::Next(Next::Answer(Box::new(Own::new(answer, record))), consumed),
     }
 }
 
@@ -89,7 +87,8 @@ fn admit_head(
     }
     let is_head = request.method == "HEAD";
     // With a body on its way the next request is nowhere to be found.
-    let after = match (request.body, request.persistence, request.version) {
+    let persistence = if worker.is_stopping() { Persistence::Close } else { request.persistence };
+    let after = match (request.body, persistence, request.version) {
         (Framing::Empty, Persistence::KeepAlive, Version::V11) => After::Next,
         (Framing::Empty, _, _) => After::Close,
         _ => After::Linger,
@@ -215,7 +214,7 @@ fn admit_body(worker: &Rc<Worker>, admitted: Admitted, mut record: Record, bytes
             Ok(part) => part,
             Err(refusal) => {
                 let answer = refuse(&mut record, refusal);
-                return Admission::Answer(Box::new(Own::new(answer, record)), bytes.len());
+                return Admission::Next(Next::Answer(Box::new(Own::new(answer, record))), bytes.len());
             }
         };
         head.extend_from_slice(&rest[part.data]);
@@ -226,7 +225,7 @@ fn admit_body(worker: &Rc<Worker>, admitted: Admitted, mut record: Record, bytes
     asked.expects_continue &= !body.is_done();
     let upload = Upload::new(head, body);
     let exchange = Exchange::new(Rc::clone(worker), flight, asked, wish, upload, record);
-    Admission::Exchange(Box::new(exchange), consumed)
+    Admission::Next(Next::Exchange(Box::new(exchange)), consumed)
 }
 
 /// WebSocket alone: of other protocols this proxy does not know what they would let pass.

@@ -12,13 +12,13 @@ use super::record::{By, Cause, Record};
 use super::tunnel::Tunnel;
 use super::upload::{Upload, UploadError};
 use crate::balance::{Choice, Sticky};
-use crate::clock::{Tick, Waiting};
+use crate::clock::Tick;
 use crate::http1::{Persistence, Version};
 use crate::local::{Call, Flight};
 use crate::plan::{self, Connection, Failure};
 use crate::stick;
 use crate::stream::Stream;
-use crate::upstream;
+use crate::upstream::{self, Care};
 use crate::worker::Worker;
 
 mod failure;
@@ -71,6 +71,8 @@ pub(super) struct Exchange {
     /// Why the rest of the request cannot be sent, where the response may still come.
     cut: Option<String>,
     record: Record,
+    /// When it was last looked whether the client is still there.
+    looked: Tick,
 }
 
 enum Stage {
@@ -120,6 +122,7 @@ impl Exchange {
             is_answer_noted: false,
             cut: None,
             record,
+            looked: Tick::now(),
         }
     }
 
@@ -136,11 +139,14 @@ impl Exchange {
                 Stage::Choosing => self.choose(),
                 Stage::Waiting(since) => {
                     let since = *since;
-                    ready!(self.poll_call(cx, client, since));
+                    if let Some(after) = ready!(self.poll_call(cx, client, since)) {
+                        return Poll::Ready(after);
+                    }
                 }
-                Stage::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
-                    Ok(socket) => self.begin(socket, Connection::New),
-                    Err((failure, cause)) => self.fail(Failed { failure, cause }),
+                Stage::Connecting(connecting) => match connecting.as_mut().poll(cx) {
+                    Poll::Ready(Ok(socket)) => self.begin(socket, Connection::New),
+                    Poll::Ready(Err((failure, cause))) => self.fail(Failed { failure, cause }),
+                    Poll::Pending => return self.poll_client(cx, client, Tick::NEVER),
                 },
                 Stage::Relaying(..) => match ready!(self.poll_relay(cx, client)) {
                     Ok(Some(after)) => return Poll::Ready(after),
@@ -181,20 +187,24 @@ impl Exchange {
         }
     }
 
-    fn poll_call(&mut self, cx: &mut Context<'_>, client: &Client, since: Tick) -> Poll<()> {
+    /// Waits for its turn; `None`: the stage has changed.
+    fn poll_call(&mut self, cx: &mut Context<'_>, client: &Client, since: Tick) -> Poll<Option<After>> {
         match self.flight.poll_call(cx.waker()) {
+            // No server is to work for nobody.
+            Poll::Ready(Call::Server(_)) if client.socket.is_gone() => {
+                return Poll::Ready(Some(self.leave_client(client)));
+            }
             Poll::Ready(Call::Server(_)) => self.reach(),
             Poll::Ready(Call::Again) => self.stage = Stage::Choosing,
             Poll::Pending => {
                 let end = since.after(self.flight.service().config.balance.queue_time);
                 if Tick::now() < end {
-                    self.worker.deadlines.arm(client.place, end, Waiting::Busy, cx.waker());
-                    return Poll::Pending;
+                    return self.poll_client(cx, client, end).map(Some);
                 }
                 self.answer_no_server(Cause::QueueLate, "all servers were busy for too long");
             }
         }
-        Poll::Ready(())
+        Poll::Ready(None)
     }
 
     /// Has the server that was chosen get the request.
@@ -202,9 +212,10 @@ impl Exchange {
         let (Some(index), Some(server)) = (self.flight.server_index(), self.flight.server()) else {
             return self.answer_no_server(Cause::NoServer, "no server is up");
         };
-        let number = server.number;
         self.record.assign(index);
-        match self.worker.pools.kept(number, self.flight.live().config.limits.upstream_idle) {
+        let (number, can_repeat) = (server.number, self.asked.is_idempotent && self.upload.is_held());
+        let care = if can_repeat { Care::Usual } else { Care::Utmost };
+        match self.worker.pools.kept(number, self.flight.live().config.limits.upstream_idle, care) {
             Some(socket) => self.begin(socket, Connection::Kept),
             None => self.connect(),
         }
@@ -263,7 +274,7 @@ impl Exchange {
         match down {
             Poll::Pending => self.poll_limits(cx, client),
             Poll::Ready(Ok(Outcome::Switched)) => Poll::Ready(Ok(self.switch(client))),
-            Poll::Ready(Ok(Outcome::Whole)) if self.is_upload_over() => Poll::Ready(Ok(Some(self.finish(client)))),
+            Poll::Ready(Ok(Outcome::Whole)) if self.is_upload_over() => Poll::Ready(Ok(Some(self.finish()))),
             // The server has answered and reads on.
             Poll::Ready(Ok(Outcome::Whole)) => self.poll_limits(cx, client),
             Poll::Ready(Err(error)) => Poll::Ready(self.blame(error)),
@@ -277,7 +288,7 @@ impl Exchange {
     }
 
     /// The response was passed on: keeps what can be used again.
-    fn finish(&mut self, client: &Client) -> After {
+    fn finish(&mut self) -> After {
         let is_sent = self.upload.is_done();
         if let Stage::Relaying(socket, _) = std::mem::replace(&mut self.stage, Stage::Choosing)
             && is_sent
@@ -290,7 +301,7 @@ impl Exchange {
         }
         match (is_sent, self.download.keeps_client()) {
             (true, true) => After::Next,
-            (true, false) if client.unread.is_empty() => After::Close,
+            (true, false) => After::Close,
             _ => After::Linger,
         }
     }
@@ -301,7 +312,7 @@ impl Exchange {
         let download = std::mem::replace(&mut self.download, Download::new(self.asked));
         let limit = self.flight.live().config.limits.tunnel;
         self.record.octets_up = self.upload.octets();
-        let tunnel = Tunnel::new(download.into_out(), std::mem::take(&mut client.unread), limit);
+        let tunnel = Tunnel::new(download.into_out(), std::mem::take(&mut client.unread).into_bytes(), limit);
         self.stage = Stage::Tunnelling(socket, Box::new(tunnel));
         None
     }

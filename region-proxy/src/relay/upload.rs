@@ -123,7 +123,7 @@ impl Upload {
         let (mut before, mut after) = (worker.buffers.take(), worker.buffers.take());
         let bytes = &mut buffer[..count];
         let part = self.body.take(bytes, &mut before, &mut after).map_err(UploadError::ClientBroken)?;
-        client.unread.extend_from_slice(&bytes[part.consumed..]);
+        client.unread.extend(&bytes[part.consumed..], &worker.buffers);
         self.is_replayable = false;
         let sent = self.out.send(cx, server, [&before, &bytes[part.data], &after]);
         worker.buffers.give_back(before);

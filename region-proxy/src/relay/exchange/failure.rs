@@ -4,6 +4,8 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::{Exchange, Failed, Stage};
 use crate::clock::{Tick, Waiting};
 use crate::http1::{Persistence, Version};
@@ -50,8 +52,7 @@ impl Exchange {
             self.record.end(By::Proxy, Cause::BadResponse, cause.as_str());
         }
         if is_answered {
-            self.break_off(By::Server, Cause::BrokenOff, &cause);
-            return Ok(Some(After::Close));
+            return Ok(Some(self.break_off(By::Server, Cause::BrokenOff, &cause)));
         }
         let Stage::Relaying(_, connection) = self.stage else { return Ok(Some(After::Close)) };
         // A server that has begun to answer has acted on the request: it is not for another connection.
@@ -61,6 +62,29 @@ impl Exchange {
             false => Failure::Broken(connection),
         };
         Err(Failed { failure, cause })
+    }
+
+    /// Has itself woken at `end`, and looks now and then whether the client has left without waiting for its answer.
+    ///
+    /// A client that sends no more may still read: only a connection that was reset is one that nobody waits on.
+    pub(super) fn poll_client(&mut self, cx: &mut Context<'_>, client: &Client, end: Tick) -> Poll<After> {
+        let now = Tick::now();
+        if now.since(self.looked) >= LOOK {
+            if client.socket.is_gone() {
+                return Poll::Ready(self.leave_client(client));
+            }
+            self.looked = now;
+        }
+        self.worker.deadlines.arm(client.place, end.min(self.looked.after(LOOK)), Waiting::Busy, cx.waker());
+        Poll::Pending
+    }
+
+    /// What follows when the client has left without waiting for its answer.
+    pub(super) fn leave_client(&mut self, client: &Client) -> After {
+        let text = "client gone before the end of its answer";
+        tracing::debug!(peer = %client.peer.address, "{text}");
+        self.record.end(By::Client, Cause::ClientGone, text);
+        After::Close
     }
 
     /// Looks at the time limits, and has itself woken at the next.
@@ -83,8 +107,8 @@ impl Exchange {
                 false => (By::ServerLate, Cause::BodyLate, limits.body_stall),
             };
             if !self.download.is_done() && is_late(self.download.progress, limit) {
-                self.break_off(by, why, &format!("nothing of the body passed for {limit:?}"));
-                return Poll::Ready(Ok(Some(After::Close)));
+                let cause = format!("nothing of the body passed for {limit:?}");
+                return Poll::Ready(Ok(Some(self.break_off(by, why, &cause))));
             }
             let limit = limits.body_stall;
             if !self.is_upload_over() && is_late(self.upload.progress, limit) {
@@ -96,8 +120,7 @@ impl Exchange {
                 self.cut = Some("the client sends no more".to_owned());
             }
         }
-        self.worker.deadlines.arm(client.place, next, Waiting::Busy, cx.waker());
-        Poll::Pending
+        self.poll_client(cx, client, next).map(|after| Ok(Some(after)))
     }
 
     /// Whether the client is to send more of its body, and does not itself wait for the server's word to do so.
@@ -166,6 +189,8 @@ impl Exchange {
     }
 
     fn answer(&mut self, status: u16, text: &str, lines: &str) {
+        // However slowly the client reads this, no server has to do with it.
+        self.flight.leave();
         let is_persistent = self.asked.persistence == Persistence::KeepAlive && !self.worker.is_stopping();
         let after = match (self.upload.is_held() || self.upload.is_done(), is_persistent) {
             (true, true) if self.asked.version == Version::V11 => After::Next,
@@ -185,17 +210,22 @@ impl Exchange {
             tracing::debug!(service, server = %server.name, cause, ?next, "request failed");
         } else if let Some(left_out) = server.failures.pass(Instant::now()) {
             tracing::warn!(service, server = %server.name, cause, ?next, left_out, "request failed");
+            server.tally.note_failure(Timestamp::now(), cause.to_owned());
         }
     }
 
-    /// The response ends before its end.
-    fn break_off(&mut self, by: By, why: Cause, cause: &str) {
+    /// The response cannot be passed on to its end, for `cause`.
+    fn break_off(&mut self, by: By, why: Cause, cause: &str) -> After {
         self.record.end(by, why, cause);
         self.note_failure();
-        let Some(server) = self.flight.server() else { return };
-        let Some(left_out) = server.failures.pass(Instant::now()) else { return };
-        let (service, server) = (self.flight.service().name.as_str(), server.name.as_str());
-        tracing::warn!(service, server, cause, left_out, "response broke off");
+        if let Some(server) = self.flight.server()
+            && let Some(left_out) = server.failures.pass(Instant::now())
+        {
+            let (service, name) = (self.flight.service().name.as_str(), server.name.as_str());
+            tracing::warn!(service, server = name, cause, left_out, "response broke off");
+            server.tally.note_failure(Timestamp::now(), format!("response broke off: {cause}"));
+        }
+        if self.download.ends_by_close() { After::Reset } else { After::Close }
     }
 }
 
@@ -210,3 +240,6 @@ fn blamed(failure: Failure) -> (By, Cause) {
         Failure::ClientBroken => (By::Proxy, Cause::ClientBroken),
     }
 }
+
+/// How often it is looked whether the client of a request that waits is still there.
+const LOOK: Duration = Duration::from_secs(1);

@@ -8,7 +8,9 @@ use crate::stick::{Stick, Told};
 impl Exchange {
     /// Counts the failure of its server that its record just got.
     pub(super) fn note_failure(&self) {
-        if let (Some(server), Some(cause)) = (self.flight.server(), self.record.cause) {
+        if let (Some(server), Some(cause)) = (self.flight.server(), self.record.cause)
+            && cause.is_of_server()
+        {
             server.tally.fail(self.flight.thread(), cause);
         }
     }
