@@ -1,6 +1,6 @@
 //! Certificates of servers and clients, and who signs them.
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
 /// One who signs.
 pub struct Authority {
@@ -22,6 +22,8 @@ impl Authority {
     pub fn new() -> Result<Self, String> {
         let key = KeyPair::generate().map_err(|error| error.to_string())?;
         let mut params = CertificateParams::new(Vec::new()).map_err(|error| error.to_string())?;
+        // OpenSSL takes who is named as its signer for signed by itself.
+        params.distinguished_name.push(DnType::CommonName, "Authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).map_err(|error| error.to_string())?.pem();
         Ok(Self { issuer: Issuer::new(params, key), pem })
@@ -45,6 +47,7 @@ impl Authority {
     fn sign(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> Result<Identity, String> {
         let key = KeyPair::generate().map_err(|error| error.to_string())?;
         let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(|error| error.to_string())?;
+        params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![purpose];
         let certificate = params.signed_by(&key, &self.issuer).map_err(|error| error.to_string())?;
         Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
