@@ -62,7 +62,17 @@ pub fn curl_all<S: AsRef<OsStr>>(site: &Site, urls: &[&str], arguments: &[S]) ->
 
 fn command(site: &Site) -> Result<Command, String> {
     let mut command = Command::new(require("curl")?);
-    command.args(["--silent", "--show-error", "--max-time", "20", "--noproxy", "*", "--write-out", "%{json}\n", "--http1.1"]);
+    command.args([
+        "--silent",
+        "--show-error",
+        "--max-time",
+        "20",
+        "--noproxy",
+        "*",
+        "--write-out",
+        "%{json}\n",
+        "--http1.1",
+    ]);
     command.args(["--connect-to", &format!(":80:{}", site.http()), "--connect-to", &format!(":443:{}", site.https())]);
     if site.path("ca.pem").exists() {
         command.arg("--cacert").arg(site.path("ca.pem"));

@@ -1,5 +1,6 @@
 //! The real programs in a world of their own: processes, sockets, a DNS and an HTTP client.
 
+pub mod browser;
 pub mod certificates;
 pub mod curl;
 pub mod dns;
