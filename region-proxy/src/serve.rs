@@ -203,8 +203,9 @@ async fn keep_house(proxy: Arc<Proxy>) {
     }
 }
 
-/// What is looked at once a second: rates, VIPs.
+/// What is looked at once a second: rates, VIPs, what can be freed.
 fn housekeep(proxy: &Proxy, started: Instant) {
+    proxy.free_retired();
     let now = Moment::from_start(started.elapsed());
     let live = proxy.live.load();
     for service in live.services() {
