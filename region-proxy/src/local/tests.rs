@@ -69,7 +69,7 @@ fn a_place_is_passed_on_to_who_waits_by_other_settings() {
     let old = first(config(1, ", connections = 1"));
     let mut before = [flight(&old), flight(&old), flight(&old)];
     let [one, two, waiting] = before.each_mut();
-    (chosen(one), chosen(two));
+    assert_eq!([chosen(one), chosen(two)], [0, 1]);
     assert!(waiting.choose(Sticky::Nothing, None, &[]) == Choice::Wait(None) && waiting.wait(None, &[]));
     let new = next(&old, config(2, ", connections = 1"));
     let mut newcomer = flight(&new);
