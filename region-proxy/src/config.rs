@@ -36,6 +36,8 @@ pub struct Config {
     pub region: RegionName,
     /// Its own name.
     pub proxy: ProxyName,
+    /// Who it runs as once its addresses are bound; `None`: who started it.
+    pub user: Option<String>,
     /// Threads that serve; `None`: one a core.
     pub threads: Option<usize>,
     /// Where clients connect without TLS; empty only beside `tls`.
@@ -93,12 +95,17 @@ impl Config {
         self.tls.as_ref().map_or(&[], |tls| &tls.listen)
     }
 
-    /// The keys whose new value in `next` takes effect only after a restart.
+    /// Where clients connect, and whether with TLS.
+    pub fn entrances(&self) -> impl Iterator<Item = (SocketAddr, bool)> {
+        let plain = self.listen.iter().map(|&address| (address, false));
+        plain.chain(self.tls_listen().iter().map(|&address| (address, true)))
+    }
+
+    /// The keys whose new value in `next` takes effect only after a restart or an upgrade.
     pub fn restart_keys(&self, next: &Self) -> Vec<&'static str> {
         let changed = [
+            ("user", self.user != next.user),
             ("threads", self.threads != next.threads),
-            ("listen", self.listen != next.listen),
-            ("tls.listen", self.tls_listen() != next.tls_listen()),
             ("status", self.status != next.status),
             ("limits.connections", self.limits.connections != next.limits.connections),
         ];
@@ -117,6 +124,7 @@ impl Reader<'_> {
         let region =
             root.required("region", "the name of its region").and_then(|value| value.parsed(RegionName::parse));
         let proxy = root.required("proxy", "its own name").and_then(|value| value.parsed(ProxyName::parse));
+        let user = root.value("user").and_then(|value| not_empty(&value, "a user's name").map(str::to_owned));
         let threads = root.value("threads").and_then(|value| value.integer(1..=256)).map(|count| count as usize);
         let tls_table = root.table("tls");
         let listen = match &tls_table {
@@ -150,6 +158,7 @@ impl Reader<'_> {
         Some(Config {
             region,
             proxy,
+            user,
             threads,
             listen,
             tls,
