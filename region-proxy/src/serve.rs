@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::health::Checks;
-use crate::listen::{self, Gate, Listener, Sharing};
+use crate::listen::{self, Entry, Gate, Listener, Sharing};
 use crate::live::Proxy;
 use crate::reload::{Cause, Reloader, Watch};
 use crate::tls::Front;
@@ -61,8 +61,8 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
     // First, so that a second process on the same settings ends before it takes clients.
     let status = TcpListener::from_std(bind(config.status, Sharing::Alone)?.into())?;
     let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let plain = config.listen.len();
-    let listeners = bind_all(&[&config.listen, config.tls_listen()].concat(), threads)?;
+    let entries = entries(&config);
+    let listeners = bind_all(&entries.iter().map(|(address, _)| *address).collect::<Vec<_>>(), threads)?;
     let connections_max = config.limits.connections;
     let is_draining = config.state_file.as_deref().is_some_and(was_draining);
     let proxy = Arc::new(Proxy::new(config, front, is_draining, threads));
@@ -77,11 +77,12 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
 
     let (stop, stopping) = watch::channel(false);
     let clients = Gate::new(connections_max, stopping.clone());
-    announce(&listeners[0], plain, &status)?;
+    announce(&listeners[0], &entries, &status)?;
     let (ended, mut fronts) = mpsc::channel(1);
     for (number, listeners) in listeners.into_iter().enumerate() {
-        let listener = |(index, socket): (usize, Socket)| Listener { fd: socket.into(), is_secure: index >= plain };
-        let listeners = listeners.into_iter().enumerate().map(listener).collect();
+        let listener =
+            |(socket, (_, entry)): (Socket, &(SocketAddr, Entry))| Listener { fd: socket.into(), entry: *entry };
+        let listeners = listeners.into_iter().zip(&entries).map(listener).collect();
         worker::start(number, Arc::clone(&proxy), listeners, clients.clone(), ended.clone())?;
     }
     drop(ended);
@@ -134,13 +135,25 @@ fn local(listener: &Socket) -> io::Result<SocketAddr> {
     listener.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
-/// One line with the addresses as bound, which differ from the settings where those say port 0; the first `plain` of
-/// `listeners` are without TLS.
-fn announce(listeners: &[Socket], plain: usize, status: &TcpListener) -> io::Result<()> {
+/// Where clients of `config` connect, and what they speak there.
+fn entries(config: &Config) -> Vec<(SocketAddr, Entry)> {
+    let http = config.listen.iter().map(|address| (*address, Entry::Http));
+    let https = config.tls_listen().iter().map(|address| (*address, Entry::Https));
+    let tcp = config.tcp.iter().flat_map(|tcp| tcp.listen.iter().map(|address| (*address, Entry::Tcp(*address))));
+    http.chain(https).chain(tcp).collect()
+}
+
+/// One line with the addresses as bound, which differ from the settings where those say port 0.
+fn announce(listeners: &[Socket], entries: &[(SocketAddr, Entry)], status: &TcpListener) -> io::Result<()> {
     let bound = listeners.iter().map(|listener| Ok(local(listener)?.to_string())).collect::<io::Result<Vec<_>>>()?;
-    let (listen, tls) = bound.split_at(plain);
-    let tls = (!tls.is_empty()).then(|| tracing::field::display(tls.join(",")));
-    tracing::info!(listen = %listen.join(","), tls, status = %status.local_addr()?, "ready");
+    let of = |is_so: fn(&Entry) -> bool| {
+        let found = bound.iter().zip(entries).filter(|(_, (_, entry))| is_so(entry)).map(|(bound, _)| bound.as_str());
+        let found = found.collect::<Vec<_>>().join(",");
+        (!found.is_empty()).then(|| tracing::field::display(found))
+    };
+    let listen = of(|entry| *entry == Entry::Http);
+    let (tls, tcp) = (of(|entry| *entry == Entry::Https), of(|entry| matches!(entry, Entry::Tcp(_))));
+    tracing::info!(listen, tls, tcp, status = %status.local_addr()?, "ready");
     Ok(())
 }
 

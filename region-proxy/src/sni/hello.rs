@@ -68,13 +68,12 @@ fn message(bytes: &[u8]) -> Result<Option<Cow<'_, [u8]>>, BadHello> {
         } else {
             joined.to_mut().extend_from_slice(piece);
         }
-        if let Some(whole) = whole_len(&joined)? {
-            if joined.len() >= whole {
-                return Ok(Some(match joined {
-                    Cow::Borrowed(message) => Cow::Borrowed(&message[HEAD_LEN..whole]),
-                    Cow::Owned(message) => Cow::Owned(message[HEAD_LEN..whole].to_vec()),
-                }));
-            }
+        let whole = whole_len(&joined)?;
+        if let Some(whole) = whole.filter(|whole| joined.len() >= *whole) {
+            return Ok(Some(match joined {
+                Cow::Borrowed(message) => Cow::Borrowed(&message[HEAD_LEN..whole]),
+                Cow::Owned(message) => Cow::Owned(message[HEAD_LEN..whole].to_vec()),
+            }));
         }
         if fragment.is_err() {
             return Ok(None);
