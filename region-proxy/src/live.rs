@@ -201,9 +201,15 @@ impl Live {
     }
 
     /// The index of the service for a host in the form of [`crate::route::host`]; the default one for `None` and for
-    /// unknown hosts.
+    /// unknown hosts, such as the names of services for TCP alone.
     pub fn service(&self, host: Option<&str>) -> Option<usize> {
-        host.and_then(|host| self.by_name.get(host)).copied().or(self.default)
+        let named = host.and_then(|host| self.by_name.get(host)).copied();
+        named.filter(|&index| self.services[index].config.mode.is_http()).or(self.default)
+    }
+
+    /// The index of the service with this name, whatever its servers take.
+    pub fn service_named(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 
     /// The threads that serve.
