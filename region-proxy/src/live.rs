@@ -19,6 +19,7 @@ use crate::balance::Health;
 use crate::config::{Check, Config, ServerConfig, ServiceConfig};
 use crate::count::Counts;
 use crate::rate::Rate;
+use crate::tally::{OwnTally, ServerTally, ServiceTally};
 use crate::tls::Front;
 use crate::tls::report::TlsState;
 
@@ -42,6 +43,8 @@ pub struct Proxy {
     pub holds_vip: AtomicBool,
     /// TLS towards clients.
     pub tls: TlsState,
+    /// What is counted of clients.
+    pub tally: OwnTally,
 }
 
 /// The settings and what runs by them.
@@ -74,6 +77,7 @@ pub struct Service {
 #[derive(Debug)]
 struct Traffic {
     requests: Counts,
+    tally: ServiceTally,
     per_sec_bits: AtomicU64,
     rate: Mutex<Rate>,
 }
@@ -89,6 +93,8 @@ pub struct Server {
     pub number: u32,
     /// Bounds the lines about the requests that it failed.
     pub failures: Throttle,
+    /// What is counted of its requests.
+    pub tally: ServerTally,
     health: AtomicU8,
     history: Mutex<History>,
 }
@@ -122,6 +128,7 @@ impl Proxy {
             saving: tokio::sync::Mutex::default(),
             holds_vip,
             tls: TlsState::new(front, threads),
+            tally: OwnTally::new(threads),
         }
     }
 
@@ -194,9 +201,15 @@ impl Live {
     }
 
     /// The index of the service for a host in the form of [`crate::route::host`]; the default one for `None` and for
-    /// unknown hosts.
+    /// unknown hosts, such as the names of services for TCP alone.
     pub fn service(&self, host: Option<&str>) -> Option<usize> {
-        host.and_then(|host| self.by_name.get(host)).copied().or(self.default)
+        let named = host.and_then(|host| self.by_name.get(host)).copied();
+        named.filter(|&index| self.services[index].config.mode.is_http()).or(self.default)
+    }
+
+    /// The index of the service with this name, whatever its servers take.
+    pub fn service_named(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 
     /// The threads that serve.
@@ -229,7 +242,7 @@ impl Service {
             kept.cloned().unwrap_or_else(|| {
                 let number = *server_count;
                 *server_count += 1;
-                Arc::new(Server::new(name.clone(), address, number))
+                Arc::new(Server::new(name.clone(), address, number, threads))
             })
         };
         let servers = config.servers.iter().map(server).collect();
@@ -245,6 +258,11 @@ impl Service {
     /// Counts the end of a request of `thread`.
     pub fn end(&self, thread: usize) {
         self.traffic.requests.end(thread);
+    }
+
+    /// What is counted of its requests.
+    pub fn tally(&self) -> &ServiceTally {
+        &self.traffic.tally
     }
 
     /// What `gslb-dns` is told of it.
@@ -269,17 +287,23 @@ impl Service {
 
 impl Traffic {
     fn new(threads: usize) -> Self {
-        Self { requests: Counts::new(threads), per_sec_bits: AtomicU64::new(0), rate: Mutex::default() }
+        Self {
+            requests: Counts::new(threads),
+            tally: ServiceTally::new(threads),
+            per_sec_bits: AtomicU64::new(0),
+            rate: Mutex::default(),
+        }
     }
 }
 
 impl Server {
-    fn new(name: ServerName, address: SocketAddr, number: u32) -> Self {
+    fn new(name: ServerName, address: SocketAddr, number: u32, threads: usize) -> Self {
         Self {
             name,
             address,
             number,
             failures: Throttle::default(),
+            tally: ServerTally::new(threads),
             health: AtomicU8::new(UNKNOWN),
             history: Mutex::new(History { health: shared::health::Health::new(), since: Timestamp::now() }),
         }

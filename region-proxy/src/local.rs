@@ -192,9 +192,21 @@ impl Flight {
         let ticket = self.pool().balancer.borrow_mut().join(server, tried);
         if let Some(ticket) = ticket {
             self.pool().waiting.borrow_mut().insert(ticket, Turn::default());
+            self.service().tally().join(self.local.thread);
+            self.since = Tick::now();
         }
         self.ticket = ticket;
         ticket.is_some()
+    }
+
+    /// How many of this thread wait for a server of its service.
+    pub fn waiting(&self) -> usize {
+        self.pool().balancer.borrow().waiting()
+    }
+
+    /// The number of its thread.
+    pub fn thread(&self) -> usize {
+        self.local.thread
     }
 
     /// Whether it was called; when it was, it waits no longer.
@@ -209,6 +221,7 @@ impl Flight {
         waiting.remove(&ticket);
         drop(waiting);
         self.ticket = None;
+        self.note_wait();
         if let Call::Server(server) = call {
             self.begin(server);
         }
@@ -252,11 +265,17 @@ impl Flight {
     /// It is with `server`, where it counts already.
     fn begin(&mut self, server: usize) {
         (self.server, self.since, self.outcome) = (Some(server), Tick::now(), Outcome::Unused);
+        self.service().servers[server].tally.begin(self.local.thread);
+    }
+
+    fn note_wait(&self) {
+        self.service().tally().leave(self.local.thread, Tick::now().since(self.since));
     }
 
     /// Ends its time with its server, and its waiting.
-    fn leave(&mut self) {
+    pub fn leave(&mut self) {
         let called = self.ticket.take().map(|ticket| {
+            self.note_wait();
             let turn = self.pool().waiting.borrow_mut().remove(&ticket);
             self.pool().balancer.borrow_mut().leave(ticket);
             turn.and_then(|turn| turn.call)
@@ -267,6 +286,7 @@ impl Flight {
         }
         if let Some(server) = self.server.take() {
             self.pool().balancer.borrow_mut().end(server, self.outcome, Tick::now().moment());
+            self.service().servers[server].tally.end(self.local.thread);
             self.pool().kin.each(Pool::call);
         }
     }

@@ -148,7 +148,11 @@ impl Worker {
             }
             if now.since(swept) >= Duration::from_secs(1) {
                 swept = now;
-                self.pools.sweep(self.current().live.config.limits.upstream_idle);
+                let current = self.current();
+                self.pools.sweep(current.live.config.limits.upstream_idle);
+                for server in current.live.services().flat_map(|service| &service.servers) {
+                    server.tally.set_idle(self.number, self.pools.idle(server.number));
+                }
             }
         }
     }

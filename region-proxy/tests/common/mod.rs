@@ -26,6 +26,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+pub mod raw;
+
 pub const TOKEN: &str = "0123456789abcdef";
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
