@@ -119,7 +119,8 @@ impl Sockets {
     /// All of them with the addresses in the settings, to be handed over.
     pub fn copies(&self) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
         let clients = self.bound.iter().flat_map(|bound| bound.sockets.iter().map(|socket| (bound.asked, socket)));
-        let all = clients.chain([(self.status.0, &self.status.1)]);
+        // In the order of `open`, by which addresses that leave the port to the system are found again.
+        let all = [(self.status.0, &self.status.1)].into_iter().chain(clients);
         all.map(|(asked, socket)| Ok((asked, socket.try_clone()?.into()))).collect()
     }
 
