@@ -34,6 +34,8 @@ pub struct Proxy {
     /// What the present settings made; swapped whole by [`Self::replace`].
     pub live: ArcSwap<Live>,
     generation: AtomicU64,
+    /// What ran before, while requests may still run by it.
+    retired: Mutex<Vec<Arc<Live>>>,
     /// Whether an operator drains it.
     pub is_draining: AtomicBool,
     /// Held while a change of `is_draining` is made and saved.
@@ -124,6 +126,7 @@ impl Proxy {
         Self {
             live: ArcSwap::from_pointee(Live::new(config, threads)),
             generation: AtomicU64::new(0),
+            retired: Mutex::default(),
             is_draining: AtomicBool::new(is_draining),
             saving: tokio::sync::Mutex::default(),
             holds_vip,
@@ -135,8 +138,15 @@ impl Proxy {
 
     /// Puts `live` in the place of what runs; the next request of each thread sees it.
     pub fn replace(&self, live: Live) {
-        self.live.store(Arc::new(live));
+        let before = self.live.swap(Arc::new(live));
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(before);
         self.note_change();
+    }
+
+    /// Frees what ran before and nothing runs by any more: much memory at once, for which no request shall wait.
+    pub fn free_retired(&self) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|live| Arc::strong_count(live) > 1);
     }
 
     /// Has each thread look at the settings and at the health of servers before its next request.
@@ -177,8 +187,15 @@ impl Live {
     fn build(config: Config, threads: usize, previous: Option<&Self>) -> Self {
         let mut server_count = previous.map_or(0, |previous| previous.server_count);
         let service = |(name, settings): (&OwnerName, &ServiceConfig)| {
-            let before = previous.and_then(|previous| previous.find(name.as_str())).map(AsRef::as_ref);
-            Arc::new(Service::new(name.clone(), settings.clone(), before, threads, &mut server_count))
+            let before = previous.and_then(|previous| previous.services.get(previous.find(name)?));
+            match before {
+                // Each thread goes on with what it knows of it.
+                Some(before) if before.config == *settings => Arc::clone(before),
+                _ => {
+                    let before = before.map(AsRef::as_ref);
+                    Arc::new(Service::new(name.clone(), settings.clone(), before, threads, &mut server_count))
+                }
+            }
         };
         let services: Vec<_> = config.services.iter().map(service).collect();
         let by_name = services.iter().enumerate().map(|(index, service)| (service.name.clone(), index)).collect();
@@ -188,9 +205,15 @@ impl Live {
     }
 
     /// The index of the service for a host in the form of [`crate::route::host`]; the default one for `None` and for
-    /// unknown hosts.
+    /// unknown hosts, such as the names of services for TCP alone.
     pub fn service(&self, host: Option<&str>) -> Option<usize> {
-        host.and_then(|host| self.by_name.get(host)).copied().or(self.default)
+        let named = host.and_then(|host| self.by_name.get(host)).copied();
+        named.filter(|&index| self.services[index].config.mode.is_http()).or(self.default)
+    }
+
+    /// The index of the service with this name, whatever its servers take.
+    pub fn service_named(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 
     /// The threads that serve.
@@ -203,8 +226,9 @@ impl Live {
         self.services.iter()
     }
 
-    fn find(&self, name: &str) -> Option<&Arc<Service>> {
-        self.by_name.get(name).and_then(|&index| self.services.get(index))
+    /// The index of the service of this name.
+    pub fn find(&self, name: &OwnerName) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::access::Pen;
 use crate::clock::{Deadlines, Tick};
 use crate::http1::Edits;
-use crate::listen::{self, Gate, Listener};
+use crate::listen::{self, Gate, Listener, Phase};
 use crate::live::Proxy;
 use crate::local::Local;
 use crate::pipe::Pipes;
@@ -134,7 +134,7 @@ impl Worker {
     }
 
     /// Looks after time limits and idle connections until `stop`, and then for as long as the process lives.
-    async fn keep(&self, gate: &Gate, mut stop: watch::Receiver<bool>) {
+    async fn keep(&self, gate: &Gate, mut stop: watch::Receiver<Phase>) {
         let mut ticks = interval(Deadlines::TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut swept = Tick::now();
@@ -164,19 +164,20 @@ impl Worker {
 
     /// Waits for the word to stop and a moment more, in which a request that was sent before is read and answered, and
     /// closes the connections that wait for a request.
-    async fn close_idle(&self, mut stop: watch::Receiver<bool>) {
-        listen::stopped(&mut stop).await;
+    async fn close_idle(&self, mut stop: watch::Receiver<Phase>) {
+        listen::over(&mut stop).await;
         sleep(LAST_WORDS).await;
         self.is_over.set(true);
         self.deadlines.dismiss_all();
     }
 }
 
-/// Serves `listeners` on a thread of its own; `ended` is dropped once none of them takes connections any more.
+/// Serves the listeners that come on a thread of its own; `ended` is dropped once none takes connections any more and
+/// no more come.
 pub fn start(
     number: usize,
     proxy: Arc<Proxy>,
-    listeners: Vec<Listener>,
+    mut listeners: mpsc::UnboundedReceiver<Listener>,
     gate: Gate,
     ended: mpsc::Sender<()>,
 ) -> io::Result<()> {
@@ -187,12 +188,15 @@ pub fn start(
         };
         runtime.block_on(async move {
             let worker = Rc::new(Worker::new(number, proxy));
-            for listener in listeners {
-                tokio::task::spawn_local(listen::serve(Rc::clone(&worker), listener, gate.clone(), ended.clone()));
-            }
-            drop(ended);
             let stop = gate.stop();
-            tokio::join!(worker.keep(&gate, stop.clone()), worker.close_idle(stop));
+            let listening = async {
+                while let Some(listener) = listeners.recv().await {
+                    let (worker, gate, ended) = (Rc::clone(&worker), gate.clone(), ended.clone());
+                    tokio::task::spawn_local(listen::serve(worker, listener, gate, ended));
+                }
+                drop(ended);
+            };
+            tokio::join!(listening, worker.keep(&gate, stop.clone()), worker.close_idle(stop));
         });
     };
     std::thread::Builder::new().name(format!("serve-{number}")).spawn(runtime).map(drop)

@@ -40,7 +40,7 @@ const REGION_PROXY: Layers = &[
     &["explain"],
     &[
         "access", "admin", "cli", "clock", "count", "health", "listen", "live", "local", "main", "once", "pipe",
-        "relay", "reload", "serve", "socket", "status", "stream", "tally", "tls", "upstream", "vip", "worker",
+        "relay", "reload", "serve", "socket", "status", "stream", "tally", "tcp", "tls", "upstream", "vip", "worker",
     ],
 ];
 

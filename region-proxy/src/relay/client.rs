@@ -50,7 +50,7 @@ pub struct Peer {
 
 impl Peer {
     /// Appends the PROXY header that tells a server of this.
-    pub(super) fn introduce(self, version: ProxyHeader, out: &mut Vec<u8>) {
+    pub fn introduce(self, version: ProxyHeader, out: &mut Vec<u8>) {
         let ends = Some(Ends { source: self.address, destination: self.destination });
         match version {
             ProxyHeader::V1 => proxy_protocol::write_v1(ends, out),

@@ -341,6 +341,8 @@ impl Record {
             By::Here => 'L',
         };
         let during = match self.during {
+            // None was there to connect to.
+            None if self.cause == Some(Cause::NoServer) => 'C',
             None | Some(During::Request) => 'R',
             Some(During::Queue) => 'Q',
             Some(During::Connect) => 'C',
