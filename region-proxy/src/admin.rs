@@ -1,4 +1,4 @@
-//! The status listener: `GET /status` for `gslb-dns`, `GET /metrics`, `POST /drain` and `POST /undrain` for operators.
+//! The status listener: `GET /status` for `gslb-dns`, `GET /metrics`, `GET /stats` for people, `POST /drain` and `POST /undrain` for operators.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -14,7 +14,14 @@ use jiff::Timestamp;
 use shared::published::Status;
 use shared::token::Token;
 
+mod html;
+mod metrics;
+mod page;
 pub mod serve;
+mod sheet;
+mod stats;
+
+use stats::Stats;
 
 /// What survives a restart.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -67,6 +74,17 @@ impl Reply {
         reply
     }
 
+    /// A page that may load nothing and run nothing.
+    fn page(text: String) -> Self {
+        let fields = vec![
+            ("Content-Type", "text/html; charset=utf-8"),
+            ("Cache-Control", "no-store"),
+            ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+            ("X-Content-Type-Options", "nosniff"),
+        ];
+        Self { status: 200, fields, body: text.into_bytes() }
+    }
+
     fn json(value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(mut body) => {
@@ -86,12 +104,12 @@ pub async fn answer(proxy: Arc<Proxy>, peer: SocketAddr, asked: Asked<'_>) -> Re
             Reply::json(&FullStatus { status: proxy.status(), tls: proxy.tls.report(Timestamp::now()) })
         }
         ("/metrics", "GET" | "HEAD") => {
-            let mut text = String::new();
-            proxy.tls.write_metrics(&mut text);
-            let fields = vec![("Content-Type", "text/plain; version=0.0.4; charset=utf-8")];
-            Reply { status: 200, fields, body: text.into_bytes() }
+            let fields = vec![("Content-Type", metrics::CONTENT_TYPE)];
+            Reply { status: 200, fields, body: metrics::encode(&proxy).into_bytes() }
         }
-        ("/status" | "/metrics", _) => Reply::not_allowed("GET, HEAD"),
+        ("/stats", "GET" | "HEAD") => Reply::page(page::page(&Stats::of(&proxy, Timestamp::now()))),
+        ("/stats.json", "GET" | "HEAD") => Reply::json(&Stats::of(&proxy, Timestamp::now())),
+        ("/status" | "/metrics" | "/stats" | "/stats.json", _) => Reply::not_allowed("GET, HEAD"),
         ("/drain" | "/undrain", "POST") => {
             let token = proxy.live.load().config.token.clone();
             match authorize(asked.authorization, token.as_ref()) {
@@ -100,7 +118,7 @@ pub async fn answer(proxy: Arc<Proxy>, peer: SocketAddr, asked: Asked<'_>) -> Re
             }
         }
         ("/drain" | "/undrain", _) => Reply::not_allowed("POST"),
-        _ => Reply::text(404, "no such path: expected /status, /metrics, /drain or /undrain"),
+        _ => Reply::text(404, "no such path: expected /status, /stats, /stats.json, /metrics, /drain or /undrain"),
     }
 }
 

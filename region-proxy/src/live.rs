@@ -20,6 +20,7 @@ use crate::balance::Health;
 use crate::config::{Check, Config, ServerConfig, ServiceConfig};
 use crate::count::Counts;
 use crate::rate::Rate;
+use crate::reload::Reloads;
 use crate::tally::{OwnTally, ServerTally, ServiceTally};
 use crate::tls::Front;
 use crate::tls::report::TlsState;
@@ -48,6 +49,10 @@ pub struct Proxy {
     pub tally: OwnTally,
     /// The access log.
     pub access: Access,
+    /// When it started.
+    pub started: Timestamp,
+    /// How reloads went.
+    pub reloads: Reloads,
 }
 
 /// The settings and what runs by them.
@@ -133,6 +138,8 @@ impl Proxy {
             tls: TlsState::new(front, threads),
             tally: OwnTally::new(threads),
             access: Access::default(),
+            started: Timestamp::now(),
+            reloads: Reloads::default(),
         }
     }
 
@@ -291,6 +298,9 @@ impl Service {
         let total = self.traffic.requests.begun();
         let per_sec = self.traffic.rate.lock().unwrap_or_else(PoisonError::into_inner).sample(now, total);
         self.traffic.per_sec_bits.store(per_sec.to_bits(), Ordering::Relaxed);
+        for server in &self.servers {
+            server.tally.sample(now);
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -25,6 +26,43 @@ pub fn read(file: &Path) -> Result<Config, Vec<Problem>> {
         vec![Problem { file, line: None, key: String::new(), what }]
     })?;
     Config::parse(file, &text, &|path| std::fs::read_to_string(path).map_err(|error| error.to_string()))
+}
+
+/// How reloads went.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    taken: AtomicU64,
+    refused: AtomicU64,
+    last: Mutex<Option<LastReload>>,
+}
+
+/// How the last one went.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LastReload {
+    /// When it was.
+    pub at: Timestamp,
+    /// Why it was refused; empty: it was not.
+    pub problems: Vec<String>,
+}
+
+impl Reloads {
+    /// Those that were taken over, and those that were refused.
+    pub fn counts(&self) -> [u64; 2] {
+        [self.taken.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed)]
+    }
+
+    /// The last one; `None`: there was none.
+    pub fn last(&self) -> Option<LastReload> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, problems: &[Problem]) {
+        let count = if problems.is_empty() { &self.taken } else { &self.refused };
+        count.fetch_add(1, Ordering::Relaxed);
+        let problems = problems.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+        let last = Some(LastReload { at: Timestamp::now(), problems });
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+    }
 }
 
 /// Why settings are read again.
@@ -104,11 +142,13 @@ impl Reloader {
         self.checks = Checks::start(&live, &self.proxy);
         self.proxy.replace(live);
         sockets.commit(change);
+        self.proxy.reloads.note(&[]);
         tracing::info!(file, "settings reloaded");
     }
 
     fn refuse(&mut self, cause: Cause, problems: Vec<Problem>) {
         if cause == Cause::Asked || problems != self.last_problems {
+            self.proxy.reloads.note(&problems);
             for problem in &problems {
                 tracing::error!(%problem, "mistake in the settings");
             }
@@ -218,6 +258,9 @@ fn folder_of(file: &Path) -> PathBuf {
 fn may_change(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
+
+/// Mistakes that are shown.
+const SHOWN_MAX: usize = 20;
 
 /// How long a file may rest between the parts of one change.
 const QUIET: Duration = Duration::from_millis(50);

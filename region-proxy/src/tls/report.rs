@@ -1,6 +1,5 @@
 //! What operators are told of TLS: in `/status` and as metrics.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -79,36 +78,6 @@ impl TlsState {
             problems: texts(&front.broken),
             warnings: texts(&front.warnings(now)),
         })
-    }
-
-    /// Appends its metrics to `text`, in the text format of Prometheus.
-    pub fn write_metrics(&self, text: &mut String) {
-        let front = self.front.load();
-        let Some(front) = front.as_ref() else { return };
-        text.push_str(
-            "# HELP region_proxy_certificate_expiry_seconds When a certificate ends, in seconds since 1970.\n",
-        );
-        text.push_str("# TYPE region_proxy_certificate_expiry_seconds gauge\n");
-        for identity in front.identities() {
-            let file = identity.files.certificate.display().to_string();
-            let file = file.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let end = identity.about.not_after;
-            // Writing to a text does not fail.
-            let _ = writeln!(text, "region_proxy_certificate_expiry_seconds{{file=\"{file}\"}} {end}");
-        }
-        let broken = front.broken.len();
-        text.push_str(
-            "# HELP region_proxy_certificate_problems Mistakes in files in whose place older ones serve on.\n",
-        );
-        text.push_str("# TYPE region_proxy_certificate_problems gauge\n");
-        let _ = writeln!(text, "region_proxy_certificate_problems {broken}");
-        text.push_str("# HELP region_proxy_tls_handshakes Handshakes with clients, by outcome.\n");
-        text.push_str("# TYPE region_proxy_tls_handshakes counter\n");
-        let Tally { full, resumed, failed } = &self.tally;
-        for (outcome, counts) in [("full", full), ("resumed", resumed), ("failed", failed)] {
-            let count = counts.begun();
-            let _ = writeln!(text, "region_proxy_tls_handshakes_total{{outcome=\"{outcome}\"}} {count}");
-        }
     }
 }
 
