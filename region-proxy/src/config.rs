@@ -38,6 +38,8 @@ pub struct Config {
     pub region: RegionName,
     /// Its own name.
     pub proxy: ProxyName,
+    /// Who it runs as once its addresses are bound; `None`: who started it.
+    pub user: Option<String>,
     /// Threads that serve; `None`: one a core.
     pub threads: Option<usize>,
     /// Where clients connect without TLS; empty only beside `tls` or `tcp`.
@@ -70,6 +72,17 @@ pub struct Config {
     pub services: BTreeMap<OwnerName, ServiceConfig>,
 }
 
+/// What is spoken where clients connect.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Entry {
+    /// HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+    /// Whatever it is: the address of a `[[tcp]]`, as in the settings.
+    Tcp(SocketAddr),
+}
+
 impl Config {
     /// Reads `text`, the content of `file`; relative paths in it are relative to the folder of `file`.
     ///
@@ -97,18 +110,19 @@ impl Config {
         self.tls.as_ref().map_or(&[], |tls| &tls.listen)
     }
 
-    /// Where connections come in whose octets are passed as they are.
-    pub fn tcp_listen(&self) -> Vec<SocketAddr> {
-        self.tcp.iter().flat_map(|tcp| tcp.listen.iter().copied()).collect()
+    /// Where clients connect, and what they speak there.
+    pub fn entrances(&self) -> impl Iterator<Item = (SocketAddr, Entry)> {
+        let http = self.listen.iter().map(|&address| (address, Entry::Http));
+        let https = self.tls_listen().iter().map(|&address| (address, Entry::Https));
+        let tcp = self.tcp.iter().flat_map(|tcp| tcp.listen.iter().map(|&address| (address, Entry::Tcp(address))));
+        http.chain(https).chain(tcp)
     }
 
-    /// The keys whose new value in `next` takes effect only after a restart.
+    /// The keys whose new value in `next` takes effect only after a restart or an upgrade.
     pub fn restart_keys(&self, next: &Self) -> Vec<&'static str> {
         let changed = [
+            ("user", self.user != next.user),
             ("threads", self.threads != next.threads),
-            ("listen", self.listen != next.listen),
-            ("tls.listen", self.tls_listen() != next.tls_listen()),
-            ("tcp.listen", self.tcp_listen() != next.tcp_listen()),
             ("status", self.status != next.status),
             ("limits.connections", self.limits.connections != next.limits.connections),
         ];
@@ -127,6 +141,7 @@ impl Reader<'_> {
         let region =
             root.required("region", "the name of its region").and_then(|value| value.parsed(RegionName::parse));
         let proxy = root.required("proxy", "its own name").and_then(|value| value.parsed(ProxyName::parse));
+        let user = root.value("user").and_then(|value| not_empty(&value, "a user's name").map(str::to_owned));
         let threads = root.value("threads").and_then(|value| value.integer(1..=256)).map(|count| count as usize);
         let tls_table = root.table("tls");
         let listen = match tls_table.is_some() || root.value("tcp").is_some() {
@@ -164,6 +179,7 @@ impl Reader<'_> {
         Some(Config {
             region,
             proxy,
+            user,
             threads,
             listen,
             tls,

@@ -97,6 +97,36 @@ impl Stream {
         }
     }
 
+    /// The same, by what the kernel knows at this moment. One system call.
+    pub fn is_surely_quiet(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_surely_quiet(),
+            Self::Secure(_) => false,
+        }
+    }
+
+    /// Whether octets have come that nobody read, of TLS or within it.
+    pub fn has_unread(&self) -> bool {
+        self.socket().has_unread()
+    }
+
+    /// Whether the other side is gone, which is more than that it sends no more. One system call.
+    pub fn is_gone(&self) -> bool {
+        self.socket().is_gone()
+    }
+
+    /// Has the connection reset when it is dropped.
+    pub fn reset(&self) {
+        self.socket().reset();
+    }
+
+    fn socket(&self) -> &Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Secure(secure) => &secure.socket,
+        }
+    }
+
     /// The socket, where octets pass unchanged.
     pub fn plain(&mut self) -> Option<&mut Socket> {
         match self {
