@@ -47,15 +47,15 @@ pub enum ServeError {
         /// What the system says.
         error: io::Error,
     },
-    /// The access log cannot be written.
-    #[error("access_log: {0}")]
-    AccessLog(io::Error),
     /// It cannot run as whom it should.
     #[error(transparent)]
     Rights(#[from] RightsError),
     /// The process whose place this one takes does not say what it should.
     #[error("cannot take over from the running proxy: {0}")]
     TakeOver(io::Error),
+    /// The access log cannot be written.
+    #[error("access_log: {0}")]
+    AccessLog(io::Error),
     /// Signals or threads are not to be had.
     #[error(transparent)]
     System(#[from] io::Error),
