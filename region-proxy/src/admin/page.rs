@@ -94,7 +94,7 @@ fn write_service(out: &mut String, service: &Pool, now: Timestamp) -> fmt::Resul
     out.write_str(
         "<table class=\"wide\"><thead><tr><th>Server</th><th>State</th><th class=\"n\">Requests/s</th>\
          <th class=\"n\">Under way</th><th class=\"n\">Response</th><th class=\"n\">Connections</th>\
-         <th class=\"n\">Traffic</th><th class=\"n\">Errors</th><th>Last error</th></tr></thead><tbody>",
+         <th class=\"n\">Traffic</th><th class=\"n\">Errors, 1 min</th><th>Last failure</th></tr></thead><tbody>",
     )?;
     service.servers.iter().try_for_each(|server| write_server(out, server, now))?;
     out.write_str("</tbody></table>")?;
@@ -147,9 +147,9 @@ fn write_server(out: &mut String, server: &Member, now: Timestamp) -> fmt::Resul
     match &server.last_failure {
         Some(failure) => {
             let (what, ago) = (Text(&failure.what), span(failure.at, now));
-            writeln!(out, "<td class=\"full\">{what}<small>{ago} ago</small></td></tr>")
+            writeln!(out, "<td class=\"full\" data-name=\"Last failure\">{what}<small>{ago} ago</small></td></tr>")
         }
-        None => out.write_str("<td class=\"full dim\">none</td></tr>\n"),
+        None => out.write_str("<td class=\"none dim\">none</td></tr>\n"),
     }
 }
 
@@ -200,7 +200,7 @@ fn write_clients(out: &mut String, stats: &Stats) -> fmt::Result {
         let refusals: Vec<String> = clients
             .refusals
             .iter()
-            .map(|(reason, count)| format!("{} {}", whole(*count), reason.replace('_', " ")))
+            .map(|(reason, count)| format!("{} × {}", whole(*count), reason.replace('_', " ")))
             .collect();
         row(out, "Refused", &refusals.join(", "))?;
     }
