@@ -15,6 +15,7 @@ use crate::stick::key::Secret;
 
 mod balance;
 mod check;
+mod http2;
 mod limits;
 mod peers;
 mod routes;
@@ -24,6 +25,7 @@ mod tls;
 
 pub use balance::Balance;
 pub use check::{Check, Probe};
+pub use http2::Http2;
 pub use limits::Limits;
 pub use peers::ProxyProtocol;
 pub use service::{ProxyHeader, ServerConfig, ServiceConfig};
@@ -56,6 +58,8 @@ pub struct Config {
     pub retries: u32,
     /// Bounds on connections, heads and waiting.
     pub limits: Limits,
+    /// Where HTTP/2 is spoken, and its bounds.
+    pub http2: Http2,
     /// What is believed and told of where requests come from.
     pub forwarded: Forwarded,
     /// Where connections begin with a PROXY header.
@@ -123,7 +127,8 @@ impl Reader<'_> {
             Some(_) => Some(root.value("listen").map(|value| addresses(&value)).unwrap_or_default()),
             None => root.required("listen", "a list of addresses with ports").map(|value| addresses(&value)),
         };
-        let tls = tls_table.and_then(|table| self.tls(&table, listen.as_deref().unwrap_or_default()));
+        let http2 = root.table("http2").map(|table| http2::http2(&table)).unwrap_or_default();
+        let tls = tls_table.and_then(|table| self.tls(&table, listen.as_deref().unwrap_or_default(), http2.tls));
         let status = root.required("status", "an address with port").and_then(|value| address(&value));
         let vips = root.value("vips").map(|value| vips(&value)).unwrap_or_default();
         let token = root.value("admin_token_file").and_then(|value| self.token(&value));
@@ -160,6 +165,7 @@ impl Reader<'_> {
             default_service,
             retries,
             limits,
+            http2,
             forwarded,
             proxy_protocol,
             routes,

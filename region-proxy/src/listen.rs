@@ -195,7 +195,7 @@ async fn begin(worker: &Rc<Worker>, gate: &Gate, own: Own, accepted: Option<Acce
         return;
     }
     if let Some(permit) = gate.enter(worker).await {
-        let peer = Peer { address, destination: own.address, is_secure: own.is_secure };
+        let peer = Peer { address, destination: own.address, is_secure: own.is_secure, is_http2: false };
         let (worker, socket) = (Rc::clone(worker), Socket::new(fd));
         if own.is_secure {
             // Never absent where there is such a listener.

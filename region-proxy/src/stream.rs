@@ -1,8 +1,9 @@
-//! A connection that carries HTTP, over TCP alone or with TLS.
+//! A connection that carries HTTP, over TCP alone, with TLS, or within one of HTTP/2.
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
+use crate::lane::Lane;
 use crate::socket::Socket;
 use crate::tls::session::Session;
 
@@ -13,6 +14,8 @@ pub enum Stream {
     Plain(Socket),
     /// With TLS between.
     Secure(Box<Secure>),
+    /// One stream among others.
+    Lane(Lane),
 }
 
 /// A socket and its TLS. When it is dropped, the peer is told that it ends, if that needs no waiting.
@@ -34,7 +37,7 @@ impl Stream {
     /// `buffer`.
     pub fn poll_handshake(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(_) => Poll::Ready(Ok(0)),
+            Self::Plain(_) | Self::Lane(_) => Poll::Ready(Ok(0)),
             Self::Secure(secure) => secure.session.poll_handshake(cx, &mut secure.socket, buffer),
         }
     }
@@ -44,6 +47,7 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.poll_read(cx, buffer),
             Self::Secure(secure) => secure.session.poll_read(cx, &mut secure.socket, buffer),
+            Self::Lane(lane) => lane.poll_read(cx, buffer),
         }
     }
 
@@ -58,6 +62,7 @@ impl Stream {
                 }
                 secure.socket.poll_read(cx, buffer)
             }
+            Self::Lane(lane) => lane.poll_read(cx, buffer),
         }
     }
 
@@ -66,6 +71,15 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.poll_write(cx, parts),
             Self::Secure(secure) => secure.session.poll_write(cx, &mut secure.socket, parts),
+            Self::Lane(lane) => lane.poll_write(cx, parts),
+        }
+    }
+
+    /// How much of a body its windows let through, once that is something; without windows any number of octets.
+    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        match self {
+            Self::Plain(_) | Self::Secure(_) => Poll::Ready(usize::MAX),
+            Self::Lane(lane) => lane.poll_room(cx),
         }
     }
 
@@ -78,6 +92,7 @@ impl Stream {
                     secure.socket.end_writing();
                 }
             }
+            Self::Lane(lane) => lane.end_writing(),
         }
     }
 
@@ -85,7 +100,7 @@ impl Stream {
     pub fn is_quiet(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.is_quiet(),
-            Self::Secure(_) => false,
+            Self::Secure(_) | Self::Lane(_) => false,
         }
     }
 
@@ -93,14 +108,14 @@ impl Stream {
     pub fn plain(&mut self) -> Option<&mut Socket> {
         match self {
             Self::Plain(socket) => Some(socket),
-            Self::Secure(_) => None,
+            Self::Secure(_) | Self::Lane(_) => None,
         }
     }
 
     /// Its TLS.
     pub fn session(&self) -> Option<&Session> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Lane(_) => None,
             Self::Secure(secure) => Some(&secure.session),
         }
     }

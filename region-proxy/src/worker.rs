@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::clock::{Deadlines, Tick};
 use crate::http1::Edits;
+use crate::http2::Block;
 use crate::listen::{self, Gate, Listener};
 use crate::live::Proxy;
 use crate::local::Local;
@@ -54,6 +55,8 @@ pub struct Buffers {
     pub scratch: RefCell<Vec<u8>>,
     /// The changes of one head.
     pub edits: RefCell<Edits>,
+    /// The fields of one head of HTTP/2.
+    pub block: RefCell<Block>,
     spare: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -79,6 +82,7 @@ impl Default for Buffers {
             read: RefCell::new(vec![0; READ_OCTETS].into_boxed_slice()),
             scratch: RefCell::default(),
             edits: RefCell::default(),
+            block: RefCell::new(Block::new(0)),
             spare: RefCell::default(),
         }
     }

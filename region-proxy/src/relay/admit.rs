@@ -69,6 +69,18 @@ pub(super) fn admit(worker: &Rc<Worker>, peer: Peer, bytes: &mut [u8]) -> Admiss
     }
 }
 
+/// Takes the head of a request that came in HTTP/2, whose body is read as that of one in HTTP/1.1.
+pub(super) fn admit_stream(
+    worker: &Rc<Worker>,
+    peer: Peer,
+    request: &Request<'_>,
+) -> Result<Box<Exchange>, Box<Answer>> {
+    let local = worker.current();
+    let admitted = admit_head(worker, &local, peer, request).map_err(|(answer, _)| answer)?;
+    let (exchange, _) = admit_body(worker, admitted, &mut [])?;
+    Ok(Box::new(exchange))
+}
+
 /// Writes the head for a server; or the answer, with the octets that are done with then.
 fn admit_head(
     worker: &Worker,
@@ -109,7 +121,7 @@ fn admit_head(
     if !forward::count_forward(request, &mut edits) {
         return Err(own(200, ""));
     }
-    forward::to_server(request, config.proxy.as_str(), &mut edits);
+    forward::to_server(request, peer.is_http2, config.proxy.as_str(), &mut edits);
     let mut wish = Wish::of(&flight.service().config, origin.client, request, &mut edits);
     if let Some((index, route)) = route {
         route.request.apply(request.fields, &mut edits);

@@ -11,7 +11,7 @@ use super::answer::Answer;
 use super::exchange::Exchange;
 use crate::clock::{Tick, Waiting};
 use crate::config::ProxyHeader;
-use crate::http1::is_worth_reading;
+use crate::http1::{HTTP2_PREFACE, is_worth_reading};
 use crate::proxy_protocol::{self, Ends};
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -28,6 +28,8 @@ pub(super) struct Client {
     pub(super) unread: Vec<u8>,
     /// How many of these were looked at in vain.
     seen: usize,
+    /// Whether no request came before.
+    is_new: bool,
     /// Its place among the deadlines of its thread.
     pub(super) place: u32,
 }
@@ -41,6 +43,8 @@ pub struct Peer {
     pub destination: SocketAddr,
     /// Whether it speaks TLS to this proxy.
     pub is_secure: bool,
+    /// Whether it speaks HTTP/2.
+    pub is_http2: bool,
 }
 
 impl Peer {
@@ -60,6 +64,8 @@ pub(super) enum Next {
     Exchange(Box<Exchange>),
     /// A request that the proxy answers itself.
     Answer(Box<Answer>),
+    /// A connection of HTTP/2, of which the first octets are unread.
+    Http2,
     /// Nothing.
     Closed,
 }
@@ -79,7 +85,7 @@ impl Client {
     /// A connection that was just accepted; with `is_unintroduced` it begins with a PROXY header.
     pub(super) fn new(worker: Rc<Worker>, socket: Stream, peer: Peer, is_unintroduced: bool) -> Self {
         let place = worker.deadlines.take();
-        Self { worker, socket, peer, is_unintroduced, unread: Vec::new(), seen: 0, place }
+        Self { worker, socket, peer, is_unintroduced, unread: Vec::new(), seen: 0, is_new: true, place }
     }
 
     /// Waits for the next request, for as long as the settings allow since `since`.
@@ -146,7 +152,13 @@ impl Client {
 
     /// What is next by `bytes`, the first that are not done with; what it does not need of them is unread then.
     fn admit(&mut self, bytes: &mut [u8]) -> Option<Next> {
-        match admit::admit(&self.worker, self.peer, bytes) {
+        if self.is_new && self.begins_http2(bytes) {
+            self.unread.extend_from_slice(bytes);
+            return Some(Next::Http2);
+        }
+        let admission = admit::admit(&self.worker, self.peer, bytes);
+        self.is_new &= matches!(admission, Admission::Partial);
+        match admission {
             Admission::Partial => {
                 self.seen = bytes.len();
                 self.unread.extend_from_slice(bytes);
@@ -161,6 +173,16 @@ impl Client {
                 Some(Next::Exchange(exchange))
             }
         }
+    }
+
+    /// Whether it knows beforehand that HTTP/2 is spoken here (RFC 9113, section 3.3).
+    fn begins_http2(&self, bytes: &[u8]) -> bool {
+        let count = bytes.len().min(HTTP2_PREFACE.len());
+        // So much is also enough for the other reader to refuse it.
+        count >= "PRI * HTTP/2.0".len()
+            && bytes[..count] == HTTP2_PREFACE[..count]
+            && !self.peer.is_secure
+            && self.worker.current().live.config.http2.cleartext
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>, since: Tick) -> Poll<Next> {
