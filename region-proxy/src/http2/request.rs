@@ -173,11 +173,11 @@ mod tests {
 
     #[test]
     fn requests_lack_and_repeat_no_pseudo_header_field() {
-        for left_out in 0..3 {
+        for (at, field) in GET[..3].iter().enumerate() {
             let mut fields = GET.to_vec();
-            fields.remove(left_out);
-            assert!(is_malformed(&fields), "{left_out}");
-            assert!(is_malformed(&[GET.as_slice(), &[GET[left_out]]].concat()), "{left_out}");
+            fields.remove(at);
+            assert!(is_malformed(&fields), "{field:?}");
+            assert!(is_malformed(&[GET.as_slice(), &[*field]].concat()), "{field:?}");
         }
         for more in [(":status", "200"), (":x", "y"), (":protocol", "websocket")] {
             assert!(is_malformed(&[GET.as_slice(), &[more]].concat()), "{more:?}");
