@@ -25,7 +25,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the proxy until SIGTERM or SIGINT; SIGHUP reads the settings again.
+    /// Run the proxy until SIGTERM or SIGINT; SIGHUP reads the settings again, SIGUSR2 starts the program anew in its
+    /// place, without losing a connection.
     Serve {
         #[command(flatten)]
         settings: Settings,
@@ -67,6 +68,9 @@ pub fn run() -> ExitCode {
         Command::Check(settings) => with_front(&settings, |config, front| {
             for warning in front.iter().flat_map(|front| front.warnings(Timestamp::now())) {
                 eprintln!("warning: {warning}");
+            }
+            if let Some(user) = &config.user {
+                serve::rights::look_up(user).map_err(|error| error.to_string())?;
             }
             let servers: usize = config.services.values().map(|service| service.servers.len()).sum();
             println!("{}: right: {} services, {servers} servers", settings.config.display(), config.services.len());

@@ -35,6 +35,11 @@ impl Lane {
         self.session.borrow_mut().poll_room(self.stream, cx)
     }
 
+    /// Whether it was reset.
+    pub fn is_gone(&self) -> bool {
+        self.session.borrow_mut().is_reset(self.stream)
+    }
+
     /// Tells the other side that no more will come.
     pub fn end_writing(&mut self) {
         self.session.borrow_mut().end(self.stream);

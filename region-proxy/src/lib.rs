@@ -1,5 +1,5 @@
-//! The reverse proxy of one region: forwards HTTP/1.1 and HTTP/2 requests to healthy origin servers and tells `gslb-dns` how they
-//! are.
+//! The reverse proxy of one region: forwards HTTP/1.1 and HTTP/2 requests, and connections as they are, to healthy origin
+//! servers and tells `gslb-dns` how they are.
 //!
 //! ```text
 //! socket ─► listen ─► (tls) ─► read head (http1, http2) ─► route ─► balance ─► upstream: connect or reuse ─► relay ─► count
@@ -41,6 +41,8 @@ pub mod sni;
 pub mod socket;
 pub mod stick;
 pub mod stream;
+pub mod tally;
+pub mod tcp;
 pub mod tls;
 pub mod upstream;
 pub mod vip;

@@ -19,6 +19,7 @@ use crate::balance::Health;
 use crate::config::{Check, Config, ServerConfig, ServiceConfig};
 use crate::count::Counts;
 use crate::rate::Rate;
+use crate::tally::{OwnTally, ServerTally, ServiceTally};
 use crate::tls::Front;
 use crate::tls::report::TlsState;
 
@@ -32,6 +33,8 @@ pub struct Proxy {
     /// What the present settings made; swapped whole by [`Self::replace`].
     pub live: ArcSwap<Live>,
     generation: AtomicU64,
+    /// What ran before, while requests may still run by it.
+    retired: Mutex<Vec<Arc<Live>>>,
     /// Whether an operator drains it.
     pub is_draining: AtomicBool,
     /// Held while a change of `is_draining` is made and saved.
@@ -40,6 +43,8 @@ pub struct Proxy {
     pub holds_vip: AtomicBool,
     /// TLS towards clients.
     pub tls: TlsState,
+    /// What is counted of clients.
+    pub tally: OwnTally,
 }
 
 /// The settings and what runs by them.
@@ -72,6 +77,7 @@ pub struct Service {
 #[derive(Debug)]
 struct Traffic {
     requests: Counts,
+    tally: ServiceTally,
     per_sec_bits: AtomicU64,
     rate: Mutex<Rate>,
 }
@@ -87,6 +93,8 @@ pub struct Server {
     pub number: u32,
     /// Bounds the lines about the requests that it failed.
     pub failures: Throttle,
+    /// What is counted of its requests.
+    pub tally: ServerTally,
     health: AtomicU8,
     history: Mutex<History>,
 }
@@ -115,17 +123,26 @@ impl Proxy {
         Self {
             live: ArcSwap::from_pointee(Live::new(config, threads)),
             generation: AtomicU64::new(0),
+            retired: Mutex::default(),
             is_draining: AtomicBool::new(is_draining),
             saving: tokio::sync::Mutex::default(),
             holds_vip,
             tls: TlsState::new(front, threads),
+            tally: OwnTally::new(threads),
         }
     }
 
     /// Puts `live` in the place of what runs; the next request of each thread sees it.
     pub fn replace(&self, live: Live) {
-        self.live.store(Arc::new(live));
+        let before = self.live.swap(Arc::new(live));
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(before);
         self.note_change();
+    }
+
+    /// Frees what ran before and nothing runs by any more: much memory at once, for which no request shall wait.
+    pub fn free_retired(&self) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|live| Arc::strong_count(live) > 1);
     }
 
     /// Has each thread look at the settings and at the health of servers before its next request.
@@ -166,8 +183,15 @@ impl Live {
     fn build(config: Config, threads: usize, previous: Option<&Self>) -> Self {
         let mut server_count = previous.map_or(0, |previous| previous.server_count);
         let service = |(name, settings): (&OwnerName, &ServiceConfig)| {
-            let before = previous.and_then(|previous| previous.find(name.as_str())).map(AsRef::as_ref);
-            Arc::new(Service::new(name.clone(), settings.clone(), before, threads, &mut server_count))
+            let before = previous.and_then(|previous| previous.services.get(previous.find(name)?));
+            match before {
+                // Each thread goes on with what it knows of it.
+                Some(before) if before.config == *settings => Arc::clone(before),
+                _ => {
+                    let before = before.map(AsRef::as_ref);
+                    Arc::new(Service::new(name.clone(), settings.clone(), before, threads, &mut server_count))
+                }
+            }
         };
         let services: Vec<_> = config.services.iter().map(service).collect();
         let by_name = services.iter().enumerate().map(|(index, service)| (service.name.clone(), index)).collect();
@@ -177,9 +201,15 @@ impl Live {
     }
 
     /// The index of the service for a host in the form of [`crate::route::host`]; the default one for `None` and for
-    /// unknown hosts.
+    /// unknown hosts, such as the names of services for TCP alone.
     pub fn service(&self, host: Option<&str>) -> Option<usize> {
-        host.and_then(|host| self.by_name.get(host)).copied().or(self.default)
+        let named = host.and_then(|host| self.by_name.get(host)).copied();
+        named.filter(|&index| self.services[index].config.mode.is_http()).or(self.default)
+    }
+
+    /// The index of the service with this name, whatever its servers take.
+    pub fn service_named(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 
     /// The threads that serve.
@@ -192,8 +222,9 @@ impl Live {
         self.services.iter()
     }
 
-    fn find(&self, name: &str) -> Option<&Arc<Service>> {
-        self.by_name.get(name).and_then(|&index| self.services.get(index))
+    /// The index of the service of this name.
+    pub fn find(&self, name: &OwnerName) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 }
 
@@ -211,7 +242,7 @@ impl Service {
             kept.cloned().unwrap_or_else(|| {
                 let number = *server_count;
                 *server_count += 1;
-                Arc::new(Server::new(name.clone(), address, number))
+                Arc::new(Server::new(name.clone(), address, number, threads))
             })
         };
         let servers = config.servers.iter().map(server).collect();
@@ -227,6 +258,11 @@ impl Service {
     /// Counts the end of a request of `thread`.
     pub fn end(&self, thread: usize) {
         self.traffic.requests.end(thread);
+    }
+
+    /// What is counted of its requests.
+    pub fn tally(&self) -> &ServiceTally {
+        &self.traffic.tally
     }
 
     /// What `gslb-dns` is told of it.
@@ -251,17 +287,23 @@ impl Service {
 
 impl Traffic {
     fn new(threads: usize) -> Self {
-        Self { requests: Counts::new(threads), per_sec_bits: AtomicU64::new(0), rate: Mutex::default() }
+        Self {
+            requests: Counts::new(threads),
+            tally: ServiceTally::new(threads),
+            per_sec_bits: AtomicU64::new(0),
+            rate: Mutex::default(),
+        }
     }
 }
 
 impl Server {
-    fn new(name: ServerName, address: SocketAddr, number: u32) -> Self {
+    fn new(name: ServerName, address: SocketAddr, number: u32, threads: usize) -> Self {
         Self {
             name,
             address,
             number,
             failures: Throttle::default(),
+            tally: ServerTally::new(threads),
             health: AtomicU8::new(UNKNOWN),
             history: Mutex::new(History { health: shared::health::Health::new(), since: Timestamp::now() }),
         }

@@ -96,11 +96,55 @@ impl Stream {
         }
     }
 
+    /// Has it end in a reset when it is dropped, so that the peer takes nothing for the end in order.
+    pub fn reset_on_close(&mut self) {
+        match self {
+            Self::Plain(socket) => socket.reset_on_close(),
+            Self::Secure(secure) => secure.socket.reset_on_close(),
+            // What is not whole is broken off.
+            Self::Lane(_) => {}
+        }
+    }
+
     /// Whether nothing has come since all was read: neither octets nor the end. To be asked of servers, which have no TLS.
     pub fn is_quiet(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.is_quiet(),
             Self::Secure(_) | Self::Lane(_) => false,
+        }
+    }
+
+    /// The same, by what the kernel knows at this moment. One system call.
+    pub fn is_surely_quiet(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_surely_quiet(),
+            Self::Secure(_) | Self::Lane(_) => false,
+        }
+    }
+
+    /// Whether octets have come that nobody read, of TLS or within it.
+    pub fn has_unread(&self) -> bool {
+        self.socket().is_some_and(Socket::has_unread)
+    }
+
+    /// Whether the other side is gone, which is more than that it sends no more. One system call.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::Lane(lane) => lane.is_gone(),
+            _ => self.socket().is_none_or(Socket::is_gone),
+        }
+    }
+
+    /// Has the connection reset when it is dropped.
+    pub fn reset(&self) {
+        self.socket().inspect(|socket| socket.reset());
+    }
+
+    fn socket(&self) -> Option<&Socket> {
+        match self {
+            Self::Plain(socket) => Some(socket),
+            Self::Secure(secure) => Some(&secure.socket),
+            Self::Lane(_) => None,
         }
     }
 

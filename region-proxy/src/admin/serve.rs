@@ -13,11 +13,11 @@ use tokio::time::{sleep, timeout};
 
 use super::{Asked, Reply, answer};
 use crate::http1::{Framing, HeadLimits, Header, Persistence, Refusal, read_request};
-use crate::listen::stopped;
+use crate::listen::{Phase, stopped};
 use crate::live::Proxy;
 
-/// Serves the connections of `listener` until `stop` says true.
-pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>, stop: watch::Receiver<bool>) {
+/// Serves the connections of `listener` until `stop` says to take no more.
+pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>, stop: watch::Receiver<Phase>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut stopping = stop.clone();
     loop {
@@ -45,7 +45,7 @@ async fn connection(
     mut stream: TcpStream,
     peer: SocketAddr,
     proxy: Arc<Proxy>,
-    stop: &mut watch::Receiver<bool>,
+    stop: &mut watch::Receiver<Phase>,
 ) -> io::Result<()> {
     let mut bytes = Vec::new();
     loop {
@@ -62,7 +62,11 @@ async fn connection(
                 let asked =
                     Asked { method: &head.method, path: &head.path, authorization: head.authorization.as_deref() };
                 let is_head = head.method == "HEAD";
-                (answer(Arc::clone(&proxy), peer, asked).await, is_head, head.is_last || *stop.borrow())
+                (
+                    answer(Arc::clone(&proxy), peer, asked).await,
+                    is_head,
+                    head.is_last || *stop.borrow() != Phase::Serving,
+                )
             }
         };
         timeout(HEAD_LIMIT, stream.write_all(&written(&reply, is_head, is_last))).await??;

@@ -4,14 +4,15 @@
 use std::cell::RefCell;
 use std::io::IoSlice;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
-use super::admit;
-use super::answer::Answer;
-use super::client::{After, Client};
+use super::admit::{self, Admission};
+use super::answer::{Answer, Own};
+use super::client::{After, Client, Next};
 use super::exchange::Exchange;
+use super::record::{Protocol, Record};
 use crate::clock::{Tick, Waiting};
+use crate::http1::{self, Reason};
 use crate::http2::{self, Block, Code, Event, Expected, Fatal, Fault, Role, Session, join_cookies, read_request};
 use crate::lane::Lane;
 use crate::stream::Stream;
@@ -50,7 +51,7 @@ struct Request {
 enum Stage {
     Exchanging(Box<Exchange>),
     /// Is answered by the proxy itself: so many octets are sent, the last since then.
-    Answering(Box<Answer>, usize, Tick),
+    Answering(Box<Own>, usize, Tick),
 }
 
 /// Why nothing more is read.
@@ -112,7 +113,7 @@ impl Http2 {
     fn receive(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Result<(), End> {
         let worker = Rc::clone(&client.worker);
         if !client.unread.is_empty() {
-            let unread = std::mem::take(&mut client.unread);
+            let unread = std::mem::take(&mut client.unread).into_bytes();
             self.take(&worker, client, &unread)?;
         }
         let mut buffer = worker.buffers.read.borrow_mut();
@@ -151,16 +152,21 @@ impl Http2 {
     ) -> Result<(), Fatal> {
         let mut peer = client.peer;
         peer.is_http2 = true;
+        peer.tls = client.teller().tls;
+        let mut record = Record::new(None);
         join_cookies(block);
         let key = websocket_key(block);
         let mut slots = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let stage = if block.is_too_large() {
-            answering(Box::new(Answer::refusal(431, "head is too long")))
+            record.admit(Protocol::Http2);
+            record.refuse(Reason::HeadTooLong, String::new());
+            answering(Own::new(Answer::refusal(431, "head is too long"), record))
         } else {
             match read_request(block, &mut slots, is_end, &key) {
-                Ok(request) => self.admit(worker, peer, stream, &request),
+                Ok(request) => self.admit(worker, peer, stream, record, &request),
                 Err(Fault::Refused(refusal)) => {
-                    answering(Box::new(Answer::refusal(refusal.status, &refusal.to_string())))
+                    let answer = admit::refuse(&mut record, refusal);
+                    answering(Own::new(answer, record))
                 }
                 Err(Fault::Malformed(what)) => {
                     tracing::debug!(peer = %peer.address, what, "malformed request");
@@ -179,12 +185,23 @@ impl Http2 {
         Ok(())
     }
 
-    fn admit(&self, worker: &Rc<Worker>, peer: super::Peer, stream: u32, request: &crate::http1::Request<'_>) -> Stage {
+    fn admit(
+        &self,
+        worker: &Rc<Worker>,
+        peer: super::Peer,
+        stream: u32,
+        record: Record,
+        request: &http1::Request<'_>,
+    ) -> Stage {
         let expected = Expected { is_head: request.method == "HEAD", is_upgrade: request.upgrade.is_some() };
         self.session.borrow_mut().accept(stream, request.body, expected);
-        match admit::admit_stream(worker, peer, request) {
-            Ok(exchange) => Stage::Exchanging(exchange),
-            Err(answer) => answering(answer),
+        match admit::admit_stream(worker, peer, record, request) {
+            Admission::Next(Next::Exchange(exchange), _) => Stage::Exchanging(exchange),
+            Admission::Next(Next::Answer(own), _) => Stage::Answering(own, 0, Tick::now()),
+            // The head was whole.
+            Admission::Next(Next::Http2 | Next::Closed, _) | Admission::Partial(_) => {
+                answering(Own::new(Answer::refusal(400, ""), Record::new(None)))
+            }
         }
     }
 
@@ -192,8 +209,16 @@ impl Http2 {
     fn drop_stream(&mut self, stream: u32) {
         let is_it = |slot: &Slot| slot.request.as_ref().is_some_and(|request| request.stream == stream);
         if let Some(slot) = self.slots.iter().position(is_it) {
-            self.leave(slot);
+            self.cancel(slot);
         }
+    }
+
+    /// Nobody waits for the answer to the request in `slot`.
+    fn cancel(&mut self, slot: usize) {
+        if let Some(Request { client, stage: Stage::Exchanging(exchange), .. }) = &mut self.slots[slot].request {
+            exchange.cancel(client);
+        }
+        self.leave(slot);
     }
 
     /// The request in `slot` has ended.
@@ -256,9 +281,9 @@ impl Http2 {
 
     /// Ends the connection at once.
     fn break_off(&mut self, cx: &mut Context<'_>, client: &mut Client, end: End) -> After {
+        (0..self.slots.len()).for_each(|slot| self.cancel(slot));
         let End::Fatal(fatal) = end else { return After::Close };
         tracing::debug!(peer = %client.peer.address, cause = %fatal, "connection of HTTP/2 ended");
-        (0..self.slots.len()).for_each(|slot| self.leave(slot));
         self.session.borrow_mut().close(fatal.code);
         match self.flush(cx, client) {
             Poll::Ready(Ok(())) => After::Linger,
@@ -291,7 +316,8 @@ impl Http2 {
             worker.deadlines.arm(client.place, self.since.after(limits.request_head), Waiting::Idle, cx.waker());
             return Poll::Pending;
         }
-        worker.deadlines.arm(client.place, now.after(LOOK), Waiting::Busy, cx.waker());
+        let end = if session.unsent().is_empty() { Tick::NEVER } else { self.since.after(limits.client_stall) };
+        worker.deadlines.arm(client.place, end, Waiting::Busy, cx.waker());
         Poll::Pending
     }
 }
@@ -300,13 +326,17 @@ impl Request {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.stage {
             Stage::Exchanging(exchange) => exchange.poll(cx, &mut self.client).map(drop),
-            Stage::Answering(answer, sent, since) => self.client.poll_send(cx, &answer.octets, sent, *since).map(drop),
+            Stage::Answering(own, sent, since) => {
+                let is_sent = ready!(self.client.poll_send(cx, &own.answer.octets, sent, *since)).is_ok();
+                own.end(&self.client, *sent, is_sent);
+                Poll::Ready(())
+            }
         }
     }
 }
 
-fn answering(answer: Box<Answer>) -> Stage {
-    Stage::Answering(answer, 0, Tick::now())
+fn answering(own: Own) -> Stage {
+    Stage::Answering(Box::new(own), 0, Tick::now())
 }
 
 /// A Sec-WebSocket-Key (RFC 6455, section 4.1), where there is need of one.
@@ -328,6 +358,3 @@ const PSEUDO_MAX: usize = 5;
 
 /// More places for requests are not kept while there is none.
 const SLOTS_KEPT: usize = 2;
-
-/// How soon a busy connection finds out that the proxy stops.
-const LOOK: Duration = Duration::from_millis(500);

@@ -1,7 +1,8 @@
 //! A client of HTTP/2 that sends whatever it is told to, and tells what it gets frame by frame.
 
+#![allow(unreachable_pub, reason = "a test file has no other crate")]
+
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use region_proxy::http1::HTTP2_PREFACE;
 use region_proxy::http2::frame::{self, Head, flag, kind};
@@ -93,11 +94,6 @@ impl Raw {
     /// The next frame; `None` at the end of the connection.
     pub async fn next(&mut self) -> Option<Frame> {
         tokio::time::timeout(DEADLINE, self.read()).await.expect("in time")
-    }
-
-    /// The next frame, if one comes soon.
-    pub async fn soon(&mut self) -> Option<Frame> {
-        tokio::time::timeout(Duration::from_millis(200), self.read()).await.ok().flatten()
     }
 
     async fn read(&mut self) -> Option<Frame> {

@@ -81,8 +81,14 @@ async fn trailers_go_both_ways() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
     let address = listener.local_addr().expect("an address");
     let server = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.expect("a connection");
         let mut seen = Vec::new();
+        let mut stream = loop {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            // The first check only connects.
+            if stream.read_buf(&mut seen).await.expect("octets or the end") > 0 {
+                break stream;
+            }
+        };
         while !seen.ends_with(b"\r\nx-up: 1\r\n\r\n") {
             assert_ne!(stream.read_buf(&mut seen).await.expect("octets"), 0, "{}", text(&seen));
         }
@@ -136,11 +142,11 @@ async fn interim_responses_are_passed_on() {
 async fn a_client_that_waits_for_100_gets_it_from_the_server() {
     let (_origin, proxy) = site().await;
     let mut raw = Raw::connect(proxy.listen).await;
-    raw.begin(1, &post("/echo", &[("expect", "100-continue"), ("content-length", "2")])).await;
+    raw.begin(1, &post("/", &[("expect", "100-continue"), ("content-length", "2")])).await;
     let interim = raw.next_of(kind::HEADERS).await;
     assert!(raw.fields(&interim).contains(&(":status".to_owned(), "100".to_owned())));
     raw.send(kind::DATA, flag::END_STREAM, 1, b"ok").await;
-    assert_eq!(raw.answer(1).await.body, b"ok");
+    assert!(text(&raw.answer(1).await.body).contains("body Ok(2)"));
 }
 
 #[tokio::test]

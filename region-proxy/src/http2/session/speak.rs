@@ -231,6 +231,11 @@ impl Session {
         }
     }
 
+    /// Whether `stream` was reset by either side.
+    pub fn is_reset(&mut self, stream: u32) -> bool {
+        self.find(stream).is_none_or(|found| found.reset.is_some())
+    }
+
     /// Nothing more is written to `stream`.
     pub fn end(&mut self, stream: u32) {
         let Some(found) = self.find(stream).filter(|found| found.reset.is_none()) else { return };
