@@ -39,8 +39,9 @@ const REGION_PROXY: Layers = &[
     &["config", "plan"],
     &["explain"],
     &[
-        "admin", "cli", "clock", "count", "health", "lane", "listen", "live", "local", "main", "once", "pipe", "relay",
-        "reload", "serve", "socket", "status", "stream", "tally", "tcp", "tls", "upstream", "vip", "worker",
+        "access", "admin", "cli", "clock", "count", "health", "lane", "listen", "live", "local", "main", "once",
+        "pipe", "relay", "reload", "serve", "socket", "status", "stream", "tally", "tcp", "tls", "upstream", "vip",
+        "worker",
     ],
 ];
 

@@ -10,6 +10,7 @@ use super::client::{After, Next, Peer};
 use super::exchange::{Asked, Exchange, Wish};
 use super::record::{By, Cause, Protocol, Record};
 use super::upload::Upload;
+use crate::access::Captured;
 use crate::balance::{Policy, Sticky, hash};
 use crate::clock::unix_secs;
 use crate::config::{Config, ServiceConfig};
@@ -89,7 +90,11 @@ fn admit_head(
     record: &mut Record,
     request: &Request<'_>,
 ) -> Result<Admitted, (Answer, usize)> {
-    record.admit(if peer.is_http2 { Protocol::Http2 } else { request.version.into() });
+    let protocol = if peer.is_http2 { Protocol::Http2 } else { request.version.into() };
+    record.admit(protocol);
+    if let Some(log) = &local.live.config.access_log {
+        record.text = Some(Captured::of(request, protocol, log, worker.buffers.take()));
+    }
     let is_head = request.method == "HEAD";
     // With a body on its way the next request is nowhere to be found.
     let persistence = if worker.is_stopping() { Persistence::Close } else { request.persistence };
