@@ -1,5 +1,5 @@
-//! The reverse proxy of one region: forwards HTTP/1.1 requests to healthy origin servers and tells `gslb-dns` how they
-//! are.
+//! The reverse proxy of one region: forwards HTTP/1.1 requests, and connections as they are, to healthy origin servers and
+//! tells `gslb-dns` how they are.
 //!
 //! ```text
 //! socket ─► listen ─► (tls) ─► read head (http1) ─► route ─► balance ─► upstream: connect or reuse ─► relay ─► count
@@ -10,6 +10,7 @@
 //! All the rest is the edge around them: a [`worker::Worker`] for each core, which share nothing on the path of a request.
 //! One [`live::Live`] holds what the settings say; a reload swaps it whole.
 
+pub mod access;
 pub mod admin;
 pub mod balance;
 pub mod cli;
@@ -40,6 +41,7 @@ pub mod socket;
 pub mod stick;
 pub mod stream;
 pub mod tally;
+pub mod tcp;
 pub mod tls;
 pub mod upstream;
 pub mod vip;

@@ -15,9 +15,11 @@ use rustix::net::{SocketAddrAny, SocketFlags};
 use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use crate::config::Entry;
 use crate::live::throttle::Throttle;
 use crate::relay::{self, Peer};
 use crate::socket::{Socket, Then};
+use crate::tcp;
 use crate::upstream::KEEPALIVE;
 use crate::worker::Worker;
 
@@ -110,8 +112,8 @@ impl Drop for Newcomer<'_> {
 pub struct Listener {
     /// What accepts them.
     pub fd: OwnedFd,
-    /// Whether they speak TLS there.
-    pub is_secure: bool,
+    /// What they speak there.
+    pub entry: Entry,
     /// The word to take no more of them.
     pub stop: watch::Receiver<Phase>,
 }
@@ -150,12 +152,12 @@ pub fn set_up(socket: &socket2::Socket) -> io::Result<()> {
 
 /// Serves the connections of `listener` until it is told to stop; `ended` is dropped then.
 ///
-/// What waits in the kernel's queue at that moment is still served, here or by whom it was handed over to. At the bound the next connection waits for a place,
-/// and the others behind it in the queue.
+/// What waits in the kernel's queue at that moment is still served, here or by whom it was handed over to. At the bound
+/// the next connection waits for a place, and the others behind it in the queue.
 pub async fn serve(worker: Rc<Worker>, listener: Listener, gate: Gate, _ended: mpsc::Sender<()>) {
-    let Listener { fd: listener, is_secure, mut stop } = listener;
+    let Listener { fd: listener, entry, mut stop } = listener;
     let own = rustix::net::getsockname(&listener).and_then(SocketAddr::try_from);
-    let own = Own { address: own.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))), is_secure };
+    let own = Own { address: own.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))), entry };
     let (mut listener, refusals) = (Socket::new(listener), Throttle::default());
     let (mut word, mut stall) = (stop.clone(), None);
     let mut stopping = std::pin::pin!(stopped(&mut word));
@@ -202,7 +204,7 @@ fn accept(listener: BorrowedFd<'_>) -> rustix::io::Result<(Option<Accepted>, The
 #[derive(Clone, Copy, Debug)]
 struct Own {
     address: SocketAddr,
-    is_secure: bool,
+    entry: Entry,
 }
 
 /// Serves a connection to `own` once there is a place for it.
@@ -219,17 +221,23 @@ async fn begin(worker: &Rc<Worker>, gate: &Gate, own: Own, accepted: Option<Acce
         return;
     }
     if let Some(permit) = gate.enter(worker).await {
-        let peer = Peer { address, destination: own.address, is_secure: own.is_secure };
+        let peer = Peer { address, destination: own.address, is_secure: own.entry == Entry::Https };
         let (worker, socket) = (Rc::clone(worker), Socket::new(fd));
-        if own.is_secure {
-            // Never absent where there is such a listener.
-            let Some(front) = worker.proxy.tls.front.load_full() else { return };
-            let config = Arc::clone(&front.config);
-            let serving = relay::secure_connection(worker, socket, peer, is_unintroduced, config, permit);
-            tokio::task::spawn_local(serving);
-            return;
+        match own.entry {
+            Entry::Http => {
+                tokio::task::spawn_local(relay::connection(worker, socket, peer, is_unintroduced, permit));
+            }
+            Entry::Https => {
+                // Never absent where there is such a listener.
+                let Some(front) = worker.proxy.tls.front.load_full() else { return };
+                let config = Arc::clone(&front.config);
+                let serving = relay::secure_connection(worker, socket, peer, is_unintroduced, config, permit);
+                tokio::task::spawn_local(serving);
+            }
+            Entry::Tcp(at) => {
+                tokio::task::spawn_local(tcp::connection(worker, socket, peer, at, is_unintroduced, permit));
+            }
         }
-        tokio::task::spawn_local(relay::connection(worker, socket, peer, is_unintroduced, permit));
     }
 }
 

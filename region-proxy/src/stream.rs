@@ -89,6 +89,14 @@ impl Stream {
         }
     }
 
+    /// Has it end in a reset when it is dropped, so that the peer takes nothing for the end in order.
+    pub fn reset_on_close(&mut self) {
+        match self {
+            Self::Plain(socket) => socket.reset_on_close(),
+            Self::Secure(secure) => secure.socket.reset_on_close(),
+        }
+    }
+
     /// Whether nothing has come since all was read: neither octets nor the end. To be asked of servers, which have no TLS.
     pub fn is_quiet(&self) -> bool {
         match self {

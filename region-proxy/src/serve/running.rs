@@ -13,6 +13,7 @@ use super::handover::{Carried, Ready, Successor};
 use super::signals::{Signals, Word};
 use super::sockets::{self, Sockets};
 use super::{ServeError, tell_system};
+use crate::config::Entry;
 use crate::listen::{Gate, Phase};
 use crate::live::Proxy;
 use crate::reload::{Cause, Reloader, Watch};
@@ -66,11 +67,15 @@ impl Running {
 
     /// One line with the addresses as bound, which differ from the settings where those say port 0.
     pub(super) fn announce(&self) -> Result<(), ServeError> {
-        let all = |is_secure| self.sockets.addresses(is_secure).map(|address| address.to_string()).collect::<Vec<_>>();
-        let (listen, tls) = (all(false), all(true));
-        let tls = (!tls.is_empty()).then(|| tracing::field::display(tls.join(",")));
+        let of = |is_so: fn(Entry) -> bool| {
+            let found = self.sockets.addresses().filter(|&(_, entry)| is_so(entry));
+            let found = found.map(|(address, _)| address.to_string()).collect::<Vec<_>>().join(",");
+            (!found.is_empty()).then(|| tracing::field::display(found))
+        };
+        let (listen, tls) = (of(|entry| entry == Entry::Http), of(|entry| entry == Entry::Https));
+        let tcp = of(|entry| matches!(entry, Entry::Tcp(_)));
         let status = sockets::local(&self.sockets.status()?)?;
-        tracing::info!(listen = %listen.join(","), tls, %status, "ready");
+        tracing::info!(listen, tls, tcp, %status, "ready");
         Ok(())
     }
 

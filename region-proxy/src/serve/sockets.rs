@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::ServeError;
 use super::inherited::Inherited;
-use crate::config::Config;
+use crate::config::{Config, Entry};
 use crate::listen::{self, Listener, Phase, Sharing};
 
 /// All listening sockets, and the threads that serve clients at them.
@@ -30,7 +30,7 @@ struct Bound {
     /// As the settings have it; port 0 there is another one here.
     asked: SocketAddr,
     address: SocketAddr,
-    is_secure: bool,
+    entry: Entry,
     sockets: Vec<Socket>,
     stop: watch::Sender<Phase>,
 }
@@ -50,7 +50,7 @@ impl Sockets {
             Some(socket) => socket,
             None => bind(config.status, Sharing::Alone)?,
         };
-        let open = |(asked, is_secure)| Bound::open(asked, is_secure, inherited.take(asked), threads);
+        let open = |(asked, entry)| Bound::open(asked, entry, inherited.take(asked), threads);
         let bound = config.entrances().map(open).collect::<Result<_, _>>()?;
         Ok(Self { status: (config.status, status), bound, threads: Vec::with_capacity(threads) })
     }
@@ -60,9 +60,9 @@ impl Sockets {
         self.status.1.try_clone()
     }
 
-    /// Where clients connect, by whether with TLS.
-    pub fn addresses(&self, is_secure: bool) -> impl Iterator<Item = SocketAddr> {
-        self.bound.iter().filter(move |bound| bound.is_secure == is_secure).map(|bound| bound.address)
+    /// Where clients connect, and what they speak there.
+    pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, Entry)> {
+        self.bound.iter().map(|bound| (bound.address, bound.entry))
     }
 
     /// Has `threads` serve clients.
@@ -78,11 +78,11 @@ impl Sockets {
     pub fn prepare(&self, config: &Config) -> Result<Change, ServeError> {
         let mut fates = vec![Phase::Stopping; self.bound.len()];
         let mut fresh = Vec::new();
-        for (asked, is_secure) in config.entrances() {
+        for (asked, entry) in config.entrances() {
             let is_same = |&(index, bound): &(usize, &Bound)| bound.asked == asked && fates[index] == Phase::Stopping;
             let found = self.bound.iter().enumerate().find(is_same);
             let sockets = match found {
-                Some((index, bound)) if bound.is_secure == is_secure => {
+                Some((index, bound)) if bound.entry == entry => {
                     fates[index] = Phase::Serving;
                     continue;
                 }
@@ -93,7 +93,7 @@ impl Sockets {
                 }
                 None => Vec::new(),
             };
-            let bound = Bound::open(asked, is_secure, sockets, self.threads.len())?;
+            let bound = Bound::open(asked, entry, sockets, self.threads.len())?;
             let listeners = bound.listeners(self.threads.len())?;
             fresh.push((bound, listeners));
         }
@@ -106,12 +106,12 @@ impl Sockets {
         let (kept, gone): (Vec<_>, Vec<_>) = before.partition(|(_, fate)| *fate == Phase::Serving);
         self.bound = kept.into_iter().map(|(bound, _)| bound).collect();
         for (bound, listeners) in change.fresh {
-            tracing::info!(address = %bound.address, tls = bound.is_secure, "listening");
+            tracing::info!(address = %bound.address, speaks = ?bound.entry, "listening");
             self.serve(listeners);
             self.bound.push(bound);
         }
         for (bound, fate) in gone {
-            tracing::info!(address = %bound.address, tls = bound.is_secure, "not listening any more");
+            tracing::info!(address = %bound.address, speaks = ?bound.entry, "not listening any more");
             bound.end(fate);
         }
     }
@@ -119,7 +119,8 @@ impl Sockets {
     /// All of them with the addresses in the settings, to be handed over.
     pub fn copies(&self) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
         let clients = self.bound.iter().flat_map(|bound| bound.sockets.iter().map(|socket| (bound.asked, socket)));
-        let all = clients.chain([(self.status.0, &self.status.1)]);
+        // In the order of `open`, by which addresses that leave the port to the system are found again.
+        let all = [(self.status.0, &self.status.1)].into_iter().chain(clients);
         all.map(|(asked, socket)| Ok((asked, socket.try_clone()?.into()))).collect()
     }
 
@@ -147,7 +148,7 @@ impl Sockets {
 impl Bound {
     /// Serves `asked` at `sockets`, which are bound there, or at new ones; where there are fewer than `threads`, at more
     /// beside them, if the system lets them be bound.
-    fn open(asked: SocketAddr, is_secure: bool, mut sockets: Vec<Socket>, threads: usize) -> Result<Self, ServeError> {
+    fn open(asked: SocketAddr, entry: Entry, mut sockets: Vec<Socket>, threads: usize) -> Result<Self, ServeError> {
         let is_ours = sockets.is_empty();
         if is_ours {
             sockets.push(bind(asked, Sharing::Shared)?);
@@ -162,7 +163,7 @@ impl Bound {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { asked, address, is_secure, sockets, stop: watch::Sender::new(Phase::Serving) })
+        Ok(Self { asked, address, entry, sockets, stop: watch::Sender::new(Phase::Serving) })
     }
 
     /// What each of `threads` threads, in turn, is to accept from: at least one for each, and every socket.
@@ -171,7 +172,7 @@ impl Bound {
         let sockets = self.sockets.iter().cycle().take(count);
         let listener = |socket: &Socket| {
             let fd = socket.try_clone()?.into();
-            Ok(Listener { fd, is_secure: self.is_secure, stop: self.stop.subscribe() })
+            Ok(Listener { fd, entry: self.entry, stop: self.stop.subscribe() })
         };
         sockets.map(listener).collect()
     }
