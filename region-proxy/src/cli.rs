@@ -135,14 +135,14 @@ fn post(file: &Path, config: &Config, path: &str) -> Result<(), String> {
     }
     let address = reachable(config.status);
     let (host, authorization) = (address.to_string(), format!("Bearer {}", token.reveal()));
-    let fields = [("Authorization", authorization.as_str()), ("Content-Length", "0")];
-    let request = Once { method: "POST", path, host: &host, preface: b"", fields: &fields };
+    let fields = [("Authorization", authorization.as_str())];
+    let request = Once { method: "POST", path, host: &host, preface: b"", fields: &fields, body: b"" };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let answer =
         runtime.block_on(async { tokio::time::timeout(ANSWER_LIMIT, once::fetch(address, request, 64 * 1024)).await });
     let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_LIMIT:?}")));
-    let (status, body) = answer.map_err(|error| format!("{address}: {error}"))?;
+    let once::Answer { status, body, .. } = answer.map_err(|error| format!("{address}: {error}"))?;
     let text = String::from_utf8_lossy(&body);
     if (200..300).contains(&status) {
         print!("{text}");

@@ -6,15 +6,18 @@
 //!                                                       ▲ plan: another server on failure, at most `retries`
 //! ```
 //! Pure, without clock, socket or file: [`config`], [`http1`], [`sni`], [`route`], [`routes`], [`stick`], [`balance`], [`forward`],
-//! [`forwarded`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`].
+//! [`forwarded`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`],
+//! [`standing`], [`changes`].
 //! All the rest is the edge around them: a [`worker::Worker`] for each core, which share nothing on the path of a request.
 //! One [`live::Live`] holds what the settings say; a reload swaps it whole.
 
 pub mod admin;
 pub mod balance;
+pub mod changes;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod count;
 pub mod forward;
 pub mod forwarded;
@@ -37,6 +40,7 @@ pub mod routes;
 pub mod serve;
 pub mod sni;
 pub mod socket;
+pub mod standing;
 pub mod stick;
 pub mod stream;
 pub mod tls;

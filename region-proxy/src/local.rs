@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use crate::balance::budget::Budget;
-use crate::balance::{Ask, Balancer, Choice, Mode, Outcome, Sticky, Ticket};
+use crate::balance::{Ask, Balancer, Choice, Outcome, Sticky, Ticket, share};
 use crate::clock::Tick;
 use crate::live::{Live, Server, Service};
+use crate::standing::Standing;
 
 /// One thread's view of the present settings. A request keeps the one that it began with to its end.
 #[derive(Debug)]
@@ -58,13 +59,17 @@ impl Local {
         local
     }
 
-    /// Takes note of the health of all servers.
+    /// Takes note of how all servers stand.
     pub fn look(&self) {
+        let (threads, thread) = (self.live.threads() as u32, self.thread as u32);
         let now = Tick::now().moment();
         for pool in &self.pools {
             let mut balancer = pool.balancer.borrow_mut();
             for (index, server) in pool.service.servers.iter().enumerate() {
-                balancer.set_standing(index, server.health(), Mode::Ready, now);
+                let Standing { health, mode, weight, connections } = server.standing();
+                balancer.set_standing(index, health, mode, now);
+                balancer.set_weight(index, weight);
+                balancer.set_in_flight_max(index, connections.map(|most| share(most, threads, thread)));
             }
             drop(balancer);
             pool.call();
@@ -123,6 +128,8 @@ pub struct Flight {
     ticket: Option<Ticket>,
     since: Tick,
     outcome: Outcome,
+    /// Whether what was answered speaks against its server.
+    is_faulty: bool,
 }
 
 impl Flight {
@@ -132,7 +139,7 @@ impl Flight {
         pool.service.begin(local.thread);
         pool.budget.borrow_mut().request();
         let (since, outcome) = (Tick::now(), Outcome::Unused);
-        Some(Self { local, service, server: None, ticket: None, since, outcome })
+        Some(Self { local, service, server: None, ticket: None, since, outcome, is_faulty: false })
     }
 
     /// Leaves the server that it is with and chooses one for the next attempt, where it counts from now on.
@@ -181,9 +188,16 @@ impl Flight {
         Poll::Ready(call)
     }
 
-    /// The server has answered.
-    pub fn answered(&mut self) {
+    /// The server has answered with `status`.
+    pub fn answered(&mut self, status: u16) {
         self.outcome = Outcome::Answered(Tick::now().since(self.since));
+        // As in HAProxy's `observe layer7`: the others of these say what a server is not, rather than that it fails.
+        self.is_faulty = status >= 500 && !matches!(status, 501 | 505);
+    }
+
+    /// The server broke off what it had begun to answer.
+    pub fn broke_off(&mut self) {
+        self.outcome = Outcome::Failed(Tick::now().since(self.since));
     }
 
     /// The server has failed.
@@ -218,6 +232,20 @@ impl Flight {
     /// It is with `server`, where it counts already.
     fn begin(&mut self, server: usize) {
         (self.server, self.since, self.outcome) = (Some(server), Tick::now(), Outcome::Unused);
+        self.service().servers[server].requests.begin(self.local.thread);
+    }
+
+    /// Counts its end at `server`, and what that tells of it.
+    fn note(&self, server: usize) {
+        let (service, thread) = (self.service(), self.local.thread);
+        let server = &service.servers[server];
+        server.requests.end(thread);
+        let Some(observe) = service.config.observe else { return };
+        match self.outcome {
+            Outcome::Answered(_) => server.seen.note(thread, !(self.is_faulty && observe.counts_statuses)),
+            Outcome::Failed(_) => server.seen.note(thread, false),
+            Outcome::Unused => {}
+        }
     }
 
     /// Ends its time with its server, and its waiting.
@@ -232,6 +260,7 @@ impl Flight {
             self.begin(server);
         }
         if let Some(server) = self.server.take() {
+            self.note(server);
             self.pool().balancer.borrow_mut().end(server, self.outcome, Tick::now().moment());
             self.pool().call();
         }

@@ -14,13 +14,15 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::admin::local::LocalListener;
+use crate::admin::state::{self, SavedState};
 use crate::config::Config;
 use crate::health::Checks;
 use crate::listen::{self, Gate, Listener, Sharing};
 use crate::live::Proxy;
 use crate::reload::{Cause, Reloader, Watch};
 use crate::tls::Front;
-use crate::{admin, vip, worker};
+use crate::{admin, control, vip, worker};
 
 /// Why the proxy cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -64,11 +66,13 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
     let plain = config.listen.len();
     let listeners = bind_all(&[&config.listen, config.tls_listen()].concat(), threads)?;
     let connections_max = config.limits.connections;
-    let is_draining = config.state_file.as_deref().is_some_and(was_draining);
-    let proxy = Arc::new(Proxy::new(config, front, is_draining, threads));
-    let mut checks = Checks::start(&proxy.live.load(), &proxy);
+    let saved = config.state_file.as_deref().map(saved).unwrap_or_default();
+    let admin_socket = config.admin_socket.as_deref().map(LocalListener::bind).transpose()?;
+    let proxy = Arc::new(Proxy::new(config, front, saved.is_draining, threads));
+    control::restore(&proxy, saved.servers);
+    let mut first_round = Checks::start(&proxy);
     tokio::select! {
-        () = checks.first_round() => {}
+        () = first_round.end() => {}
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     }
@@ -85,21 +89,30 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
         worker::start(number, Arc::clone(&proxy), listeners, clients.clone(), ended.clone())?;
     }
     drop(ended);
+    if let Some(listener) = admin_socket {
+        tokio::spawn(admin::serve::serve(listener, Arc::clone(&proxy), stopping.clone()));
+    }
     tokio::spawn(admin::serve::serve(status, Arc::clone(&proxy), stopping));
+    let mut reloads = proxy.reloads.take();
     tell_system(&[NotifyState::Ready]);
 
-    let mut reloader = Reloader::new(file, Arc::clone(&proxy), checks);
+    let mut reloader = Reloader::new(file, Arc::clone(&proxy));
     // They may have changed between reading and watching.
     reloader.reload(Cause::FolderChanged);
     loop {
         follow(watch.as_mut(), &proxy);
-        let cause = tokio::select! {
+        let (cause, waiting) = tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => Cause::Asked,
-            () = changed(watch.as_mut()) => Cause::FolderChanged,
+            _ = hangup.recv() => (Cause::Asked, None),
+            answer = asked(reloads.as_mut()) => (Cause::Asked, Some(answer)),
+            () = changed(watch.as_mut()) => (Cause::FolderChanged, None),
         };
         reload(&mut reloader, cause);
+        if let Some(waiting) = waiting {
+            // Who asked may be gone.
+            let _ = waiting.send(reloader.problems().to_vec());
+        }
     }
     tell_system(&[NotifyState::Stopping]);
     let limit = proxy.live.load().config.limits.stop;
@@ -144,19 +157,30 @@ fn announce(listeners: &[Socket], plain: usize, status: &TcpListener) -> io::Res
     Ok(())
 }
 
-fn was_draining(state_file: &Path) -> bool {
-    match admin::load(state_file) {
+fn saved(state_file: &Path) -> SavedState {
+    match state::load(state_file) {
         Ok(state) => {
             if state.is_draining {
                 tracing::warn!("still draining since before the restart");
             }
-            state.is_draining
+            state
         }
         Err(error) => {
-            tracing::error!(file = %state_file.display(), %error, "cannot read the state: not draining");
-            false
+            let file = state_file.display();
+            tracing::error!(%file, %error, "cannot read the state: not draining, and all servers are as in the settings");
+            SavedState::default()
         }
     }
+}
+
+/// The next who wants the settings read again.
+async fn asked<T>(asking: Option<&mut mpsc::Receiver<T>>) -> T {
+    if let Some(asking) = asking
+        && let Some(one) = asking.recv().await
+    {
+        return one;
+    }
+    std::future::pending().await
 }
 
 /// Watches the files of the present settings too.

@@ -36,11 +36,12 @@ const GSLB_DNS: Layers = &[
 const REGION_PROXY: Layers = &[
     &["http1", "look_alike", "network", "proxy_protocol", "sni"],
     &["route", "routes", "stick", "balance", "forward", "forwarded", "rate"],
+    &["standing"],
     &["config", "plan"],
-    &["explain"],
+    &["changes", "explain"],
     &[
-        "admin", "cli", "clock", "count", "health", "listen", "live", "local", "main", "once", "pipe", "relay",
-        "reload", "serve", "socket", "status", "stream", "tls", "upstream", "vip", "worker",
+        "admin", "cli", "clock", "control", "count", "ctl", "health", "listen", "live", "local", "main", "once",
+        "pipe", "relay", "reload", "serve", "socket", "status", "stream", "tls", "upstream", "vip", "worker",
     ],
 ];
 

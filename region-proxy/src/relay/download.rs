@@ -26,6 +26,8 @@ pub(super) struct Download {
     head: Vec<u8>,
     out: Outbox,
     pipe: Option<Pipe>,
+    /// Of the final response; 0 before it.
+    status: u16,
     has_begun: bool,
     has_continued: bool,
     /// Whether the client's connection may be used again.
@@ -94,6 +96,7 @@ impl Download {
             head: Vec::new(),
             out: Outbox::default(),
             pipe: None,
+            status: 0,
             has_begun: false,
             has_continued: false,
             keeps_client: asked.persistence == Persistence::KeepAlive,
@@ -115,6 +118,11 @@ impl Download {
     /// Whether all of it was passed on.
     pub(super) fn is_done(&self) -> bool {
         matches!(self.phase, Phase::Done(_)) && self.out.is_empty()
+    }
+
+    /// The status of the final response; 0 before it.
+    pub(super) fn status(&self) -> u16 {
+        self.status
     }
 
     /// Whether it waits for the client to take what it has.
@@ -290,6 +298,7 @@ impl Download {
     }
 
     fn pass_final(&mut self, worker: &Worker, response: &Response<'_>, scratch: &mut Vec<u8>, passing: Passing<'_>) {
+        self.status = response.status;
         let outgoing = response.body.for_client(self.asked.version);
         self.keeps_server = response.persistence == Persistence::KeepAlive;
         let finds_next = match passing.sent {
