@@ -187,7 +187,8 @@ impl Change {
         if self.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
             return Err(wrong(format!("weight: expected a whole number from 0 to {WEIGHT_MAX}")));
         }
-        let (secret, listen) = (config.cookie_secret, [&config.listen[..], config.tls_listen()].concat());
+        let listen: Vec<_> = config.entrances().map(|(address, _)| address).collect();
+        let secret = config.cookie_secret;
         let known = config.services.keys().map(OwnerName::as_str).collect::<Vec<_>>().join(", ");
         let Some(settings) = config.services.get_mut(service) else {
             return Err(Unfit::NoService { service: service.clone(), known });

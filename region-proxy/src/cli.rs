@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
+use crate::ctl::{self, Ctl, Door};
 use crate::once::{self, Once};
 use crate::tls::Front;
 use crate::{reload, serve};
@@ -25,7 +26,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the proxy until SIGTERM or SIGINT; SIGHUP reads the settings again.
+    /// Run the proxy until SIGTERM or SIGINT; SIGHUP reads the settings again, SIGUSR2 starts the program anew in its
+    /// place, without losing a connection.
     Serve {
         #[command(flatten)]
         settings: Settings,
@@ -39,6 +41,8 @@ enum Command {
     Drain(Settings),
     /// Take the running proxy's drain back.
     Undrain(Settings),
+    /// Ask the running proxy about its servers, and change them: drain, weight, add, remove.
+    Ctl(Ctl),
 }
 
 #[derive(Args, Debug)]
@@ -68,12 +72,39 @@ pub fn run() -> ExitCode {
             for warning in front.iter().flat_map(|front| front.warnings(Timestamp::now())) {
                 eprintln!("warning: {warning}");
             }
+            if let Some(user) = &config.user {
+                serve::rights::look_up(user).map_err(|error| error.to_string())?;
+            }
             let servers: usize = config.services.values().map(|service| service.servers.len()).sum();
             println!("{}: right: {} services, {servers} servers", settings.config.display(), config.services.len());
             Ok(())
         }),
         Command::Drain(settings) => with(&settings, |config| post(&settings.config, &config, "/drain")),
+        Command::Ctl(ctl) => run_ctl(&ctl),
         Command::Undrain(settings) => with(&settings, |config| post(&settings.config, &config, "/undrain")),
+    }
+}
+
+fn run_ctl(ctl: &Ctl) -> ExitCode {
+    match (&ctl.socket, &ctl.config) {
+        (Some(socket), _) => exit(ctl::run(ctl, &Door::Socket(socket.clone()))),
+        (None, Some(file)) => {
+            with(&Settings { config: file.clone() }, |config| ctl::run(ctl, &Door::of(file, &config, reachable)?))
+        }
+        (None, None) => {
+            eprintln!("region-proxy: expected --socket PATH or --config FILE, to find the running proxy by");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn exit(outcome: Result<(), String>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("region-proxy: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -88,13 +119,7 @@ fn with(settings: &Settings, then: impl FnOnce(Config) -> Result<(), String>) ->
             return ExitCode::from(2);
         }
     };
-    match then(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("region-proxy: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit(then(config))
 }
 
 /// Does the same with the certificates, which are read too.

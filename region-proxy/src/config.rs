@@ -21,6 +21,7 @@ mod probe;
 mod routes;
 mod service;
 mod stick;
+mod tcp;
 mod tls;
 
 pub use balance::Balance;
@@ -28,7 +29,8 @@ pub use check::{AgentCheck, Check, Observe, Place, Then};
 pub use limits::Limits;
 pub use peers::ProxyProtocol;
 pub use probe::{BodyMatch, Probe, Question, Statuses};
-pub use service::{ProxyHeader, ServerConfig, ServiceConfig, unfit_address};
+pub use service::{ProxyHeader, ServerConfig, ServiceConfig, ServiceMode, unfit_address};
+pub use tcp::{ByName, Tcp};
 pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};
 
 /// Everything that an operator says about one proxy.
@@ -38,12 +40,16 @@ pub struct Config {
     pub region: RegionName,
     /// Its own name.
     pub proxy: ProxyName,
+    /// Who it runs as once its addresses are bound; `None`: who started it.
+    pub user: Option<String>,
     /// Threads that serve; `None`: one a core.
     pub threads: Option<usize>,
-    /// Where clients connect without TLS; empty only beside `tls`.
+    /// Where clients connect without TLS; empty only beside `tls` or `tcp`.
     pub listen: Vec<SocketAddr>,
     /// Where they connect with TLS, and what is shown to them there.
     pub tls: Option<Tls>,
+    /// Where octets are passed as they are.
+    pub tcp: Vec<Tcp>,
     /// Where `gslb-dns` asks for the status and operators drain.
     pub status: SocketAddr,
     /// Addresses that must all be on this machine for "holds the VIP"; empty: always held.
@@ -70,6 +76,17 @@ pub struct Config {
     pub routes: Routes,
     /// What is forwarded; never empty.
     pub services: BTreeMap<OwnerName, ServiceConfig>,
+}
+
+/// What is spoken where clients connect.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Entry {
+    /// HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+    /// Whatever it is: the address of a `[[tcp]]`, as in the settings.
+    Tcp(SocketAddr),
 }
 
 impl Config {
@@ -99,12 +116,19 @@ impl Config {
         self.tls.as_ref().map_or(&[], |tls| &tls.listen)
     }
 
-    /// The keys whose new value in `next` takes effect only after a restart.
+    /// Where clients connect, and what they speak there.
+    pub fn entrances(&self) -> impl Iterator<Item = (SocketAddr, Entry)> {
+        let http = self.listen.iter().map(|&address| (address, Entry::Http));
+        let https = self.tls_listen().iter().map(|&address| (address, Entry::Https));
+        let tcp = self.tcp.iter().flat_map(|tcp| tcp.listen.iter().map(|&address| (address, Entry::Tcp(address))));
+        http.chain(https).chain(tcp)
+    }
+
+    /// The keys whose new value in `next` takes effect only after a restart or an upgrade.
     pub fn restart_keys(&self, next: &Self) -> Vec<&'static str> {
         let changed = [
+            ("user", self.user != next.user),
             ("threads", self.threads != next.threads),
-            ("listen", self.listen != next.listen),
-            ("tls.listen", self.tls_listen() != next.tls_listen()),
             ("status", self.status != next.status),
             ("admin_socket", self.admin_socket != next.admin_socket),
             ("limits.connections", self.limits.connections != next.limits.connections),
@@ -124,11 +148,12 @@ impl Reader<'_> {
         let region =
             root.required("region", "the name of its region").and_then(|value| value.parsed(RegionName::parse));
         let proxy = root.required("proxy", "its own name").and_then(|value| value.parsed(ProxyName::parse));
+        let user = root.value("user").and_then(|value| not_empty(&value, "a user's name").map(str::to_owned));
         let threads = root.value("threads").and_then(|value| value.integer(1..=256)).map(|count| count as usize);
         let tls_table = root.table("tls");
-        let listen = match &tls_table {
-            Some(_) => Some(root.value("listen").map(|value| addresses(&value)).unwrap_or_default()),
-            None => root.required("listen", "a list of addresses with ports").map(|value| addresses(&value)),
+        let listen = match tls_table.is_some() || root.value("tcp").is_some() {
+            true => Some(root.value("listen").map(|value| addresses(&value)).unwrap_or_default()),
+            false => root.required("listen", "a list of addresses with ports").map(|value| addresses(&value)),
         };
         let tls = tls_table.and_then(|table| self.tls(&table, listen.as_deref().unwrap_or_default()));
         let status = root.required("status", "an address with port").and_then(|value| address(&value));
@@ -141,13 +166,17 @@ impl Reader<'_> {
         let limits = root.table("limits").map(|table| limits::limits(&table)).unwrap_or_default();
         let forwarded = peers::forwarded(root);
         let tls_listen = tls.as_ref().map_or(&[][..], |tls| &tls.listen);
-        let own = &[listen.as_deref().unwrap_or_default(), tls_listen].concat();
+        let tcp_tables = root.table_list("tcp");
+        let http = [listen.as_deref().unwrap_or_default(), tls_listen].concat();
+        let tcp_listen = tcp::listen(&tcp_tables, &http);
+        let own = &[&http[..], &tcp_listen.concat()].concat();
         let proxy_protocol = peers::proxy_protocol(root, own);
         let secret = root.value("cookie_secret_file").and_then(|value| self.token(&value));
         let secret = secret.map_or(Secret::PUBLIC, |secret| Secret::from_text(secret.reveal()));
         let services = service::services(root, own, &secret);
         let default_service = root.value("default_service").and_then(|value| known_service(&value, &services));
         let routes = routes::routes(root, &services);
+        let tcp = tcp::tcp(&tcp_tables, tcp_listen, &services);
         if let Some(status) = status
             && own.iter().any(|&listen| clash(listen, status))
         {
@@ -158,9 +187,11 @@ impl Reader<'_> {
         Some(Config {
             region,
             proxy,
+            user,
             threads,
             listen,
             tls,
+            tcp,
             status,
             vips,
             token,
@@ -263,7 +294,17 @@ fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || is_same_family && is_any)
 }
 
+/// A service that takes requests.
 fn known_service(value: &Value<'_>, services: &BTreeMap<OwnerName, ServiceConfig>) -> Option<OwnerName> {
+    let name = known(value, services)?;
+    if !services.get(&name)?.mode.is_http() {
+        value.problem(format_args!("{name} is for TCP alone: expected `mode = \"both\"` there, or another service"));
+        return None;
+    }
+    Some(name)
+}
+
+fn known(value: &Value<'_>, services: &BTreeMap<OwnerName, ServiceConfig>) -> Option<OwnerName> {
     let name = value.parsed(OwnerName::parse)?;
     if !services.contains_key(&name) {
         let known: Vec<&str> = services.keys().map(OwnerName::as_str).collect();

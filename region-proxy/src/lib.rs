@@ -1,5 +1,5 @@
-//! The reverse proxy of one region: forwards HTTP/1.1 requests to healthy origin servers and tells `gslb-dns` how they
-//! are.
+//! The reverse proxy of one region: forwards HTTP/1.1 requests, and connections as they are, to healthy origin servers and
+//! tells `gslb-dns` how they are.
 //!
 //! ```text
 //! socket ─► listen ─► (tls) ─► read head (http1) ─► route ─► balance ─► upstream: connect or reuse ─► relay ─► count
@@ -19,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod count;
+pub mod ctl;
 pub mod forward;
 pub mod forwarded;
 pub mod health;
@@ -43,6 +44,8 @@ pub mod socket;
 pub mod standing;
 pub mod stick;
 pub mod stream;
+pub mod tally;
+pub mod tcp;
 pub mod tls;
 pub mod upstream;
 pub mod vip;

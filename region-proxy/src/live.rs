@@ -18,6 +18,7 @@ use crate::control::{Control, Reloads};
 use crate::count::Counts;
 use crate::health::Checks;
 use crate::rate::Rate;
+use crate::tally::{OwnTally, ServiceTally};
 use crate::tls::Front;
 use crate::tls::report::TlsState;
 
@@ -34,6 +35,8 @@ pub struct Proxy {
     /// What the present settings made; swapped whole by [`Self::replace`].
     pub live: ArcSwap<Live>,
     generation: AtomicU64,
+    /// What ran before, while requests may still run by it.
+    retired: Mutex<Vec<Arc<Live>>>,
     /// Whether an operator drains it.
     pub is_draining: AtomicBool,
     /// Held while a change of `is_draining` or of servers is made and saved.
@@ -46,6 +49,8 @@ pub struct Proxy {
     checks: Mutex<Option<Checks>>,
     /// Those who want the settings read again.
     pub reloads: Reloads,
+    /// What is counted of clients.
+    pub tally: OwnTally,
 }
 
 /// The settings and what runs by them.
@@ -78,6 +83,7 @@ pub struct Service {
 #[derive(Debug)]
 struct Traffic {
     requests: Counts,
+    tally: ServiceTally,
     per_sec_bits: AtomicU64,
     rate: Mutex<Rate>,
 }
@@ -92,17 +98,26 @@ impl Proxy {
             reloads: Reloads::default(),
             live: ArcSwap::from_pointee(Live::new(config, threads)),
             generation: AtomicU64::new(0),
+            retired: Mutex::default(),
             is_draining: AtomicBool::new(is_draining),
             saving: tokio::sync::Mutex::default(),
             holds_vip,
             tls: TlsState::new(front, threads),
+            tally: OwnTally::new(threads),
         }
     }
 
     /// Puts `live` in the place of what runs; the next request of each thread sees it.
     pub fn replace(&self, live: Live) {
-        self.live.store(Arc::new(live));
+        let before = self.live.swap(Arc::new(live));
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(before);
         self.note_change();
+    }
+
+    /// Frees what ran before and nothing runs by any more: much memory at once, for which no request shall wait.
+    pub fn free_retired(&self) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|live| Arc::strong_count(live) > 1);
     }
 
     /// Has each thread look at the settings and at the health of servers before its next request.
@@ -153,8 +168,15 @@ impl Live {
     fn build(config: Config, threads: usize, previous: Option<&Self>) -> Self {
         let mut server_count = previous.map_or(0, |previous| previous.server_count);
         let service = |(name, settings): (&OwnerName, &ServiceConfig)| {
-            let before = previous.and_then(|previous| previous.find(name.as_str())).map(AsRef::as_ref);
-            Arc::new(Service::new(name.clone(), settings.clone(), before, threads, &mut server_count))
+            let before = previous.and_then(|previous| previous.services.get(previous.find(name)?));
+            match before {
+                // Each thread goes on with what it knows of it.
+                Some(before) if before.config == *settings => Arc::clone(before),
+                _ => {
+                    let before = before.map(AsRef::as_ref);
+                    Arc::new(Service::new(name.clone(), settings.clone(), before, threads, &mut server_count))
+                }
+            }
         };
         let services: Vec<_> = config.services.iter().map(service).collect();
         let by_name = services.iter().enumerate().map(|(index, service)| (service.name.clone(), index)).collect();
@@ -164,9 +186,15 @@ impl Live {
     }
 
     /// The index of the service for a host in the form of [`crate::route::host`]; the default one for `None` and for
-    /// unknown hosts.
+    /// unknown hosts, such as the names of services for TCP alone.
     pub fn service(&self, host: Option<&str>) -> Option<usize> {
-        host.and_then(|host| self.by_name.get(host)).copied().or(self.default)
+        let named = host.and_then(|host| self.by_name.get(host)).copied();
+        named.filter(|&index| self.services[index].config.mode.is_http()).or(self.default)
+    }
+
+    /// The index of the service with this name, whatever its servers take.
+    pub fn service_named(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 
     /// The threads that serve.
@@ -179,8 +207,9 @@ impl Live {
         self.services.iter()
     }
 
-    fn find(&self, name: &str) -> Option<&Arc<Service>> {
-        self.by_name.get(name).and_then(|&index| self.services.get(index))
+    /// The index of the service of this name.
+    pub fn find(&self, name: &OwnerName) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 }
 
@@ -217,6 +246,11 @@ impl Service {
         self.traffic.requests.end(thread);
     }
 
+    /// What is counted of its requests.
+    pub fn tally(&self) -> &ServiceTally {
+        &self.traffic.tally
+    }
+
     /// What `gslb-dns` is told of it.
     pub fn status(&self) -> ServiceStatus {
         let servers_up = self.servers.iter().filter(|server| server.standing().is_open()).count();
@@ -239,6 +273,11 @@ impl Service {
 
 impl Traffic {
     fn new(threads: usize) -> Self {
-        Self { requests: Counts::new(threads), per_sec_bits: AtomicU64::new(0), rate: Mutex::default() }
+        Self {
+            requests: Counts::new(threads),
+            tally: ServiceTally::new(threads),
+            per_sec_bits: AtomicU64::new(0),
+            rate: Mutex::default(),
+        }
     }
 }

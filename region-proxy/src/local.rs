@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -14,6 +14,7 @@ use crate::balance::{Ask, Balancer, Choice, Outcome, Sticky, Ticket, share};
 use crate::clock::Tick;
 use crate::live::{Live, Server, Service};
 use crate::standing::Standing;
+use shared::moment::Moment;
 
 /// One thread's view of the present settings. A request keeps the one that it began with to its end.
 #[derive(Debug)]
@@ -21,17 +22,23 @@ pub struct Local {
     /// The settings and what runs by them.
     pub live: Arc<Live>,
     thread: usize,
-    pools: Vec<Pool>,
+    pools: Vec<Rc<Pool>>,
 }
 
-/// One thread's view of a service.
+/// One thread's view of a service, for as long as its settings do not change.
 #[derive(Debug)]
 struct Pool {
     service: Arc<Service>,
     balancer: RefCell<Balancer>,
     budget: RefCell<Budget>,
     waiting: RefCell<HashMap<Ticket, Turn>>,
+    kin: Rc<Kin>,
 }
+
+/// The pools of one service on one thread, over changes of its settings, oldest first: as long as requests run by an
+/// earlier one, a place that one of them leaves may be the one that another waits for.
+#[derive(Debug, Default)]
+struct Kin(RefCell<Vec<Weak<Pool>>>);
 
 /// A request that waits.
 #[derive(Debug, Default)]
@@ -51,9 +58,18 @@ pub enum Call {
 }
 
 impl Local {
-    /// The view of the thread numbered `thread`; what `before` knows of servers that stay is taken over.
+    /// The view of the thread numbered `thread`; what `before` knows of servers that stay is taken over, and all of a
+    /// service whose settings stay.
     pub fn new(live: Arc<Live>, thread: usize, before: Option<&Self>) -> Self {
-        let pools = live.services().map(|service| Pool::new(service, &live, thread, before)).collect();
+        let pool = |service: &Arc<Service>| {
+            let index = before.and_then(|before| before.live.find(&service.name));
+            let old = index.and_then(|index| before.and_then(|before| before.pools.get(index)));
+            match old {
+                Some(old) if Arc::ptr_eq(&old.service, service) => Rc::clone(old),
+                _ => Pool::new(service, live.threads(), thread, old.map(AsRef::as_ref)),
+            }
+        };
+        let pools = live.services().map(pool).collect();
         let local = Self { live, thread, pools };
         local.look();
         local
@@ -64,23 +80,14 @@ impl Local {
         let (threads, thread) = (self.live.threads() as u32, self.thread as u32);
         let now = Tick::now().moment();
         for pool in &self.pools {
-            let mut balancer = pool.balancer.borrow_mut();
-            for (index, server) in pool.service.servers.iter().enumerate() {
-                let Standing { health, mode, weight, connections } = server.standing();
-                balancer.set_standing(index, health, mode, now);
-                balancer.set_weight(index, weight);
-                balancer.set_in_flight_max(index, connections.map(|most| share(most, threads, thread)));
-            }
-            drop(balancer);
-            pool.call();
+            pool.kin.each(|pool| pool.look(threads, thread, now));
         }
     }
 }
 
 impl Pool {
-    fn new(service: &Arc<Service>, live: &Live, thread: usize, before: Option<&Local>) -> Self {
-        let mut balancer = service.config.balancer(live.threads() as u32, thread as u32);
-        let old = before.and_then(|before| before.pools.iter().find(|pool| pool.service.name == service.name));
+    fn new(service: &Arc<Service>, threads: usize, thread: usize, old: Option<&Self>) -> Rc<Self> {
+        let mut balancer = service.config.balancer(threads as u32, thread as u32);
         if let Some(old) = old {
             let same = |index: usize| {
                 let server: &Arc<Server> = service.servers.get(index)?;
@@ -88,13 +95,28 @@ impl Pool {
             };
             balancer.inherit(&old.balancer.borrow(), same);
         }
-        let budget = Budget::new(service.config.balance.retries, Tick::now().moment());
-        Self {
+        let pool = Rc::new(Self {
             service: Arc::clone(service),
             balancer: RefCell::new(balancer),
-            budget: RefCell::new(budget),
+            budget: RefCell::new(Budget::new(service.config.balance.retries, Tick::now().moment())),
             waiting: RefCell::default(),
+            kin: old.map(|old| Rc::clone(&old.kin)).unwrap_or_default(),
+        });
+        pool.kin.join(&pool);
+        pool
+    }
+
+    /// Takes note of how its servers stand.
+    fn look(&self, threads: u32, thread: u32, now: Moment) {
+        let mut balancer = self.balancer.borrow_mut();
+        for (index, server) in self.service.servers.iter().enumerate() {
+            let Standing { health, mode, weight, connections } = server.standing();
+            balancer.set_standing(index, health, mode, now);
+            balancer.set_weight(index, weight);
+            balancer.set_in_flight_max(index, connections.map(|most| share(most, threads, thread)));
         }
+        drop(balancer);
+        self.call();
     }
 
     /// Calls those who need not wait any longer.
@@ -116,6 +138,18 @@ impl Pool {
         while let Some((ticket, server)) = balancer.next_waiting() {
             call(ticket, Call::Server(server));
         }
+    }
+}
+
+impl Kin {
+    fn join(&self, pool: &Rc<Pool>) {
+        let mut pools = self.0.borrow_mut();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(Rc::downgrade(pool));
+    }
+
+    fn each(&self, then: impl Fn(&Pool)) {
+        self.0.borrow().iter().filter_map(Weak::upgrade).for_each(|pool| then(&pool));
     }
 }
 
@@ -165,9 +199,21 @@ impl Flight {
         let ticket = self.pool().balancer.borrow_mut().join(server, tried);
         if let Some(ticket) = ticket {
             self.pool().waiting.borrow_mut().insert(ticket, Turn::default());
+            self.service().tally().join(self.local.thread);
+            self.since = Tick::now();
         }
         self.ticket = ticket;
         ticket.is_some()
+    }
+
+    /// How many of this thread wait for a server of its service.
+    pub fn waiting(&self) -> usize {
+        self.pool().balancer.borrow().waiting()
+    }
+
+    /// The number of its thread.
+    pub fn thread(&self) -> usize {
+        self.local.thread
     }
 
     /// Whether it was called; when it was, it waits no longer.
@@ -182,6 +228,7 @@ impl Flight {
         waiting.remove(&ticket);
         drop(waiting);
         self.ticket = None;
+        self.note_wait();
         if let Call::Server(server) = call {
             self.begin(server);
         }
@@ -195,12 +242,7 @@ impl Flight {
         self.is_faulty = status >= 500 && !matches!(status, 501 | 505);
     }
 
-    /// The server broke off what it had begun to answer.
-    pub fn broke_off(&mut self) {
-        self.outcome = Outcome::Failed(Tick::now().since(self.since));
-    }
-
-    /// The server has failed.
+    /// The server has failed, or has broken off what it had begun to answer.
     pub fn failed(&mut self) {
         self.outcome = Outcome::Failed(Tick::now().since(self.since));
     }
@@ -232,14 +274,14 @@ impl Flight {
     /// It is with `server`, where it counts already.
     fn begin(&mut self, server: usize) {
         (self.server, self.since, self.outcome) = (Some(server), Tick::now(), Outcome::Unused);
-        self.service().servers[server].requests.begin(self.local.thread);
+        self.service().servers[server].tally.begin(self.local.thread);
     }
 
     /// Counts its end at `server`, and what that tells of it.
     fn note(&self, server: usize) {
         let (service, thread) = (self.service(), self.local.thread);
         let server = &service.servers[server];
-        server.requests.end(thread);
+        server.tally.end(thread);
         let Some(observe) = service.config.observe else { return };
         match self.outcome {
             Outcome::Answered(_) => server.seen.note(thread, !(self.is_faulty && observe.counts_statuses)),
@@ -248,9 +290,14 @@ impl Flight {
         }
     }
 
+    fn note_wait(&self) {
+        self.service().tally().leave(self.local.thread, Tick::now().since(self.since));
+    }
+
     /// Ends its time with its server, and its waiting.
-    fn leave(&mut self) {
+    pub fn leave(&mut self) {
         let called = self.ticket.take().map(|ticket| {
+            self.note_wait();
             let turn = self.pool().waiting.borrow_mut().remove(&ticket);
             self.pool().balancer.borrow_mut().leave(ticket);
             turn.and_then(|turn| turn.call)
@@ -262,7 +309,7 @@ impl Flight {
         if let Some(server) = self.server.take() {
             self.note(server);
             self.pool().balancer.borrow_mut().end(server, self.outcome, Tick::now().moment());
-            self.pool().call();
+            self.pool().kin.each(Pool::call);
         }
     }
 }
@@ -273,3 +320,6 @@ impl Drop for Flight {
         self.service().end(self.local.thread);
     }
 }
+
+#[cfg(test)]
+mod tests;

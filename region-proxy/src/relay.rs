@@ -28,12 +28,15 @@ mod client;
 mod download;
 mod exchange;
 mod greet;
+pub mod record;
+pub mod tell;
 mod tunnel;
+mod unread;
 mod upload;
 
 pub use client::Peer;
 
-use answer::Answer;
+use answer::Own;
 use client::{After, Client, Next};
 use exchange::Exchange;
 use greet::Greeting;
@@ -82,7 +85,7 @@ enum Stage {
     /// Has one forwarded.
     Exchanging(Box<Exchange>),
     /// Is answered by the proxy itself: so many octets are sent, the last since then.
-    Answering(Box<Answer>, usize, Tick),
+    Answering(Box<Own>, usize, Tick),
     /// Was told the last; so many octets may still come, since then.
     Lingering(usize, Tick),
 }
@@ -113,16 +116,21 @@ impl Future for Connection {
                     }
                 },
                 Stage::Exchanging(exchange) => ready!(exchange.poll(cx, client)),
-                Stage::Answering(answer, sent, since) => {
-                    let is_sent = ready!(client.poll_send(cx, &answer.octets, sent, *since)).is_ok();
-                    if is_sent { answer.after } else { After::Close }
+                Stage::Answering(own, sent, since) => {
+                    let is_sent = ready!(client.poll_send(cx, &own.answer.octets, sent, *since)).is_ok();
+                    own.end(client, *sent, is_sent)
                 }
                 Stage::Lingering(left, since) => return client.poll_linger(cx, *since, left),
             };
             match after {
                 After::Next => *stage = Stage::Waiting(Tick::now()),
-                After::Close => return Poll::Ready(()),
-                After::Linger => {
+                // With octets in it that nobody read, its end would be a reset, which may cost the client the answer.
+                After::Close if !client.has_unread() => return Poll::Ready(()),
+                After::Reset => {
+                    client.socket.reset();
+                    return Poll::Ready(());
+                }
+                After::Close | After::Linger => {
                     client.socket.end_writing();
                     *stage = Stage::Lingering(client::LINGER_OCTETS, Tick::now());
                 }

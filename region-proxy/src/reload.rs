@@ -12,9 +12,10 @@ use shared::problem::Problem;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::config::{Config, Tls};
+use crate::config::Config;
 use crate::control;
 use crate::live::Proxy;
+use crate::serve::sockets::Sockets;
 use crate::tls::Front;
 
 /// The settings in `file` and in the files that it names, or every mistake in them.
@@ -51,44 +52,47 @@ impl Reloader {
         Self { file, proxy, started, last_problems: Vec::new() }
     }
 
-    /// Puts the settings of the file in the place of the present ones, or leaves those when there is any mistake.
+    /// Puts the settings of the file in the place of the present ones, or leaves those when there is any mistake;
+    /// `sockets` follow.
     ///
-    /// Requests in flight end by the settings that they began with.
-    pub fn reload(&mut self, cause: Cause) {
-        let file = self.file.display().to_string();
-        match read(&self.file) {
-            Err(problems) => {
+    /// Requests in flight end by the settings that they began with. Files are read aside, so that nothing here waits.
+    pub async fn reload(&mut self, cause: Cause, sockets: &mut Sockets) {
+        let (file, proxy) = (self.file.clone(), Arc::clone(&self.proxy));
+        let Ok(found) = tokio::task::spawn_blocking(move || Found::read(&file, &proxy)).await else { return };
+        match (found.config, found.front) {
+            (Ok(next), Ok(front)) => self.take_over(cause, next, front, sockets),
+            // A certificate that was renewed does not wait until the settings are right.
+            (Err(problems), front) => {
                 self.refuse(cause, problems);
-                // A certificate that was renewed does not wait until the settings are right.
-                let present = self.proxy.live.load().config.tls.clone();
-                if let Some(front) = present.and_then(|tls| self.read_front(&tls).ok()) {
-                    self.replace_front(front);
-                }
+                self.replace_front(front.ok().flatten());
             }
-            Ok(next) => {
-                let front = next.tls.as_ref().map(|tls| self.read_front(tls)).transpose();
-                let front = match front {
-                    Ok(front) => front,
-                    Err(problems) => return self.refuse(cause, problems),
-                };
-                self.last_problems.clear();
-                if let Some(front) = front {
-                    self.replace_front(front);
-                }
-                if next == *self.proxy.control().file() && cause == Cause::FolderChanged {
-                    return;
-                }
-                for key in self.started.restart_keys(&next) {
-                    tracing::warn!(key, "takes effect only after a restart");
-                }
-                control::install(&self.proxy, next);
-                tracing::info!(file, "settings reloaded");
-            }
+            (_, Err(problems)) => self.refuse(cause, problems),
         }
     }
-}
 
-impl Reloader {
+    fn take_over(&mut self, cause: Cause, next: Config, front: Option<Front>, sockets: &mut Sockets) {
+        if next == *self.proxy.control().file() && cause == Cause::FolderChanged {
+            self.last_problems.clear();
+            return self.replace_front(front);
+        }
+        let file = self.file.display().to_string();
+        let change = match sockets.prepare(&next) {
+            Ok(change) => change,
+            Err(error) => {
+                let problem = Problem { file, line: None, key: "listen".to_owned(), what: error.to_string() };
+                return self.refuse(cause, vec![problem]);
+            }
+        };
+        self.last_problems.clear();
+        self.replace_front(front);
+        for key in self.started.restart_keys(&next) {
+            tracing::warn!(key, "takes effect only after a restart or an upgrade");
+        }
+        control::install(&self.proxy, next);
+        sockets.commit(change);
+        tracing::info!(file, "settings reloaded");
+    }
+
     /// The mistakes for which the settings were not taken over when they were read last.
     pub fn problems(&self) -> &[Problem] {
         &self.last_problems
@@ -105,12 +109,9 @@ impl Reloader {
         self.last_problems = problems;
     }
 
-    fn read_front(&self, settings: &Tls) -> Result<Front, Vec<Problem>> {
-        Front::read(settings, self.proxy.tls.front.load().as_deref())
-    }
-
     /// The next handshake of each thread sees `front`; connections go on by what they began with.
-    fn replace_front(&self, front: Front) {
+    fn replace_front(&self, front: Option<Front>) {
+        let Some(front) = front else { return };
         let before = self.proxy.tls.front.load_full();
         if before.as_deref().is_some_and(|before| before.is_same(&front)) {
             return;
@@ -121,6 +122,23 @@ impl Reloader {
         log_warnings(&front);
         tracing::info!(certificates = front.identities().len(), broken = front.broken.len(), "certificates reloaded");
         self.proxy.tls.front.store(Some(Arc::new(front)));
+    }
+}
+
+/// What the files say.
+struct Found {
+    config: Result<Config, Vec<Problem>>,
+    /// By these settings; where they have mistakes, by the present ones.
+    front: Result<Option<Front>, Vec<Problem>>,
+}
+
+impl Found {
+    fn read(file: &Path, proxy: &Proxy) -> Self {
+        let config = read(file);
+        let present = proxy.live.load();
+        let tls = config.as_ref().map_or(&present.config.tls, |next| &next.tls);
+        let front = tls.as_ref().map(|tls| Front::read(tls, proxy.tls.front.load().as_deref())).transpose();
+        Self { config, front }
     }
 }
 

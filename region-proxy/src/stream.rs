@@ -81,11 +81,49 @@ impl Stream {
         }
     }
 
+    /// Has it end in a reset when it is dropped, so that the peer takes nothing for the end in order.
+    pub fn reset_on_close(&mut self) {
+        match self {
+            Self::Plain(socket) => socket.reset_on_close(),
+            Self::Secure(secure) => secure.socket.reset_on_close(),
+        }
+    }
+
     /// Whether nothing has come since all was read: neither octets nor the end. To be asked of servers, which have no TLS.
     pub fn is_quiet(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.is_quiet(),
             Self::Secure(_) => false,
+        }
+    }
+
+    /// The same, by what the kernel knows at this moment. One system call.
+    pub fn is_surely_quiet(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_surely_quiet(),
+            Self::Secure(_) => false,
+        }
+    }
+
+    /// Whether octets have come that nobody read, of TLS or within it.
+    pub fn has_unread(&self) -> bool {
+        self.socket().has_unread()
+    }
+
+    /// Whether the other side is gone, which is more than that it sends no more. One system call.
+    pub fn is_gone(&self) -> bool {
+        self.socket().is_gone()
+    }
+
+    /// Has the connection reset when it is dropped.
+    pub fn reset(&self) {
+        self.socket().reset();
+    }
+
+    fn socket(&self) -> &Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Secure(secure) => &secure.socket,
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::clock::{Deadlines, Tick};
 use crate::http1::Edits;
-use crate::listen::{self, Gate, Listener};
+use crate::listen::{self, Gate, Listener, Phase};
 use crate::live::Proxy;
 use crate::local::Local;
 use crate::pipe::Pipes;
@@ -130,7 +130,7 @@ impl Worker {
     }
 
     /// Looks after time limits and idle connections until `stop`, and then for as long as the process lives.
-    async fn keep(&self, gate: &Gate, mut stop: watch::Receiver<bool>) {
+    async fn keep(&self, gate: &Gate, mut stop: watch::Receiver<Phase>) {
         let mut ticks = interval(Deadlines::TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut swept = Tick::now();
@@ -148,26 +148,31 @@ impl Worker {
             }
             if now.since(swept) >= Duration::from_secs(1) {
                 swept = now;
-                self.pools.sweep(self.current().live.config.limits.upstream_idle);
+                let current = self.current();
+                self.pools.sweep(current.live.config.limits.upstream_idle);
+                for server in current.live.services().flat_map(|service| &service.servers) {
+                    server.tally.set_idle(self.number, self.pools.idle(server.number));
+                }
             }
         }
     }
 
     /// Waits for the word to stop and a moment more, in which a request that was sent before is read and answered, and
     /// closes the connections that wait for a request.
-    async fn close_idle(&self, mut stop: watch::Receiver<bool>) {
-        listen::stopped(&mut stop).await;
+    async fn close_idle(&self, mut stop: watch::Receiver<Phase>) {
+        listen::over(&mut stop).await;
         sleep(LAST_WORDS).await;
         self.is_over.set(true);
         self.deadlines.dismiss_all();
     }
 }
 
-/// Serves `listeners` on a thread of its own; `ended` is dropped once none of them takes connections any more.
+/// Serves the listeners that come on a thread of its own; `ended` is dropped once none takes connections any more and
+/// no more come.
 pub fn start(
     number: usize,
     proxy: Arc<Proxy>,
-    listeners: Vec<Listener>,
+    mut listeners: mpsc::UnboundedReceiver<Listener>,
     gate: Gate,
     ended: mpsc::Sender<()>,
 ) -> io::Result<()> {
@@ -178,12 +183,15 @@ pub fn start(
         };
         runtime.block_on(async move {
             let worker = Rc::new(Worker::new(number, proxy));
-            for listener in listeners {
-                tokio::task::spawn_local(listen::serve(Rc::clone(&worker), listener, gate.clone(), ended.clone()));
-            }
-            drop(ended);
             let stop = gate.stop();
-            tokio::join!(worker.keep(&gate, stop.clone()), worker.close_idle(stop));
+            let listening = async {
+                while let Some(listener) = listeners.recv().await {
+                    let (worker, gate, ended) = (Rc::clone(&worker), gate.clone(), ended.clone());
+                    tokio::task::spawn_local(listen::serve(worker, listener, gate, ended));
+                }
+                drop(ended);
+            };
+            tokio::join!(listening, worker.keep(&gate, stop.clone()), worker.close_idle(stop));
         });
     };
     std::thread::Builder::new().name(format!("serve-{number}")).spawn(runtime).map(drop)

@@ -41,7 +41,8 @@ const REGION_PROXY: Layers = &[
     &["changes", "explain"],
     &[
         "admin", "cli", "clock", "control", "count", "ctl", "health", "listen", "live", "local", "main", "once",
-        "pipe", "relay", "reload", "serve", "socket", "status", "stream", "tls", "upstream", "vip", "worker",
+        "pipe", "relay", "reload", "serve", "socket", "status", "stream", "tally", "tcp", "tls", "upstream", "vip",
+        "worker",
     ],
 ];
 

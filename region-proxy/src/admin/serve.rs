@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::local::LocalListener;
 use super::{Asked, Peer, Reply, answer};
 use crate::http1::{Framing, HeadLimits, Header, Persistence, Refusal, read_request};
-use crate::listen::stopped;
+use crate::listen::{Phase, stopped};
 use crate::live::Proxy;
 
 /// Where those connect who ask.
@@ -41,8 +41,8 @@ impl Door for LocalListener {
     }
 }
 
-/// Serves the connections of `listener` until `stop` says true.
-pub async fn serve(listener: impl Door, proxy: Arc<Proxy>, stop: watch::Receiver<bool>) {
+/// Serves the connections of `listener` until `stop` says to take no more.
+pub async fn serve(listener: impl Door, proxy: Arc<Proxy>, stop: watch::Receiver<Phase>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut stopping = stop.clone();
     loop {
@@ -70,7 +70,7 @@ async fn connection(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
     proxy: Arc<Proxy>,
-    stop: &mut watch::Receiver<bool>,
+    stop: &mut watch::Receiver<Phase>,
 ) -> io::Result<()> {
     let mut bytes = Vec::new();
     loop {
@@ -84,7 +84,7 @@ async fn connection(
             None => return Ok(()),
             Some(Err(refusal)) => (Reply::text(refusal.status, &refusal.to_string()), false, true),
             Some(Ok(head)) => {
-                let is_last = head.is_last || *stop.borrow();
+                let is_last = head.is_last || *stop.borrow() != Phase::Serving;
                 match timeout(HEAD_LIMIT, read_body(&mut stream, &mut bytes, head.body)).await?? {
                     Err(refusal) => (refusal, false, true),
                     Ok(body) => (ask(&proxy, peer, &head, &body).await, head.method == "HEAD", is_last),

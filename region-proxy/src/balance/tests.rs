@@ -339,7 +339,7 @@ proptest! {
                         Choice::Server(server) => {
                             let slot = &balancer.slots[server];
                             prop_assert!(may(server, slot));
-                            prop_assert!(slot.server.in_flight_max.is_none_or(|most| slot.in_flight <= most));
+                            prop_assert!(slot.server.in_flight_max.is_none_or(|most| slot.in_flight() <= most));
                             under_way.push(server);
                         }
                         Choice::Wait(Some(server)) => prop_assert!(!balancer.slots[server].has_room() && to == Some(server)),
@@ -354,7 +354,7 @@ proptest! {
                 Event::Weigh(server, weight) => balancer.set_weight(server, weight),
             }
             for (index, slot) in balancer.slots.iter().enumerate() {
-                prop_assert_eq!(slot.in_flight as usize, under_way.iter().filter(|one| **one == index).count());
+                prop_assert_eq!(slot.in_flight() as usize, under_way.iter().filter(|one| **one == index).count());
             }
         }
     }

@@ -12,6 +12,7 @@ use super::balance::{Balance, balance};
 use super::check::{AgentCheck, Check, Observe, agent, check, observe};
 use super::stick::stick;
 use super::{address, clash};
+use crate::balance::hash::HashOf;
 use crate::balance::{self, Balancer, Server, hash, share};
 use crate::standing::Wanted;
 use crate::stick::key::{Key, Keys, Secret};
@@ -20,6 +21,8 @@ use crate::stick::{Mode, Stick};
 /// One service: a host name and the servers behind it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServiceConfig {
+    /// What its servers take.
+    pub mode: ServiceMode,
     /// Origin servers by name; never empty.
     pub servers: BTreeMap<ServerName, ServerConfig>,
     /// How their health is found.
@@ -38,6 +41,30 @@ pub struct ServiceConfig {
     pub send_proxy: Option<ProxyHeader>,
     /// Requests per second that the service can bear here, where known.
     pub capacity: Option<u64>,
+}
+
+/// What the servers of a service take: nobody comes to a database by a Host field.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ServiceMode {
+    /// Requests of HTTP.
+    #[default]
+    Http,
+    /// Connections of `[[tcp]]`, as they are.
+    Tcp,
+    /// Either.
+    Both,
+}
+
+impl ServiceMode {
+    /// Whether requests may come to it.
+    pub fn is_http(self) -> bool {
+        self != Self::Tcp
+    }
+
+    /// Whether connections may as they are.
+    pub fn is_tcp(self) -> bool {
+        self != Self::Http
+    }
 }
 
 /// One origin server.
@@ -134,15 +161,30 @@ fn service(
     let found = found.map(|found| servers(&found, listen)).unwrap_or_default();
     let check = table.table("check").map_or_else(|| check(None), |table| check(Some(&table)));
     let (agent, observe) = (agent(table), observe(table));
+    let modes = [("http", ServiceMode::Http), ("tcp", ServiceMode::Tcp), ("both", ServiceMode::Both)];
+    let mode = table.value("mode").and_then(|value| value.choice(&modes)).unwrap_or_default();
     let balance = balance(table);
     let stick = stick(table);
+    if !mode.is_http() {
+        check_plain(table, &balance, stick.as_ref());
+    }
     let keys = keys(table, name.map_or("", OwnerName::as_str), &found, stick.as_ref(), secret);
     let versions = [("v1", ProxyHeader::V1), ("v2", ProxyHeader::V2)];
     let send_proxy = table.value("send_proxy").and_then(|value| value.choice(&versions));
     let capacity = table.value("capacity").and_then(|value| value.integer(1..=1_000_000_000));
     let servers = found.into_iter().map(|(name, (server, _))| (name, server)).collect();
     let capacity = capacity.map(|capacity| capacity as u64);
-    Some(ServiceConfig { servers, check, agent, observe, balance, stick, keys: keys?, send_proxy, capacity })
+    Some(ServiceConfig { mode, servers, check, agent, observe, balance, stick, keys: keys?, send_proxy, capacity })
+}
+
+/// What only requests have is of no use to a service for TCP alone.
+fn check_plain(table: &Table<'_>, balance: &Balance, stick: Option<&Stick>) {
+    if matches!(stick, Some(Stick::Cookie(_))) {
+        table.problem("stick", "cookies are of HTTP, and the service is for TCP alone: expected \"source\"");
+    }
+    if !matches!(balance.hash, HashOf::Source(_)) {
+        table.problem("hash", "of HTTP, and the service is for TCP alone: expected \"source\"");
+    }
 }
 
 /// Servers by name, each with the key that it was given.

@@ -13,9 +13,9 @@ use super::seen::Seen;
 use super::throttle::Throttle;
 use crate::balance::{Health, Mode};
 use crate::config::Check;
-use crate::count::Counts;
 use crate::standing::agent::{Agent, Line};
 use crate::standing::{Order, Standing, Wanted};
+use crate::tally::ServerTally;
 
 /// A server at run time; it survives reloads that keep its service, name and address.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub struct Server {
     pub number: u32,
     /// Bounds the lines about the requests that it failed.
     pub failures: Throttle,
-    /// Its requests.
-    pub requests: Counts,
+    /// What is counted of its requests.
+    pub tally: ServerTally,
     /// What they tell of it, where its service observes them.
     pub seen: Seen,
     /// [`Standing::to_bits`].
@@ -116,7 +116,7 @@ impl Server {
             address,
             number,
             failures: Throttle::default(),
-            requests: Counts::new(threads),
+            tally: ServerTally::new(threads),
             seen: Seen::new(threads),
             standing: AtomicU64::new(known.standing().to_bits()),
             known: Mutex::new(known),
@@ -212,7 +212,7 @@ impl Server {
 
     /// Requests that it has now.
     pub fn in_flight(&self) -> u64 {
-        self.requests.in_progress()
+        self.tally.in_flight()
     }
 
     /// How its checks stand: whether it is up by them, and whether that may change soon.

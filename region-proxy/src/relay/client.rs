@@ -7,8 +7,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::admit::{self, Admission};
-use super::answer::Answer;
+use super::answer::{Answer, Own};
 use super::exchange::Exchange;
+use super::record::{By, Cause, Record};
+use super::tell::Teller;
+use super::unread::Unread;
 use crate::clock::{Tick, Waiting};
 use crate::config::ProxyHeader;
 use crate::http1::is_worth_reading;
@@ -25,9 +28,11 @@ pub(super) struct Client {
     /// Whether it must begin with a PROXY header.
     pub(super) is_unintroduced: bool,
     /// What was read and belongs to no message that is under way.
-    pub(super) unread: Vec<u8>,
+    pub(super) unread: Unread,
     /// How many of these were looked at in vain.
     seen: usize,
+    /// When the first of them came, where they are of a request.
+    began: Option<Tick>,
     /// Its place among the deadlines of its thread.
     pub(super) place: u32,
 }
@@ -45,7 +50,7 @@ pub struct Peer {
 
 impl Peer {
     /// Appends the PROXY header that tells a server of this.
-    pub(super) fn introduce(self, version: ProxyHeader, out: &mut Vec<u8>) {
+    pub fn introduce(self, version: ProxyHeader, out: &mut Vec<u8>) {
         let ends = Some(Ends { source: self.address, destination: self.destination });
         match version {
             ProxyHeader::V1 => proxy_protocol::write_v1(ends, out),
@@ -59,7 +64,7 @@ pub(super) enum Next {
     /// A request to forward.
     Exchange(Box<Exchange>),
     /// A request that the proxy answers itself.
-    Answer(Box<Answer>),
+    Answer(Box<Own>),
     /// Nothing.
     Closed,
 }
@@ -73,13 +78,16 @@ pub(super) enum After {
     Close,
     /// Its end, once the client had time to read the answer: it may still be sending.
     Linger,
+    /// Its end, in a way that no client takes for that of the answer.
+    Reset,
 }
 
 impl Client {
     /// A connection that was just accepted; with `is_unintroduced` it begins with a PROXY header.
     pub(super) fn new(worker: Rc<Worker>, socket: Stream, peer: Peer, is_unintroduced: bool) -> Self {
         let place = worker.deadlines.take();
-        Self { worker, socket, peer, is_unintroduced, unread: Vec::new(), seen: 0, place }
+        worker.proxy.tally.accept(worker.number);
+        Self { worker, socket, peer, is_unintroduced, unread: Unread::default(), seen: 0, began: None, place }
     }
 
     /// Waits for the next request, for as long as the settings allow since `since`.
@@ -100,41 +108,57 @@ impl Client {
                     return Poll::Ready(next);
                 }
             } else {
-                self.unread.extend_from_slice(&buffer[..count]);
+                self.unread.extend(&buffer[..count], &worker.buffers);
             }
         }
     }
 
+    /// Whether the client has sent more than was read of it.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty() || self.socket.has_unread()
+    }
+
     /// What is next by the octets that are there already.
     fn admit_unread(&mut self) -> Option<Next> {
-        if self.unread.len() == self.seen {
+        if self.unread.as_slice().len() == self.seen {
             return None;
         }
         if self.is_unintroduced && !self.meet()? {
             return Some(Next::Closed);
         }
-        if !is_worth_reading(&self.unread, self.seen, admit::limits(&self.worker.current().live.config)) {
-            self.seen = self.unread.len();
+        let limits = admit::limits(&self.worker.current().live.config);
+        if !is_worth_reading(self.unread.as_slice(), self.seen, limits) {
+            self.seen = self.unread.as_slice().len();
             return None;
         }
-        self.seen = 0;
-        let mut unread = std::mem::take(&mut self.unread);
-        self.admit(&mut unread)
+        let record = Record::new(self.began.take());
+        match admit::admit(&self.worker, self.peer, record, self.unread.as_mut_slice()) {
+            Admission::Partial(record) => {
+                self.began = Some(record.began());
+                self.seen = self.unread.as_slice().len();
+                None
+            }
+            Admission::Next(next, consumed) => {
+                self.seen = 0;
+                self.unread.consume(consumed, &self.worker.buffers);
+                Some(next)
+            }
+        }
     }
 
     /// Reads the PROXY header; `None` while it is not whole, `false` when it is none.
     pub(super) fn meet(&mut self) -> Option<bool> {
-        match proxy_protocol::read(&self.unread) {
+        match proxy_protocol::read(self.unread.as_slice()) {
             Ok(Some(header)) => {
                 if let Some(ends) = header.ends {
                     (self.peer.address, self.peer.destination) = (ends.source, ends.destination);
                 }
-                self.unread.drain(..header.len);
+                self.unread.consume(header.len, &self.worker.buffers);
                 (self.is_unintroduced, self.seen) = (false, 0);
                 Some(true)
             }
             Ok(None) => {
-                self.seen = self.unread.len();
+                self.seen = self.unread.as_slice().len();
                 None
             }
             Err(error) => {
@@ -144,23 +168,18 @@ impl Client {
         }
     }
 
-    /// What is next by `bytes`, the first that are not done with; what it does not need of them is unread then.
+    /// What is next by `bytes`, with nothing unread before them; what it does not need of them is unread then.
     fn admit(&mut self, bytes: &mut [u8]) -> Option<Next> {
-        match admit::admit(&self.worker, self.peer, bytes) {
-            Admission::Partial => {
-                self.seen = bytes.len();
-                self.unread.extend_from_slice(bytes);
-                None
+        let (next, consumed) = match admit::admit(&self.worker, self.peer, Record::new(self.began.take()), bytes) {
+            Admission::Partial(record) => {
+                self.began = Some(record.began());
+                (None, 0)
             }
-            Admission::Answer(answer, consumed) => {
-                self.unread.extend_from_slice(&bytes[consumed..]);
-                Some(Next::Answer(answer))
-            }
-            Admission::Exchange(exchange, consumed) => {
-                self.unread.extend_from_slice(&bytes[consumed..]);
-                Some(Next::Exchange(exchange))
-            }
-        }
+            Admission::Next(next, consumed) => (Some(next), consumed),
+        };
+        self.seen = if next.is_none() { bytes.len() } else { 0 };
+        self.unread.extend(&bytes[consumed..], &self.worker.buffers);
+        next
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>, since: Tick) -> Poll<Next> {
@@ -172,11 +191,24 @@ impl Client {
             return Poll::Ready(if self.unread.is_empty() {
                 Next::Closed
             } else {
-                Next::Answer(Box::new(Answer::late("no whole request head within the time limit")))
+                Next::Answer(Box::new(self.late()))
             });
         }
         self.worker.deadlines.arm(self.place, since.after(limit), Waiting::Idle, cx.waker());
         Poll::Pending
+    }
+
+    /// The answer to a client that sends its head too slowly.
+    fn late(&mut self) -> Own {
+        let (text, mut record) = ("no whole request head within the time limit", Record::new(self.began.take()));
+        record.end(By::ClientLate, Cause::ClientLate, text);
+        Own::new(Answer::late(text), record)
+    }
+
+    /// Tells of the requests of this client.
+    pub(super) fn teller(&self) -> Teller<'_> {
+        let tls = self.socket.session().and_then(|session| session.connection().protocol_version());
+        Teller { worker: &self.worker, address: self.peer.address, tls }
     }
 
     /// Sends `bytes` from `sent` on, as long as the client takes some within the time limit that began at `since`.
@@ -228,6 +260,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.worker.deadlines.give_back(self.place);
+        self.worker.proxy.tally.close(self.worker.number);
     }
 }
 

@@ -10,10 +10,12 @@ use super::client::Client;
 use super::exchange::{Asked, Wish};
 use crate::clock::{Tick, unix_secs};
 use crate::forward;
-use crate::http1::{self, Framing, Header, Hop, Persistence, Response, Version, read_response, write_response};
+use crate::http1::{
+    self, Framing, Header, Hop, Persistence, Response, Version, is_worth_reading, read_response, write_response,
+};
 use crate::local::Flight;
 use crate::pipe::{self, Pipe};
-use crate::stick::Stick;
+use crate::stick::{Stick, Told};
 use crate::stream::Stream;
 use crate::worker::Worker;
 
@@ -26,10 +28,20 @@ pub(super) struct Download {
     head: Vec<u8>,
     out: Outbox,
     pipe: Option<Pipe>,
+    /// Octets that the client took from the pipe.
+    spliced: u64,
     /// Of the final response; 0 before it.
     status: u16,
+    told: Option<Told>,
+    /// Whether there was no pipe to be had.
+    is_copied: bool,
     has_begun: bool,
     has_continued: bool,
+    is_answered: bool,
+    /// Interim responses so far.
+    interims: u8,
+    /// Whether the client finds its end by that of the connection alone.
+    ends_by_close: bool,
     /// Whether the client's connection may be used again.
     keeps_client: bool,
     /// Whether the server's connection may.
@@ -96,9 +108,15 @@ impl Download {
             head: Vec::new(),
             out: Outbox::default(),
             pipe: None,
+            spliced: 0,
             status: 0,
+            told: None,
+            is_copied: false,
             has_begun: false,
             has_continued: false,
+            is_answered: false,
+            interims: 0,
+            ends_by_close: false,
             keeps_client: asked.persistence == Persistence::KeepAlive,
             keeps_server: true,
             progress: Tick::now(),
@@ -110,19 +128,39 @@ impl Download {
         self.has_begun
     }
 
-    /// Whether the client has got the head of the final response.
+    /// Whether something of the final response was sent to the client.
     pub(super) fn is_answered(&self) -> bool {
-        !matches!(self.phase, Phase::Head)
+        self.is_answered
+    }
+
+    /// Whether the end of the client's connection would look like that of the response.
+    pub(super) fn ends_by_close(&self) -> bool {
+        self.ends_by_close
     }
 
     /// Whether all of it was passed on.
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.phase, Phase::Done(_)) && self.out.is_empty()
+        self.has_all() && self.out.is_empty()
     }
 
     /// The status of the final response; 0 before it.
     pub(super) fn status(&self) -> u16 {
         self.status
+    }
+
+    /// What it told the client of its cookie, where there is one.
+    pub(super) fn told(&self) -> Option<Told> {
+        self.told
+    }
+
+    /// Octets that the client took.
+    pub(super) fn octets(&self) -> u64 {
+        self.out.passed() + self.spliced
+    }
+
+    /// Whether the server has no more of it.
+    pub(super) fn has_all(&self) -> bool {
+        matches!(self.phase, Phase::Done(_))
     }
 
     /// Whether it waits for the client to take what it has.
@@ -200,7 +238,12 @@ impl Download {
             return Poll::Ready(self.take(cx, client, &mut buffer[..count], &mut scratch, passing));
         }
         let mut bytes = std::mem::take(&mut self.head);
+        let seen = bytes.len();
         bytes.extend_from_slice(&buffer[..count]);
+        if !is_worth_reading(&bytes, seen, super::admit::limits(&passing.flight.live().config)) {
+            self.head = bytes;
+            return Poll::Ready(Ok(()));
+        }
         Poll::Ready(self.take(cx, client, &mut bytes, &mut scratch, passing))
     }
 
@@ -249,6 +292,7 @@ impl Download {
             // What comes after 101 is of the new protocol.
             _ => (0..rest.len(), false),
         };
+        self.is_answered = true;
         let sent = if data.len() <= GATHERED_MAX {
             scratch.extend_from_slice(&rest[data]);
             scratch.extend_from_slice(&after);
@@ -280,6 +324,10 @@ impl Download {
         let read = read_response(bytes, &mut slots, asked, super::admit::limits(&passing.flight.live().config));
         let Some(response) = read.map_err(|error| DownloadError::Bad(error.to_string()))? else { return Ok(None) };
         if response.is_interim() {
+            self.interims += 1;
+            if self.interims > INTERIMS_MAX {
+                return Err(DownloadError::Bad(format!("more than {INTERIMS_MAX} interim responses")));
+            }
             self.pass_interim(worker, &response, scratch);
         } else {
             self.pass_final(worker, &response, scratch, passing);
@@ -298,8 +346,8 @@ impl Download {
     }
 
     fn pass_final(&mut self, worker: &Worker, response: &Response<'_>, scratch: &mut Vec<u8>, passing: Passing<'_>) {
-        self.status = response.status;
         let outgoing = response.body.for_client(self.asked.version);
+        self.status = response.status;
         self.keeps_server = response.persistence == Persistence::KeepAlive;
         let finds_next = match passing.sent {
             Sent::Whole => true,
@@ -314,12 +362,15 @@ impl Download {
             (None, true, Version::V11) => Hop::Persistent,
             (None, true, Version::V10) => Hop::KeepAlive,
         };
+        self.ends_by_close = outgoing == Framing::UntilClose;
         let mut edits = worker.buffers.edits.borrow_mut();
         edits.clear();
         forward::to_client(response, passing.flight.live().config.proxy.as_str(), &mut edits);
         let service = &passing.flight.service().config;
         if let (Some(Stick::Cookie(cookie)), Some(server)) = (&service.stick, passing.flight.server_index()) {
-            cookie.tell(&service.keys, &passing.wish.cookie, server, response.fields, unix_secs(), &mut edits);
+            let told =
+                cookie.tell(&service.keys, &passing.wish.cookie, server, response.fields, unix_secs(), &mut edits);
+            self.told = Some(told);
         }
         let routes = &passing.flight.live().config.routes.routes;
         if let Some(route) = passing.wish.route.and_then(|index| routes.get(index)) {
@@ -352,15 +403,20 @@ impl Download {
         self.out.send(cx, &mut client.socket, parts).map_err(DownloadError::Client)
     }
 
+    /// Whether the rest of the body goes through a pipe, which it has then.
     fn is_for_splice(&mut self, client: &mut Client, server: &mut Stream) -> bool {
-        let is_begun = self.pipe.is_some();
-        if client.socket.plain().is_none() || server.plain().is_none() {
+        if self.pipe.is_some() {
+            return true;
+        }
+        let Phase::Body(body) = &mut self.phase else { return false };
+        let is_large = body.plain_left().is_some_and(|left| *left > SPLICE_MIN);
+        if !is_large || self.is_copied || client.socket.plain().is_none() || server.plain().is_none() {
             return false;
         }
-        match &mut self.phase {
-            Phase::Body(body) => is_begun || body.plain_left().is_some_and(|left| *left > SPLICE_MIN),
-            _ => false,
-        }
+        // Out of files or memory: the longer way does without.
+        self.pipe = client.worker.pipes.take().ok();
+        self.is_copied = self.pipe.is_none();
+        self.pipe.is_some()
     }
 
     /// Passes a part of the body on without reading it.
@@ -371,9 +427,6 @@ impl Download {
         server: &mut Stream,
     ) -> Poll<Result<(), DownloadError>> {
         let Phase::Body(body) = &mut self.phase else { return Poll::Ready(Ok(())) };
-        if self.pipe.is_none() {
-            self.pipe = Some(client.worker.pipes.take().map_err(DownloadError::Client)?);
-        }
         let (Some(pipe), Some(left)) = (&mut self.pipe, body.plain_left()) else { return Poll::Ready(Ok(())) };
         let (Some(client_socket), Some(server)) = (client.socket.plain(), server.plain()) else {
             return Poll::Ready(Ok(()));
@@ -390,6 +443,7 @@ impl Download {
         let drained = pipe.poll_drain(cx, client_socket, more);
         if pipe.len() != before {
             self.progress = Tick::now();
+            self.spliced += (before - pipe.len()) as u64;
         }
         ready!(drained).map_err(DownloadError::Client)?;
         if *left == 0 {
@@ -400,6 +454,9 @@ impl Download {
         Poll::Ready(Ok(()))
     }
 }
+
+/// Interim responses to one request: far more than hints and words of patience need.
+const INTERIMS_MAX: u8 = 32;
 
 /// As many fields as a head may have.
 const FIELDS_MAX: usize = 128;

@@ -26,6 +26,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+pub mod raw;
+
 pub const TOKEN: &str = "0123456789abcdef";
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -236,14 +238,15 @@ impl Proxy {
     }
 
     pub async fn start_in(folder: Arc<TempDir>, settings: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_region-proxy"));
+        command.args(["serve", "--config"]).arg(folder.path().join("proxy.toml"));
+        Self::start_by(command, folder, settings).await
+    }
+
+    /// Runs `command`, which leads to a proxy by `proxy.toml` in `folder`.
+    pub async fn start_by(mut command: Command, folder: Arc<TempDir>, settings: &str) -> Self {
         std::fs::write(folder.path().join("proxy.toml"), settings).expect("written");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_region-proxy"))
-            .args(["serve", "--config"])
-            .arg(folder.path().join("proxy.toml"))
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("started");
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("started");
         let log = Arc::new(Mutex::new(Vec::new()));
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let writing = Arc::clone(&log);

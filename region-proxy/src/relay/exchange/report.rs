@@ -1,0 +1,46 @@
+//! What is told of a request that was admitted, once it has ended.
+
+use super::{Exchange, Stage};
+use crate::relay::client::Client;
+use crate::relay::tell::tell;
+use crate::stick::{Stick, Told};
+
+impl Exchange {
+    /// Counts the failure of its server that its record just got.
+    pub(super) fn note_failure(&self) {
+        if let (Some(server), Some(cause)) = (self.flight.server(), self.record.cause) {
+            server.tally.fail(self.flight.thread(), cause);
+        }
+    }
+
+    /// Counts that another attempt follows that of its server.
+    pub(super) fn note_retry(&self) {
+        if let Some(server) = self.flight.server() {
+            server.tally.retry(self.flight.thread());
+        }
+    }
+
+    /// Tells of it.
+    pub(super) fn report(&mut self, client: &Client) {
+        let record = &mut self.record;
+        match &self.stage {
+            Stage::Tunnelling(_, tunnel) => {
+                let [up, down] = tunnel.octets();
+                record.octets_up += up;
+                record.octets_down = down;
+            }
+            stage => {
+                let own = if let Stage::Answering { sent, .. } = stage { *sent as u64 } else { 0 };
+                record.octets_up = self.upload.octets();
+                record.octets_down = self.download.octets() + own;
+            }
+        }
+        if let Some(Stick::Cookie(_)) = &self.flight.service().config.stick {
+            let asked = self.wish.cookie;
+            let is_lost = asked.server.is_some() && asked.server != record.server;
+            let seen = if is_lost { 'D' } else { asked.seen.letter() };
+            record.cookie = [seen, self.download.told().map_or('-', Told::letter)];
+        }
+        tell(record, client.teller(), Some(&self.flight));
+    }
+}

@@ -1,0 +1,207 @@
+//! Another program in the place of the running one, sockets that the system passes, addresses that change.
+
+mod common;
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{Origin, Proxy, TOKEN, ask, settings, unchecked, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+/// The programs that took the place of the one that the harness started; they end with this.
+struct Successors(Arc<Mutex<Vec<String>>>);
+
+impl Successors {
+    fn of(proxy: &Proxy) -> Self {
+        Self(Arc::clone(&proxy.log))
+    }
+
+    /// Their process ids, oldest first.
+    fn pids(&self) -> Vec<i32> {
+        let log = self.0.lock().expect("not poisoned");
+        let started = log.iter().filter(|line| line.contains("upgrading: started"));
+        started.filter_map(|line| line.split("pid=").nth(1)?.split_whitespace().next()?.parse().ok()).collect()
+    }
+}
+
+impl Drop for Successors {
+    fn drop(&mut self) {
+        for pid in self.pids() {
+            // It may have ended.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: www.gslb.test\r\nConnection: close\r\n\r\n";
+
+fn is_alive(pid: i32) -> bool {
+    kill(Pid::from_raw(pid), None).is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_leaves_the_addresses_to_a_new_process() {
+    let origin = Origin::start("one").await;
+    let mut proxy =
+        Proxy::start(&settings("threads = 2", &unchecked("www.gslb.test", &[("app-1", origin.address)]))).await;
+    let mut idle = TcpStream::connect(proxy.listen).await.expect("connected");
+    let successors = Successors::of(&proxy);
+    assert_eq!(proxy.change("/drain", Some(TOKEN)).await.status, 200);
+    proxy.signal(Signal::SIGUSR2);
+    proxy.logged("handed over").await;
+    let old = proxy.pid();
+    let pids = successors.pids();
+    assert!(pids.len() == 1 && is_alive(pids[0]) && pids[0] != old);
+    // The old one waits for the client that it has, and tells it to come anew.
+    idle.write_all(GET.replace("Connection: close\r\n", "").as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    idle.read_to_end(&mut answer).await.expect("an answer and the end");
+    assert!(String::from_utf8_lossy(&answer).to_ascii_lowercase().contains("connection: close"));
+    assert!(proxy.exit().await.success());
+    assert_eq!(ask(proxy.listen, GET).await.status, 200);
+    assert!(proxy.status().await.is_draining, "what an operator wants is carried over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_cannot_start_changes_nothing() {
+    let origin = Origin::start("one").await;
+    let text = settings("", &unchecked("www.gslb.test", &[("app-1", origin.address)]));
+    let proxy = Proxy::start(&text).await;
+    let successors = Successors::of(&proxy);
+    proxy.rewrite(&text.replace("region = ", "religion = "));
+    proxy.signal(Signal::SIGUSR2);
+    proxy.logged("not upgraded").await;
+    assert_eq!(proxy.get("/").await.status, 200);
+    proxy.rewrite(&text);
+    proxy.signal(Signal::SIGUSR2);
+    proxy.logged("handed over").await;
+    assert_eq!(successors.pids().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn threads_may_be_more_or_fewer_after_an_upgrade() {
+    let origin = Origin::start("one").await;
+    let text = |threads: u32| {
+        let services = unchecked("www.gslb.test", &[("app-1", origin.address)]);
+        settings(&format!("threads = {threads}\nlimits.handover = \"1s\""), &services)
+    };
+    let mut proxy = Proxy::start(&text(3)).await;
+    let successors = Successors::of(&proxy);
+    proxy.rewrite(&text(1));
+    proxy.signal(Signal::SIGUSR2);
+    assert!(proxy.exit().await.success());
+    // The kernel spreads connections over three sockets, of which each must be served.
+    for _ in 0..30 {
+        assert_eq!(ask(proxy.listen, GET).await.status, 200);
+    }
+    let pid = successors.pids()[0];
+    proxy.rewrite(&text(4));
+    kill(Pid::from_raw(pid), Signal::SIGUSR2).expect("it runs");
+    until("the second one ends", async || !is_alive(pid)).await;
+    for _ in 0..30 {
+        assert_eq!(ask(proxy.listen, GET).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_come_and_go_with_a_reload() {
+    let origin = Origin::start("one").await;
+    let text = settings("", &unchecked("www.gslb.test", &[("app-1", origin.address)]));
+    let proxy = Proxy::start(&text.replace("listen = [", "listen = [\"127.0.1.10:0\", ")).await;
+    let [going, staying] = proxy.listens[..] else { panic!("two addresses") };
+    let mut kept = TcpStream::connect(going).await.expect("connected");
+    proxy.rewrite(&text.replace("listen = [", "listen = [\"127.0.1.11:0\", "));
+    let line = proxy.logged(" listening ").await;
+    let coming: SocketAddr = line
+        .split("address=")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .expect("an address");
+    proxy.logged("settings reloaded").await;
+    for address in [coming, staying] {
+        assert_eq!(ask(address, GET).await.status, 200);
+    }
+    until("nobody is let in", async || TcpStream::connect(going).await.is_err()).await;
+    kept.write_all(GET.as_bytes()).await.expect("sent");
+    assert_eq!(common::read_answer(&mut kept).await.status, 200, "who is in stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_taken_leaves_the_old_settings_in_force() {
+    let origin = Origin::start("one").await;
+    let text = settings("", &unchecked("www.gslb.test", &[("app-1", origin.address)]));
+    let proxy = Proxy::start(&text).await;
+    proxy.rewrite(&text.replace("listen = [", &format!("listen = [\"{}\", ", origin.address)));
+    proxy.signal(Signal::SIGHUP);
+    assert!(proxy.logged("mistake in the settings").await.contains(&origin.address.to_string()));
+    assert_eq!(proxy.get("/").await.status, 200);
+}
+
+/// A socket as `systemd` would bind it.
+fn passed() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bound");
+    socket.listen(16).expect("listening");
+    socket
+}
+
+/// A command whose process gets `socket` as the first file that is passed.
+fn activated(socket: &Socket, folder: &TempDir) -> Command {
+    let mut command = Command::new("sh");
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" serve --config \"$1\"";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_region-proxy")]).arg(folder.path().join("proxy.toml"));
+    command.stdin(Stdio::from(OwnedFd::from(socket.try_clone().expect("a copy"))));
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_the_system_passes_is_used_by_every_thread() {
+    let origin = Origin::start("one").await;
+    let socket = passed();
+    let address = socket.local_addr().expect("bound").as_socket().expect("an address");
+    // Who connects before the proxy runs is served too.
+    let mut early = TcpStream::connect(address).await.expect("connected");
+    early.write_all(GET.as_bytes()).await.expect("sent");
+    let services = unchecked("www.gslb.test", &[("app-1", origin.address)]);
+    let text = settings("threads = 3", &services).replacen("127.0.0.1:0", &address.to_string(), 1);
+    let folder = Arc::new(TempDir::new().expect("a folder"));
+    let proxy = Proxy::start_by(activated(&socket, &folder), Arc::clone(&folder), &text).await;
+    assert_eq!(proxy.listen, address);
+    assert_eq!(common::read_answer(&mut early).await.status, 200);
+    for _ in 0..10 {
+        assert_eq!(ask(address, GET).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn systemd_is_told_which_process_is_the_main_one() {
+    let origin = Origin::start("one").await;
+    let folder = Arc::new(TempDir::new().expect("a folder"));
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("bound");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_region-proxy"));
+    command.args(["serve", "--config"]).arg(folder.path().join("proxy.toml")).env("NOTIFY_SOCKET", &path);
+    let text = settings("limits.handover = \"1s\"", &unchecked("www.gslb.test", &[("app-1", origin.address)]));
+    let proxy = Proxy::start_by(command, folder, &text).await;
+    let successors = Successors::of(&proxy);
+    let told = || {
+        let mut bytes = [0; 256];
+        let count = socket.recv(&mut bytes).expect("told in time");
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    };
+    assert_eq!(told().trim(), "READY=1");
+    proxy.signal(Signal::SIGUSR2);
+    let main = told();
+    assert_eq!(main.trim(), format!("MAINPID={}", successors.pids()[0]));
+}
