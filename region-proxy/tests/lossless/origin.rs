@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -77,8 +79,8 @@ async fn accept(listener: TcpListener, book: Arc<Book>, mut death: watch::Receiv
         connections.spawn(connection(stream, Arc::clone(&book), death.clone()));
     }
     // Those that nobody has accepted may have brought a request already.
-    while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
-        note_unread(&stream, &mut Vec::new(), &book);
+    while let Ok(stream) = rustix::net::accept(&listener) {
+        note_unread(stream, &mut Vec::new(), &book);
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
@@ -92,15 +94,18 @@ async fn connection(mut stream: TcpStream, book: Arc<Book>, mut death: watch::Re
         _ = serve(&mut stream, &mut unread, &book) => false,
     };
     if is_dead {
-        note_unread(&stream, &mut unread, &book);
+        note_unread(stream, &mut unread, &book);
     }
 }
 
-fn note_unread(stream: &TcpStream, unread: &mut Vec<u8>, book: &Book) {
+/// Closes a connection; what it has brought until now was sent to this server.
+fn note_unread(stream: impl AsFd, unread: &mut Vec<u8>, book: &Book) {
     let mut bytes = [0; 4096];
-    while let Ok(count @ 1..) = stream.try_read(&mut bytes) {
+    // Asks the kernel, which may know of more than the event queue has told.
+    while let Ok((count @ 1.., _)) = rustix::net::recv(&stream, &mut bytes[..], RecvFlags::DONTWAIT) {
         unread.extend_from_slice(&bytes[..count]);
     }
+    drop(stream);
     if let Some(head) = Head::parse(unread) {
         book.begin(&head);
     }
