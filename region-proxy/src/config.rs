@@ -13,6 +13,7 @@ use crate::forwarded::Forwarded;
 use crate::routes::Routes;
 use crate::stick::key::Secret;
 
+mod access_log;
 mod balance;
 mod check;
 mod limits;
@@ -23,6 +24,7 @@ mod stick;
 mod tcp;
 mod tls;
 
+pub use access_log::{AccessLog, LogFormat, LogTarget, Only};
 pub use balance::Balance;
 pub use check::{Check, Probe};
 pub use limits::Limits;
@@ -60,6 +62,8 @@ pub struct Config {
     pub default_service: Option<OwnerName>,
     /// Further servers that one request may be tried on.
     pub retries: u32,
+    /// What is written of each request; `None`: nothing.
+    pub access_log: Option<AccessLog>,
     /// Bounds on connections, heads and waiting.
     pub limits: Limits,
     /// What is believed and told of where requests come from.
@@ -156,6 +160,7 @@ impl Reader<'_> {
             root.value("state_file").and_then(|value| Some(self.folder.join(not_empty(&value, "a path")?)));
         let retries = root.value("retries").and_then(|value| value.integer(0..=10)).map_or(1, |count| count as u32);
         let limits = root.table("limits").map(|table| limits::limits(&table)).unwrap_or_default();
+        let access_log = root.table("access_log").and_then(|table| access_log::access_log(&table, self.folder));
         let forwarded = peers::forwarded(root);
         let tls_listen = tls.as_ref().map_or(&[][..], |tls| &tls.listen);
         let tcp_tables = root.table_list("tcp");
@@ -190,6 +195,7 @@ impl Reader<'_> {
             state_file,
             default_service,
             retries,
+            access_log,
             limits,
             forwarded,
             proxy_protocol,

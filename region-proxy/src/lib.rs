@@ -10,6 +10,7 @@
 //! All the rest is the edge around them: a [`worker::Worker`] for each core, which share nothing on the path of a request.
 //! One [`live::Live`] holds what the settings say; a reload swaps it whole.
 
+pub mod access;
 pub mod admin;
 pub mod balance;
 pub mod cli;

@@ -15,6 +15,7 @@ use shared::moment::Moment;
 use shared::name::{OwnerName, ServerName};
 use shared::published::{ServiceStatus, Status};
 
+use crate::access::Access;
 use crate::balance::Health;
 use crate::config::{Check, Config, ServerConfig, ServiceConfig};
 use crate::count::Counts;
@@ -45,6 +46,8 @@ pub struct Proxy {
     pub tls: TlsState,
     /// What is counted of clients.
     pub tally: OwnTally,
+    /// The access log.
+    pub access: Access,
 }
 
 /// The settings and what runs by them.
@@ -129,6 +132,7 @@ impl Proxy {
             holds_vip,
             tls: TlsState::new(front, threads),
             tally: OwnTally::new(threads),
+            access: Access::default(),
         }
     }
 
@@ -275,6 +279,11 @@ impl Service {
             connections: self.traffic.requests.in_progress(),
             capacity: self.config.capacity,
         }
+    }
+
+    /// The requests that it has in hand.
+    pub fn in_flight(&self) -> u64 {
+        self.traffic.requests.in_progress()
     }
 
     /// Takes a sample of its request count, for the rate.

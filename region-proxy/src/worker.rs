@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::access::Pen;
 use crate::clock::{Deadlines, Tick};
 use crate::http1::Edits;
 use crate::listen::{self, Gate, Listener, Phase};
@@ -38,6 +39,8 @@ pub struct Worker {
     pub pipes: Pipes,
     /// The TLS handshakes of its connections.
     pub handshakes: Handshakes,
+    /// Its lines of the access log.
+    pub pen: Pen,
     /// The memory of their TLS.
     pub tls_scratch: Rc<Scratch>,
     current: RefCell<(u64, Rc<Local>)>,
@@ -95,6 +98,7 @@ impl Worker {
             buffers: Buffers::default(),
             pipes: Pipes::default(),
             handshakes: Handshakes::default(),
+            pen: Pen::default(),
             tls_scratch: Rc::default(),
             current: RefCell::new(current),
             is_stopping: Cell::new(false),
@@ -143,6 +147,7 @@ impl Worker {
             // Requests that wait for a server hear of one that came up.
             drop(self.current());
             self.deadlines.sweep(now);
+            self.pen.flush(&self.proxy.access);
             if gate.is_wanted() {
                 self.deadlines.dismiss_one();
             }

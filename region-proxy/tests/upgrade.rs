@@ -52,8 +52,11 @@ fn is_alive(pid: i32) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_leaves_the_addresses_to_a_new_process() {
     let origin = Origin::start("one").await;
-    let mut proxy =
-        Proxy::start(&settings("threads = 2", &unchecked("www.gslb.test", &[("app-1", origin.address)]))).await;
+    let mut proxy = Proxy::start(&settings(
+        "threads = 2\nadmin_token_file = \"token\"",
+        &unchecked("www.gslb.test", &[("app-1", origin.address)]),
+    ))
+    .await;
     let mut idle = TcpStream::connect(proxy.listen).await.expect("connected");
     let successors = Successors::of(&proxy);
     assert_eq!(proxy.change("/drain", Some(TOKEN)).await.status, 200);

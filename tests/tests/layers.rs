@@ -39,8 +39,8 @@ const REGION_PROXY: Layers = &[
     &["config", "plan"],
     &["explain"],
     &[
-        "admin", "cli", "clock", "count", "health", "listen", "live", "local", "main", "once", "pipe", "relay",
-        "reload", "serve", "socket", "status", "stream", "tally", "tcp", "tls", "upstream", "vip", "worker",
+        "access", "admin", "cli", "clock", "count", "health", "listen", "live", "local", "main", "once", "pipe",
+        "relay", "reload", "serve", "socket", "status", "stream", "tally", "tcp", "tls", "upstream", "vip", "worker",
     ],
 ];
 

@@ -10,6 +10,7 @@ use super::client::{After, Next, Peer};
 use super::exchange::{Asked, Exchange, Wish};
 use super::record::{By, Cause, Record};
 use super::upload::Upload;
+use crate::access::Captured;
 use crate::balance::{Policy, Sticky, hash};
 use crate::clock::unix_secs;
 use crate::config::{Config, ServiceConfig};
@@ -81,6 +82,9 @@ fn admit_head(
     request: &Request<'_>,
 ) -> Result<Admitted, (Answer, usize)> {
     record.admit(request.version.into());
+    if let Some(log) = &local.live.config.access_log {
+        record.text = Some(Captured::of(request, request.version.into(), log, worker.buffers.take()));
+    }
     let is_head = request.method == "HEAD";
     // With a body on its way the next request is nowhere to be found.
     let persistence = if worker.is_stopping() { Persistence::Close } else { request.persistence };

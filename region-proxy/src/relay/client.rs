@@ -10,7 +10,7 @@ use super::admit::{self, Admission};
 use super::answer::{Answer, Own};
 use super::exchange::Exchange;
 use super::record::{By, Cause, Record};
-use super::tell::Teller;
+use super::tell::{Teller, tell};
 use super::unread::Unread;
 use crate::clock::{Tick, Waiting};
 use crate::config::ProxyHeader;
@@ -99,7 +99,10 @@ impl Client {
             let worker = Rc::clone(&self.worker);
             let mut buffer = worker.buffers.read.borrow_mut();
             let count = match self.socket.poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Closed),
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    self.note_abort();
+                    return Poll::Ready(Next::Closed);
+                }
                 Poll::Ready(Ok(count)) => count,
                 Poll::Pending => return self.poll_patience(cx, since),
             };
@@ -129,6 +132,7 @@ impl Client {
         let limits = admit::limits(&self.worker.current().live.config);
         if !is_worth_reading(self.unread.as_slice(), self.seen, limits) {
             self.seen = self.unread.as_slice().len();
+            self.began.get_or_insert_with(Tick::now);
             return None;
         }
         let record = Record::new(self.began.take());
@@ -203,6 +207,15 @@ impl Client {
         let (text, mut record) = ("no whole request head within the time limit", Record::new(self.began.take()));
         record.end(By::ClientLate, Cause::ClientLate, text);
         Own::new(Answer::late(text), record)
+    }
+
+    /// Tells of a request of which there is only the beginning.
+    fn note_abort(&mut self) {
+        if self.began.is_some() {
+            let mut record = Record::new(self.began.take());
+            record.end(By::Client, Cause::ClientGone, "gone before the end of the request head");
+            tell(&mut record, self.teller(), None);
+        }
     }
 
     /// Tells of the requests of this client.

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use super::body::{Body, Outbox};
 use super::client::Client;
 use super::exchange::{Asked, Wish};
+use crate::access::capture_response;
 use crate::clock::{Tick, unix_secs};
 use crate::forward;
 use crate::http1::{
@@ -33,6 +34,8 @@ pub(super) struct Download {
     /// Of the final response; 0 before it.
     status: u16,
     told: Option<Told>,
+    /// What the access log shows of its fields.
+    shown: Vec<u8>,
     /// Whether there was no pipe to be had.
     is_copied: bool,
     has_begun: bool,
@@ -111,6 +114,7 @@ impl Download {
             spliced: 0,
             status: 0,
             told: None,
+            shown: Vec::new(),
             is_copied: false,
             has_begun: false,
             has_continued: false,
@@ -151,6 +155,11 @@ impl Download {
     /// What it told the client of its cookie, where there is one.
     pub(super) fn told(&self) -> Option<Told> {
         self.told
+    }
+
+    /// What the access log shows of its fields; empty where that is nothing.
+    pub(super) fn shown(&self) -> &[u8] {
+        &self.shown
     }
 
     /// Octets that the client took.
@@ -348,6 +357,9 @@ impl Download {
     fn pass_final(&mut self, worker: &Worker, response: &Response<'_>, scratch: &mut Vec<u8>, passing: Passing<'_>) {
         let outgoing = response.body.for_client(self.asked.version);
         self.status = response.status;
+        if let Some(log) = passing.flight.live().config.access_log.as_ref().filter(|log| !log.response.is_empty()) {
+            capture_response(log, response.fields, &mut self.shown);
+        }
         self.keeps_server = response.persistence == Persistence::KeepAlive;
         let finds_next = match passing.sent {
             Sent::Whole => true,

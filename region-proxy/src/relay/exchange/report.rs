@@ -8,7 +8,9 @@ use crate::stick::{Stick, Told};
 impl Exchange {
     /// Counts the failure of its server that its record just got.
     pub(super) fn note_failure(&self) {
-        if let (Some(server), Some(cause)) = (self.flight.server(), self.record.cause) {
+        if let (Some(server), Some(cause)) = (self.flight.server(), self.record.cause)
+            && cause.is_of_server()
+        {
             server.tally.fail(self.flight.thread(), cause);
         }
     }
@@ -37,9 +39,13 @@ impl Exchange {
         }
         if let Some(Stick::Cookie(_)) = &self.flight.service().config.stick {
             let asked = self.wish.cookie;
-            let is_lost = asked.server.is_some() && asked.server != record.server;
+            // One that was tried first and failed was not known to be down.
+            let is_lost = asked.server.is_some() && asked.server != record.server && !record.is_redispatched;
             let seen = if is_lost { 'D' } else { asked.seen.letter() };
             record.cookie = [seen, self.download.told().map_or('-', Told::letter)];
+        }
+        if let Some(text) = &mut record.text {
+            text.add_response(self.download.shown());
         }
         tell(record, client.teller(), Some(&self.flight));
     }

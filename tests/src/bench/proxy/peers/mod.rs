@@ -79,7 +79,7 @@ pub static PROXIES: [Proxy; 4] = [
         name: OURS,
         program: OURS,
         package: None,
-        abilities: &[Ability::Http, Ability::Tls],
+        abilities: &[Ability::Http, Ability::Tls, Ability::Tcp],
         only: None,
         lacks: &[],
         is_usual: true,
