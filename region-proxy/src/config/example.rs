@@ -53,7 +53,9 @@ fn parts() -> BTreeMap<String, String> {
     let mut parts = BTreeMap::<String, String>::new();
     let mut header = String::new();
     for paragraph in whole().split("\n\n") {
-        header = paragraph.lines().find(|line| line.starts_with('[')).map_or(header, str::to_owned);
+        // Services have the same keys, whatever their names.
+        let named = paragraph.lines().find(|line| line.starts_with('['));
+        header = named.map_or(header, |line| line.split('"').step_by(2).collect());
         let part = parts.entry(header.clone()).or_default();
         *part += paragraph;
         *part += "\n\n";
