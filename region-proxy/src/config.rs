@@ -16,6 +16,7 @@ use crate::stick::key::Secret;
 mod access_log;
 mod balance;
 mod check;
+mod http2;
 mod limits;
 mod peers;
 mod routes;
@@ -27,6 +28,7 @@ mod tls;
 pub use access_log::{AccessLog, LogFormat, LogTarget, Only};
 pub use balance::Balance;
 pub use check::{Check, Probe};
+pub use http2::Http2;
 pub use limits::Limits;
 pub use peers::ProxyProtocol;
 pub use service::{ProxyHeader, ServerConfig, ServiceConfig, ServiceMode};
@@ -66,6 +68,8 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
     /// Bounds on connections, heads and waiting.
     pub limits: Limits,
+    /// Where HTTP/2 is spoken, and its bounds.
+    pub http2: Http2,
     /// What is believed and told of where requests come from.
     pub forwarded: Forwarded,
     /// Where connections begin with a PROXY header.
@@ -152,7 +156,8 @@ impl Reader<'_> {
             true => Some(root.value("listen").map(|value| addresses(&value)).unwrap_or_default()),
             false => root.required("listen", "a list of addresses with ports").map(|value| addresses(&value)),
         };
-        let tls = tls_table.and_then(|table| self.tls(&table, listen.as_deref().unwrap_or_default()));
+        let http2 = root.table("http2").map(|table| http2::http2(&table)).unwrap_or_default();
+        let tls = tls_table.and_then(|table| self.tls(&table, listen.as_deref().unwrap_or_default(), http2.tls));
         let status = root.required("status", "an address with port").and_then(|value| address(&value));
         let vips = root.value("vips").map(|value| vips(&value)).unwrap_or_default();
         let token = root.value("admin_token_file").and_then(|value| self.token(&value));
@@ -197,6 +202,7 @@ impl Reader<'_> {
             retries,
             access_log,
             limits,
+            http2,
             forwarded,
             proxy_protocol,
             routes,
