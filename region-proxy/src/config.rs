@@ -327,4 +327,6 @@ fn known(value: &Value<'_>, services: &BTreeMap<OwnerName, ServiceConfig>) -> Op
 }
 
 #[cfg(test)]
+mod example;
+#[cfg(test)]
 mod tests;
