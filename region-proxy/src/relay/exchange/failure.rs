@@ -218,6 +218,9 @@ impl Exchange {
     fn break_off(&mut self, by: By, why: Cause, cause: &str) -> After {
         self.record.end(by, why, cause);
         self.note_failure();
+        if matches!(by, By::Server | By::ServerLate) {
+            self.flight.failed();
+        }
         if let Some(server) = self.flight.server()
             && let Some(left_out) = server.failures.pass(Instant::now())
         {
