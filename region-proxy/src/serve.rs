@@ -104,7 +104,12 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
     match predecessor.map(|predecessor| predecessor.dismiss(inherited.left())) {
         Some(Ok(())) => {}
         Some(Err(error)) => tracing::warn!(%error, "the proxy that was to be relieved is gone already"),
-        None => tell_system(&[NotifyState::Ready]),
+        None => {
+            for address in inherited.left() {
+                tracing::warn!(%address, "passed by the system manager and in no setting: nobody serves it");
+            }
+            tell_system(&[NotifyState::Ready]);
+        }
     }
     drop(inherited);
     let mut reloader = Reloader::new(file, Arc::clone(&proxy));
