@@ -22,7 +22,7 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// All metrics at this moment.
 pub(super) fn encode(proxy: &Arc<Proxy>) -> String {
     let live = proxy.live.load_full();
-    let services = live.services().map(|service| Counted::of(service)).collect();
+    let services = live.services().map(Counted::of).collect();
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Scrape { proxy: Arc::clone(proxy), live, services }));
     let mut text = String::new();
@@ -138,7 +138,7 @@ impl Scrape {
         sheet.gauges("region_proxy_server_up", "Whether a server is up", up)?;
         let words = states.iter().map(|(labels, state)| ([&labels[..], &[("state", state.word())]].concat(), 1));
         sheet.gauges("region_proxy_server_state", "How a server stands, as a label", words)?;
-        let since = states.iter().filter_map(|(labels, state)| Some((labels.to_vec(), unix_secs(state.since?))));
+        let since = states.iter().map(|(labels, state)| (labels.to_vec(), unix_secs(state.since)));
         let help = "Since when a server is up or down, in seconds since 1970";
         sheet.gauges("region_proxy_server_state_since_seconds", help, since)?;
         let weights = states.iter().map(|(labels, state)| (labels.to_vec(), state.weight));
@@ -188,10 +188,10 @@ impl Scrape {
         let help =
             "Lines of the access log: left out where the writer was too far behind, failed where the file took none";
         sheet.counters("region_proxy_access_log_lines", help, rows)?;
-        let [taken, refused] = self.proxy.reloads.counts();
+        let [taken, refused] = self.proxy.reload_counts.counts();
         let rows = [("taken", taken), ("refused", refused)].map(|(outcome, count)| (vec![("outcome", outcome)], count));
         sheet.counters("region_proxy_reloads", "Settings that were read anew, by outcome", rows)?;
-        let last = self.proxy.reloads.last();
+        let last = self.proxy.reload_counts.last();
         let is_failed = last.as_ref().is_some_and(|last| !last.problems.is_empty());
         sheet.gauge("region_proxy_last_reload_failed", "Whether the last reload was refused", is_failed.into())?;
         let at = last.map_or(self.proxy.started, |last| last.at);

@@ -118,9 +118,7 @@ fn write_server(out: &mut String, server: &Member, now: Timestamp) -> fmt::Resul
         "<tr><td class=\"full\"><b>{name}</b><small>{address} · weight {weight}{backup}</small></td><td class=\"full\">"
     )?;
     pill(out, state_class(server.state), server.state)?;
-    if let Some(since) = server.since {
-        write!(out, " <span class=\"dim\">for {}</span>", span(since, now))?;
-    }
+    write!(out, " <span class=\"dim\">for {}</span>", span(server.since, now))?;
     write!(out, "<small>{}</small></td>", Text(&server.reason))?;
     write!(out, "<td class=\"n\" data-name=\"Requests/s\">{}</td>", decimal(server.requests_per_sec))?;
     write!(out, "<td class=\"n\" data-name=\"Under way\">{}", whole(server.in_flight))?;
@@ -264,7 +262,8 @@ fn state_class(state: &str) -> &'static str {
 /// How many of its requests a server got over a connection that was there already.
 fn share(server: &Member) -> String {
     let all = server.connections_opened + server.connections_reused;
-    if all == 0 { "–".to_owned() } else { format!("{} %", server.connections_reused * 100 / all) }
+    let percent = (server.connections_reused * 100).checked_div(all);
+    percent.map_or_else(|| "–".to_owned(), |percent| format!("{percent} %"))
 }
 
 /// `3,000 of 2xx, 1 of 5xx`; `None` where there is nothing.

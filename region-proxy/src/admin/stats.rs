@@ -7,8 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::balance::Health;
-use crate::live::{Live, Proxy, Server, Service};
+use crate::balance::{Health, Mode};
+use crate::health::mode_word;
+use crate::live::server::{Account, Server};
+use crate::live::{Live, Proxy, Service};
 use crate::relay::record::Cause;
 use crate::tally::{CAUSES, CLASSES};
 use crate::tls::report::Report;
@@ -67,7 +69,7 @@ pub(super) struct Member {
     pub(super) name: String,
     pub(super) address: String,
     pub(super) state: &'static str,
-    pub(super) since: Option<Timestamp>,
+    pub(super) since: Timestamp,
     pub(super) reason: String,
     pub(super) weight: u64,
     pub(super) is_backup: bool,
@@ -126,8 +128,8 @@ pub(super) struct Lines {
 #[derive(Clone, Debug)]
 pub(super) struct State {
     pub(super) health: Health,
-    pub(super) mode: &'static str,
-    pub(super) since: Option<Timestamp>,
+    pub(super) mode: Mode,
+    pub(super) since: Timestamp,
     pub(super) reason: String,
     pub(super) weight: u64,
 }
@@ -136,18 +138,22 @@ impl State {
     /// The one word for it.
     pub(super) fn word(&self) -> &'static str {
         match (self.mode, self.health) {
-            ("maintenance", _) => "maintenance",
+            (Mode::Maintenance, _) => "maintenance",
             (_, Health::Down) => "down",
             (_, Health::Unknown) => "unknown",
-            ("drain", Health::Up) => "draining",
-            (_, Health::Up) => "up",
+            (Mode::Drain, Health::Up) => "draining",
+            (Mode::Ready, Health::Up) => "up",
         }
     }
 }
 
 /// How `server` stands.
 pub(super) fn state_of(server: &Server) -> State {
-    State { health: server.health(), mode: "ready", since: None, reason: String::new(), weight: 1 }
+    let Account { standing, since, mut reason, mode_by, .. } = server.account();
+    if standing.mode != Mode::Ready {
+        reason = format!("{} by {mode_by}; {reason}", mode_word(standing.mode));
+    }
+    State { health: standing.health, mode: standing.mode, since, reason, weight: standing.weight.into() }
 }
 
 impl Stats {
@@ -243,8 +249,8 @@ impl Member {
 
 impl Reloads {
     fn of(proxy: &Proxy) -> Self {
-        let [taken, refused] = proxy.reloads.counts();
-        let last = proxy.reloads.last();
+        let [taken, refused] = proxy.reload_counts.counts();
+        let last = proxy.reload_counts.last();
         let problems = last.as_ref().map(|last| last.problems.clone()).unwrap_or_default();
         Self { taken, refused, last: last.map(|last| last.at), problems }
     }

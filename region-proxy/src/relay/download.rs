@@ -236,7 +236,10 @@ impl Download {
     ) -> Poll<Result<(), DownloadError>> {
         let worker = Rc::clone(&client.worker);
         let mut buffer = worker.buffers.read.borrow_mut();
-        let count = ready!(server.poll_read(cx, &mut buffer)).map_err(DownloadError::Server)?;
+        let room = ready!(client.socket.poll_room(cx)).max(ROOM_MIN).min(buffer.len());
+        // TLS needs room for whole records.
+        let room = if server.plain().is_some() { &mut buffer[..room] } else { &mut buffer[..] };
+        let count = ready!(server.poll_read(cx, room)).map_err(DownloadError::Server)?;
         if count == 0 {
             return Poll::Ready(self.end(cx, client));
         }
@@ -275,7 +278,7 @@ impl Download {
                 }
             }
         }
-        self.take_body(cx, client, &mut bytes[at..], scratch)
+        self.take_body(cx, client, &mut bytes[at..], scratch, passing.sent)
     }
 
     /// Passes `rest` on behind the head in `scratch`, if that has just come.
@@ -285,6 +288,7 @@ impl Download {
         client: &mut Client,
         rest: &mut [u8],
         scratch: &mut Vec<u8>,
+        request: Sent,
     ) -> Result<(), DownloadError> {
         let worker = Rc::clone(&client.worker);
         let mut after = worker.buffers.take();
@@ -305,7 +309,9 @@ impl Download {
         let sent = if data.len() <= GATHERED_MAX {
             scratch.extend_from_slice(&rest[data]);
             scratch.extend_from_slice(&after);
-            self.send(cx, client, [scratch, &[], &[]])
+            // Then the end of the connection follows at once, and may go with it.
+            let is_last = is_done && !self.keeps_client && request == Sent::Whole;
+            if is_last { self.send_last(cx, client, scratch) } else { self.send(cx, client, [scratch, &[], &[]]) }
         } else {
             self.send(cx, client, [scratch, &rest[data], &after])
         };
@@ -415,6 +421,10 @@ impl Download {
         self.out.send(cx, &mut client.socket, parts).map_err(DownloadError::Client)
     }
 
+    fn send_last(&mut self, cx: &mut Context<'_>, client: &mut Client, bytes: &[u8]) -> Result<(), DownloadError> {
+        self.out.send_last(cx, &mut client.socket, bytes).map_err(DownloadError::Client)
+    }
+
     /// Whether the rest of the body goes through a pipe, which it has then.
     fn is_for_splice(&mut self, client: &mut Client, server: &mut Stream) -> bool {
         if self.pipe.is_some() {
@@ -472,6 +482,9 @@ const INTERIMS_MAX: u8 = 32;
 
 /// As many fields as a head may have.
 const FIELDS_MAX: usize = 128;
+
+/// With less at a time, a client with a small window would cost a system call for each piece.
+const ROOM_MIN: usize = 16 * 1024;
 
 /// Moving so few octets behind the head costs less than telling the kernel of several parts.
 const GATHERED_MAX: usize = 4096;

@@ -1,6 +1,5 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tempfile::TempDir;
@@ -41,7 +40,7 @@ impl Site {
         };
         let listen = vec![([127, 0, 0, 1], 443).into()];
         let certificates = names.iter().map(files).collect();
-        Tls { listen, certificates, min_version: TlsVersion::V12, clients: None }
+        Tls { listen, certificates, min_version: TlsVersion::V12, clients: None, is_http2: false }
     }
 }
 
