@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::access::Captured;
 use crate::clock::Tick;
 use crate::http1::{Reason, Version};
+use crate::plan::Failure;
 
 /// One request, from its first octet to the last of its answer.
 #[derive(Debug)]
@@ -202,6 +203,19 @@ impl Cause {
     pub fn is_of_server(self) -> bool {
         use Cause::{BadResponse, BodyLate, BrokenOff, Closed, ConnectLate, NoConnection, ResponseLate};
         matches!(self, NoConnection | ConnectLate | Closed | BadResponse | ResponseLate | BrokenOff | BodyLate)
+    }
+}
+
+impl From<Failure> for Cause {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoConnection => Self::NoConnection,
+            Failure::ConnectLate => Self::ConnectLate,
+            Failure::Unsent(_) | Failure::Broken(_) => Self::Closed,
+            Failure::ResponseLate => Self::ResponseLate,
+            Failure::ClientLate => Self::ClientLate,
+            Failure::ClientBroken => Self::ClientBroken,
+        }
     }
 }
 
