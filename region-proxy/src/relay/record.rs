@@ -212,6 +212,7 @@ impl From<Failure> for Cause {
             Failure::NoConnection => Self::NoConnection,
             Failure::ConnectLate => Self::ConnectLate,
             Failure::Unsent(_) | Failure::Broken(_) => Self::Closed,
+            Failure::BadResponse => Self::BadResponse,
             Failure::ResponseLate => Self::ResponseLate,
             Failure::ClientLate => Self::ClientLate,
             Failure::ClientBroken => Self::ClientBroken,

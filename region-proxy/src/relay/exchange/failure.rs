@@ -237,7 +237,7 @@ fn blamed(failure: Failure) -> By {
         Failure::NoConnection | Failure::Unsent(_) | Failure::Broken(_) => By::Server,
         Failure::ConnectLate | Failure::ResponseLate => By::ServerLate,
         Failure::ClientLate => By::ClientLate,
-        Failure::ClientBroken => By::Proxy,
+        Failure::BadResponse | Failure::ClientBroken => By::Proxy,
     }
 }
 
