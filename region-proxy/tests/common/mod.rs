@@ -259,7 +259,7 @@ impl Proxy {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut proxy =
             Self { folder, listen: nowhere, listens: Vec::new(), tls: Vec::new(), status: nowhere, log, child };
-        let ready = proxy.logged("ready").await;
+        let ready = proxy.logged(" status=").await;
         let field = |name: &str| {
             let at = ready.find(name).expect("it names its addresses") + name.len();
             ready[at..]
