@@ -13,8 +13,10 @@ use crate::forwarded::Forwarded;
 use crate::routes::Routes;
 use crate::stick::key::Secret;
 
+mod access_log;
 mod balance;
 mod check;
+mod http2;
 mod limits;
 mod peers;
 mod probe;
@@ -24,8 +26,10 @@ mod stick;
 mod tcp;
 mod tls;
 
+pub use access_log::{AccessLog, LogFormat, LogTarget, Only};
 pub use balance::Balance;
 pub use check::{AgentCheck, Check, Observe, Place, Then};
+pub use http2::Http2;
 pub use limits::Limits;
 pub use peers::ProxyProtocol;
 pub use probe::{BodyMatch, Probe, Question, Statuses};
@@ -66,8 +70,12 @@ pub struct Config {
     pub default_service: Option<OwnerName>,
     /// Further servers that one request may be tried on.
     pub retries: u32,
+    /// What is written of each request; `None`: nothing.
+    pub access_log: Option<AccessLog>,
     /// Bounds on connections, heads and waiting.
     pub limits: Limits,
+    /// Where HTTP/2 is spoken, and its bounds.
+    pub http2: Http2,
     /// What is believed and told of where requests come from.
     pub forwarded: Forwarded,
     /// Where connections begin with a PROXY header.
@@ -155,7 +163,8 @@ impl Reader<'_> {
             true => Some(root.value("listen").map(|value| addresses(&value)).unwrap_or_default()),
             false => root.required("listen", "a list of addresses with ports").map(|value| addresses(&value)),
         };
-        let tls = tls_table.and_then(|table| self.tls(&table, listen.as_deref().unwrap_or_default()));
+        let http2 = root.table("http2").map(|table| http2::http2(&table)).unwrap_or_default();
+        let tls = tls_table.and_then(|table| self.tls(&table, listen.as_deref().unwrap_or_default(), http2.tls));
         let status = root.required("status", "an address with port").and_then(|value| address(&value));
         let vips = root.value("vips").map(|value| vips(&value)).unwrap_or_default();
         let token = root.value("admin_token_file").and_then(|value| self.token(&value));
@@ -164,6 +173,7 @@ impl Reader<'_> {
         let admin_socket = root.value("admin_socket").and_then(|value| self.admin_socket(&value));
         let retries = root.value("retries").and_then(|value| value.integer(0..=10)).map_or(1, |count| count as u32);
         let limits = root.table("limits").map(|table| limits::limits(&table)).unwrap_or_default();
+        let access_log = root.table("access_log").and_then(|table| access_log::access_log(&table, self.folder));
         let forwarded = peers::forwarded(root);
         let tls_listen = tls.as_ref().map_or(&[][..], |tls| &tls.listen);
         let tcp_tables = root.table_list("tcp");
@@ -200,7 +210,9 @@ impl Reader<'_> {
             state_file,
             default_service,
             retries,
+            access_log,
             limits,
+            http2,
             forwarded,
             proxy_protocol,
             routes,
@@ -314,5 +326,7 @@ fn known(value: &Value<'_>, services: &BTreeMap<OwnerName, ServiceConfig>) -> Op
     Some(name)
 }
 
+#[cfg(test)]
+mod example;
 #[cfg(test)]
 mod tests;

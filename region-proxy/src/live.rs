@@ -13,6 +13,7 @@ use shared::moment::Moment;
 use shared::name::{OwnerName, ServerName};
 use shared::published::{ServiceStatus, Status};
 
+use crate::access::Access;
 use crate::config::{Config, ServerConfig, ServiceConfig};
 use crate::control::{Control, Reloads};
 use crate::count::Counts;
@@ -51,6 +52,8 @@ pub struct Proxy {
     pub reloads: Reloads,
     /// What is counted of clients.
     pub tally: OwnTally,
+    /// The access log.
+    pub access: Access,
 }
 
 /// The settings and what runs by them.
@@ -104,6 +107,7 @@ impl Proxy {
             holds_vip,
             tls: TlsState::new(front, threads),
             tally: OwnTally::new(threads),
+            access: Access::default(),
         }
     }
 
@@ -261,6 +265,11 @@ impl Service {
             connections: self.traffic.requests.in_progress(),
             capacity: self.config.capacity,
         }
+    }
+
+    /// The requests that it has in hand.
+    pub fn in_flight(&self) -> u64 {
+        self.traffic.requests.in_progress()
     }
 
     /// Takes a sample of its request count, for the rate.

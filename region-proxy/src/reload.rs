@@ -71,6 +71,7 @@ impl Reloader {
     }
 
     fn take_over(&mut self, cause: Cause, next: Config, front: Option<Front>, sockets: &mut Sockets) {
+        let before = self.proxy.live.load_full();
         if next == *self.proxy.control().file() && cause == Cause::FolderChanged {
             self.last_problems.clear();
             return self.replace_front(front);
@@ -85,6 +86,7 @@ impl Reloader {
         };
         self.last_problems.clear();
         self.replace_front(front);
+        self.reopen_log(cause, &before.config, &next);
         for key in self.started.restart_keys(&next) {
             tracing::warn!(key, "takes effect only after a restart or an upgrade");
         }
@@ -107,6 +109,15 @@ impl Reloader {
             tracing::error!(file, mistakes = problems.len(), "settings not reloaded: the old ones stay");
         }
         self.last_problems = problems;
+    }
+
+    /// When asked to, as after a rotation, and when it goes elsewhere.
+    fn reopen_log(&self, cause: Cause, before: &Config, next: &Config) {
+        let target = |config: &Config| config.access_log.as_ref().map(|log| log.target.clone());
+        let (before, next) = (target(before), target(next));
+        if cause == Cause::Asked || before != next {
+            self.proxy.access.reopen(next.as_ref());
+        }
     }
 
     /// The next handshake of each thread sees `front`; connections go on by what they began with.

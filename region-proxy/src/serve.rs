@@ -15,6 +15,7 @@ use sd_notify::NotifyState;
 use shared::moment::Moment;
 
 use crate::admin::state::{self, SavedState};
+use crate::clock::Deadlines;
 use crate::config::Config;
 use crate::health::Checks;
 use crate::live::Proxy;
@@ -53,6 +54,9 @@ pub enum ServeError {
     /// The process whose place this one takes does not say what it should.
     #[error("cannot take over from the running proxy: {0}")]
     TakeOver(io::Error),
+    /// The access log cannot be written.
+    #[error("access_log: {0}")]
+    AccessLog(io::Error),
     /// Signals or threads are not to be had.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -84,6 +88,8 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
     config.user.as_deref().map(rights::become_user).transpose()?;
     let saved = saved(&config, predecessor.as_ref());
     let proxy = Arc::new(Proxy::new(config, front, saved.is_draining, threads));
+    let log = proxy.live.load().config.access_log.as_ref().map(|log| log.target.clone());
+    proxy.access.start(log.as_ref()).map_err(ServeError::AccessLog)?;
     control::restore(&proxy, saved.servers);
     let mut first_round = Checks::start(&proxy);
     tokio::select! {
@@ -98,15 +104,32 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
     match predecessor.map(|predecessor| predecessor.dismiss(inherited.left())) {
         Some(Ok(())) => {}
         Some(Err(error)) => tracing::warn!(%error, "the proxy that was to be relieved is gone already"),
-        None => tell_system(&[NotifyState::Ready]),
+        None => {
+            for address in inherited.left() {
+                tracing::warn!(%address, "passed by the system manager and in no setting: nobody serves it");
+            }
+            tell_system(&[NotifyState::Ready]);
+        }
     }
     drop(inherited);
-    let mut reloader = Reloader::new(file, proxy);
+    let mut reloader = Reloader::new(file, Arc::clone(&proxy));
     match running.keep(&mut signals, watch, &mut reloader).await {
         End::Stop => running.stop().await,
         End::HandedOver(pid, ready) => running.hand_over(pid, &ready, &mut signals).await,
     }
+    finish_log(&proxy).await;
     Ok(())
+}
+
+/// Has the last lines written.
+async fn finish_log(proxy: &Proxy) {
+    if proxy.live.load().config.access_log.is_some() {
+        // Until each thread has given them away.
+        tokio::time::sleep(Deadlines::TICK * 2).await;
+        if !proxy.access.finish(LAST_LINES) {
+            tracing::warn!("access log: its last lines are not written");
+        }
+    }
 }
 
 /// The sockets of the process whose place this one takes, or those that the system manager passes.
@@ -165,8 +188,12 @@ fn housekeep(proxy: &Proxy, started: Instant) {
     for service in live.services() {
         service.sample(now);
     }
+    proxy.access.tell();
     let holds_vip = vip::holds(&live.config.vips);
     if proxy.holds_vip.swap(holds_vip, Ordering::Relaxed) != holds_vip {
         tracing::info!(holds_vip, "VIP changed");
     }
 }
+
+/// How long a slow disk may hold the end up.
+const LAST_LINES: Duration = Duration::from_secs(1);

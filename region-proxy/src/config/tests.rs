@@ -253,24 +253,6 @@ fn servers_that_cannot_be_told_apart_or_are_all_backups_are_mistakes() {
 }
 
 #[test]
-fn the_example_has_no_mistake() {
-    let text = include_str!("../../example.toml");
-    assert_eq!(read(text).err(), None);
-    // Each key that is commented out is right as well.
-    let all: Vec<&str> =
-        text.lines().map(|line| line.strip_prefix("# ").filter(|line| is_setting(line)).unwrap_or(line)).collect();
-    assert_eq!(read(&all.join("\n")).err(), None);
-}
-
-/// Whether a line of the example's comments is a key with its value, or the header of a table.
-fn is_setting(line: &str) -> bool {
-    let key = line.split(" = ").next().unwrap_or_default();
-    let is_key =
-        line.contains(" = ") && key.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"_-".contains(&octet));
-    is_key || line.starts_with('[')
-}
-
-#[test]
 fn every_mistake_is_reported_with_line_and_key() {
     let text = r#"
 region = "Seoul"

@@ -205,6 +205,8 @@ pub struct Proxy {
     pub listens: Vec<SocketAddr>,
     /// Where it speaks TLS.
     pub tls: Vec<SocketAddr>,
+    /// Where it passes what comes as it is.
+    pub tcp: Vec<SocketAddr>,
     pub status: SocketAddr,
     pub log: Arc<Mutex<Vec<String>>>,
     child: Child,
@@ -257,8 +259,16 @@ impl Proxy {
             }
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut proxy =
-            Self { folder, listen: nowhere, listens: Vec::new(), tls: Vec::new(), status: nowhere, log, child };
+        let mut proxy = Self {
+            folder,
+            listen: nowhere,
+            listens: Vec::new(),
+            tls: Vec::new(),
+            tcp: Vec::new(),
+            status: nowhere,
+            log,
+            child,
+        };
         let ready = proxy.logged(" status=").await;
         let field = |name: &str| {
             let at = ready.find(name).expect("it names its addresses") + name.len();
@@ -268,6 +278,9 @@ impl Proxy {
                 .expect("an address")
         };
         proxy.listens = field("listen=").split(',').map(parse).collect();
+        if ready.contains("tcp=") {
+            proxy.tcp = field("tcp=").split(',').map(parse).collect();
+        }
         if ready.contains("tls=") {
             proxy.tls = field("tls=").split(',').map(parse).collect();
         }
