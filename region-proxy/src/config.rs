@@ -31,7 +31,7 @@ pub use check::{Check, Probe};
 pub use http2::Http2;
 pub use limits::Limits;
 pub use peers::ProxyProtocol;
-pub use service::{ProxyHeader, ServerConfig, ServiceConfig, ServiceMode};
+pub use service::{ProxyHeader, ServerConfig, ServerProtocol, ServiceConfig, ServiceMode};
 pub use tcp::{ByName, Tcp};
 pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};
 
