@@ -87,7 +87,7 @@ impl Stream {
     pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(socket) => socket.poll_write_last(cx, bytes),
-            Self::Secure(_) => self.poll_write(cx, &[IoSlice::new(bytes)]),
+            Self::Secure(_) | Self::Lane(_) => self.poll_write(cx, &[IoSlice::new(bytes)]),
         }
     }
 
