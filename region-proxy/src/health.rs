@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -69,7 +69,11 @@ async fn check_once(service: &Service, server: &Server) -> Result<(), String> {
 }
 
 async fn connect(server: &Server) -> Result<(), String> {
-    TcpStream::connect(server.address).await.map(drop).map_err(|error| format!("connect: {error}"))
+    let stream = once::connect(server.address).await?;
+    match &server.tls {
+        None => Ok(()),
+        Some(equipment) => equipment.greet(stream).await.map(drop),
+    }
 }
 
 async fn ask(service: &Service, server: &Server, path: &str, expected: u16) -> Result<(), String> {
@@ -80,8 +84,16 @@ async fn ask(service: &Service, server: &Server, path: &str, expected: u16) -> R
         Some(ProxyHeader::V1) => proxy_protocol::write_v1(None, &mut preface),
         Some(ProxyHeader::V2) => proxy_protocol::write_v2(None, &mut preface),
     }
-    let request = Once { method: "GET", path, host: service.name.as_str(), preface: &preface, fields: &fields };
-    let (status, _) = once::fetch(server.address, request, 0).await?;
+    let mut request = Once { method: "GET", path, host: service.name.as_str(), preface: &preface, fields: &fields };
+    let mut stream = once::connect(server.address).await?;
+    let (status, _) = match &server.tls {
+        None => once::fetch_over(&mut stream, request, 0).await?,
+        Some(equipment) => {
+            let preface = std::mem::take(&mut request.preface);
+            stream.write_all(preface).await.map_err(|error| format!("request: {error}"))?;
+            once::fetch_over(&mut equipment.greet(stream).await?, request, 0).await?
+        }
+    };
     if status == expected { Ok(()) } else { Err(format!("status {status}, expected {expected}")) }
 }
 

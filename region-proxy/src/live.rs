@@ -20,7 +20,8 @@ use crate::config::{Check, Config, ServerConfig, ServiceConfig};
 use crate::count::Counts;
 use crate::rate::Rate;
 use crate::tally::{OwnTally, ServerTally, ServiceTally};
-use crate::tls::Front;
+use crate::tls::Certificates;
+use crate::tls::back::{Back, Equipment};
 use crate::tls::report::TlsState;
 
 pub mod throttle;
@@ -95,6 +96,8 @@ pub struct Server {
     pub failures: Throttle,
     /// What is counted of its requests.
     pub tally: ServerTally,
+    /// What connections to it begin with, where it speaks TLS.
+    pub tls: Option<Equipment>,
     health: AtomicU8,
     history: Mutex<History>,
 }
@@ -117,23 +120,26 @@ pub struct Change {
 }
 
 impl Proxy {
-    /// Runs `config` on `threads` threads with nothing known of any server; `front` is what its `[tls]` leads to.
-    pub fn new(config: Config, front: Option<Front>, is_draining: bool, threads: usize) -> Self {
+    /// Runs `config` on `threads` threads with nothing known of any server; `certificates` are what it names.
+    pub fn new(config: Config, certificates: Certificates, is_draining: bool, threads: usize) -> Self {
         let holds_vip = AtomicBool::new(config.vips.is_empty());
+        let live = Live::new(config, threads);
+        live.equip(&certificates.back);
         Self {
-            live: ArcSwap::from_pointee(Live::new(config, threads)),
+            live: ArcSwap::from_pointee(live),
             generation: AtomicU64::new(0),
             retired: Mutex::default(),
             is_draining: AtomicBool::new(is_draining),
             saving: tokio::sync::Mutex::default(),
             holds_vip,
-            tls: TlsState::new(front, threads),
+            tls: TlsState::new(certificates, threads),
             tally: OwnTally::new(threads),
         }
     }
 
     /// Puts `live` in the place of what runs; the next request of each thread sees it.
     pub fn replace(&self, live: Live) {
+        live.equip(&self.tls.back.load());
         let before = self.live.swap(Arc::new(live));
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(before);
         self.note_change();
@@ -222,6 +228,18 @@ impl Live {
         self.services.iter()
     }
 
+    /// Gives its servers what they need of TLS.
+    pub fn equip(&self, back: &Back) {
+        for service in &self.services {
+            for server in &service.servers {
+                let settings = service.config.servers.get(&server.name).and_then(|config| config.tls.as_ref());
+                if let (Some(settings), Some(equipment)) = (settings, &server.tls) {
+                    back.equip(&service.config, settings, equipment);
+                }
+            }
+        }
+    }
+
     /// The index of the service of this name.
     pub fn find(&self, name: &OwnerName) -> Option<usize> {
         self.by_name.get(name).copied()
@@ -236,13 +254,16 @@ impl Service {
         threads: usize,
         server_count: &mut u32,
     ) -> Self {
-        let server = |(name, &ServerConfig { address, .. }): (&ServerName, &ServerConfig)| {
-            let kept =
-                before.and_then(|before| before.servers.iter().find(|old| old.name == *name && old.address == address));
+        let server = |(name, ServerConfig { address, tls, .. }): (&ServerName, &ServerConfig)| {
+            // What was connected to in another way is another server.
+            let before = before.filter(|before| before.config.servers.get(name).is_some_and(|old| old.tls == *tls));
+            let kept = before
+                .and_then(|before| before.servers.iter().find(|old| old.name == *name && old.address == *address));
             kept.cloned().unwrap_or_else(|| {
                 let number = *server_count;
                 *server_count += 1;
-                Arc::new(Server::new(name.clone(), address, number, threads))
+                let equipment = tls.as_ref().map(|_| Equipment::default());
+                Arc::new(Server::new(name.clone(), *address, number, equipment, threads))
             })
         };
         let servers = config.servers.iter().map(server).collect();
@@ -297,11 +318,12 @@ impl Traffic {
 }
 
 impl Server {
-    fn new(name: ServerName, address: SocketAddr, number: u32, threads: usize) -> Self {
+    fn new(name: ServerName, address: SocketAddr, number: u32, tls: Option<Equipment>, threads: usize) -> Self {
         Self {
             name,
             address,
             number,
+            tls,
             failures: Throttle::default(),
             tally: ServerTally::new(threads),
             health: AtomicU8::new(UNKNOWN),

@@ -3,10 +3,11 @@
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::http1::{Asked, ChunkLimits, Chunked, Framing, HeadLimits, Header, read_response};
+use crate::tls::failure;
 
 /// A request without a body that is sent over a connection of its own.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +28,20 @@ pub struct Once<'r> {
 ///
 /// Fails with a text that says at which step. Has no time limit of its own.
 pub async fn fetch(address: SocketAddr, request: Once<'_>, body_max: usize) -> Result<(u16, Vec<u8>), String> {
-    let mut stream = TcpStream::connect(address).await.map_err(|error| format!("connect: {error}"))?;
+    fetch_over(&mut connect(address).await?, request, body_max).await
+}
+
+/// A connection to `address`; fails with what is the matter with it.
+pub async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
+    TcpStream::connect(address).await.map_err(|error| format!("connect: {error}"))
+}
+
+/// What is answered over `stream`.
+pub async fn fetch_over(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: Once<'_>,
+    body_max: usize,
+) -> Result<(u16, Vec<u8>), String> {
     let Once { method, path, host, preface, fields } = request;
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n");
     for (name, value) in fields {
@@ -35,7 +49,7 @@ pub async fn fetch(address: SocketAddr, request: Once<'_>, body_max: usize) -> R
     }
     head += "Connection: close\r\n\r\n";
     let octets = [preface, head.as_bytes()].concat();
-    stream.write_all(&octets).await.map_err(|error| format!("request: {error}"))?;
+    stream.write_all(&octets).await.map_err(|error| format!("request: {}", failure::of_io(&error)))?;
     let mut bytes = Vec::new();
     let (status, framing) = loop {
         if let Some((status, framing, len)) = final_head(&bytes, method)? {
@@ -45,7 +59,7 @@ pub async fn fetch(address: SocketAddr, request: Once<'_>, body_max: usize) -> R
             }
             continue;
         }
-        read_more(&mut stream, &mut bytes).await.and_then(|count| match count {
+        read_more(stream, &mut bytes).await.and_then(|count| match count {
             0 => Err("response: connection closed before the end of its head".to_owned()),
             _ => Ok(()),
         })?;
@@ -53,7 +67,7 @@ pub async fn fetch(address: SocketAddr, request: Once<'_>, body_max: usize) -> R
     if body_max == 0 {
         return Ok((status, Vec::new()));
     }
-    read_body(&mut stream, bytes, framing, body_max).await.map(|body| (status, body))
+    read_body(stream, bytes, framing, body_max).await.map(|body| (status, body))
 }
 
 /// Status, framing and length of the head at the front of `bytes`, if it is whole.
@@ -70,7 +84,7 @@ fn final_head(bytes: &[u8], method: &str) -> Result<Option<(u16, Framing, usize)
 
 /// The body that begins with `bytes`, without its framing.
 async fn read_body(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncRead + Unpin),
     mut bytes: Vec<u8>,
     framing: Framing,
     body_max: usize,
@@ -110,6 +124,6 @@ async fn read_body(
     }
 }
 
-async fn read_more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<usize, String> {
-    stream.read_buf(bytes).await.map_err(|error| format!("response: {error}"))
+async fn read_more(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> Result<usize, String> {
+    stream.read_buf(bytes).await.map_err(|error| format!("response: {}", failure::of_io(&error)))
 }

@@ -1,10 +1,16 @@
 //! A connection that carries HTTP, over TCP alone or with TLS.
 
+use std::cell::RefCell;
+use std::fmt;
 use std::io::{self, IoSlice};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
 
 use crate::socket::Socket;
-use crate::tls::session::Session;
+use crate::tls::session::{End, Session};
+use crate::upstream::Care;
 
 /// One connection.
 #[derive(Debug)]
@@ -12,21 +18,29 @@ pub enum Stream {
     /// What is sent is what the kernel gets.
     Plain(Socket),
     /// With TLS between.
-    Secure(Box<Secure>),
+    Secure(Box<Secure<UnbufferedServerConnection>>),
+    /// The same towards a server.
+    ToServer(Box<Secure<UnbufferedClientConnection>>),
 }
 
 /// A socket and its TLS. When it is dropped, the peer is told that it ends, if that needs no waiting.
-#[derive(Debug)]
-pub struct Secure {
+pub struct Secure<E: End> {
     socket: Socket,
-    session: Session,
+    session: Session<E>,
 }
 
 impl Stream {
     /// From here on `session` lies between; one that has one already keeps it.
-    pub fn secure(&mut self, session: Session) {
+    pub fn secure(&mut self, session: Session<UnbufferedServerConnection>) {
         if let Self::Plain(socket) = self {
             *self = Self::Secure(Box::new(Secure { socket: socket.take(), session }));
+        }
+    }
+
+    /// The same towards a server.
+    pub fn secure_to_server(&mut self, session: Session<UnbufferedClientConnection>) {
+        if let Self::Plain(socket) = self {
+            *self = Self::ToServer(Box::new(Secure { socket: socket.take(), session }));
         }
     }
 
@@ -36,6 +50,7 @@ impl Stream {
         match self {
             Self::Plain(_) => Poll::Ready(Ok(0)),
             Self::Secure(secure) => secure.session.poll_handshake(cx, &mut secure.socket, buffer),
+            Self::ToServer(secure) => secure.session.poll_handshake(cx, &mut secure.socket, buffer),
         }
     }
 
@@ -44,6 +59,7 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.poll_read(cx, buffer),
             Self::Secure(secure) => secure.session.poll_read(cx, &mut secure.socket, buffer),
+            Self::ToServer(secure) => secure.session.poll_read(cx, &mut secure.socket, buffer),
         }
     }
 
@@ -51,13 +67,8 @@ impl Stream {
     pub fn poll_discard(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(socket) => socket.poll_read(cx, buffer),
-            Self::Secure(secure) => {
-                // What the peer is still to be told, such as why its handshake failed.
-                if let Poll::Ready(Err(error)) = secure.session.poll_flush(cx, &mut secure.socket) {
-                    return Poll::Ready(Err(error));
-                }
-                secure.socket.poll_read(cx, buffer)
-            }
+            Self::Secure(secure) => secure.poll_discard(cx, buffer),
+            Self::ToServer(secure) => secure.poll_discard(cx, buffer),
         }
     }
 
@@ -66,6 +77,7 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.poll_write(cx, parts),
             Self::Secure(secure) => secure.session.poll_write(cx, &mut secure.socket, parts),
+            Self::ToServer(secure) => secure.session.poll_write(cx, &mut secure.socket, parts),
         }
     }
 
@@ -73,35 +85,22 @@ impl Stream {
     pub fn end_writing(&mut self) {
         match self {
             Self::Plain(socket) => socket.end_writing(),
-            Self::Secure(secure) => {
-                if secure.session.end(&mut secure.socket) {
-                    secure.socket.end_writing();
-                }
-            }
+            Self::Secure(secure) => secure.end_writing(),
+            Self::ToServer(secure) => secure.end_writing(),
         }
     }
 
-    /// Has it end in a reset when it is dropped, so that the peer takes nothing for the end in order.
-    pub fn reset_on_close(&mut self) {
+    /// Whether nothing has come since all was read: neither octets nor the end. Of what a server's TLS sends besides, such
+    /// as tickets, note is taken, for which `room` is used.
+    pub fn is_quiet(&mut self, care: Care, room: &RefCell<Box<[u8]>>) -> bool {
+        let is_quiet = match care {
+            Care::Usual => self.socket().is_quiet(),
+            Care::Utmost => self.socket().is_surely_quiet(),
+        };
         match self {
-            Self::Plain(socket) => socket.reset_on_close(),
-            Self::Secure(secure) => secure.socket.reset_on_close(),
-        }
-    }
-
-    /// Whether nothing has come since all was read: neither octets nor the end. To be asked of servers, which have no TLS.
-    pub fn is_quiet(&self) -> bool {
-        match self {
-            Self::Plain(socket) => socket.is_quiet(),
+            Self::Plain(_) => is_quiet,
             Self::Secure(_) => false,
-        }
-    }
-
-    /// The same, by what the kernel knows at this moment. One system call.
-    pub fn is_surely_quiet(&self) -> bool {
-        match self {
-            Self::Plain(socket) => socket.is_surely_quiet(),
-            Self::Secure(_) => false,
+            Self::ToServer(secure) => (is_quiet || secure.has_nothing_to_tell(room)) && secure.session.is_settled(),
         }
     }
 
@@ -124,6 +123,7 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket,
             Self::Secure(secure) => &secure.socket,
+            Self::ToServer(secure) => &secure.socket,
         }
     }
 
@@ -131,20 +131,50 @@ impl Stream {
     pub fn plain(&mut self) -> Option<&mut Socket> {
         match self {
             Self::Plain(socket) => Some(socket),
-            Self::Secure(_) => None,
+            Self::Secure(_) | Self::ToServer(_) => None,
         }
     }
 
-    /// Its TLS.
-    pub fn session(&self) -> Option<&Session> {
+    /// Its TLS towards a client.
+    pub fn session(&self) -> Option<&Session<UnbufferedServerConnection>> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::ToServer(_) => None,
             Self::Secure(secure) => Some(&secure.session),
         }
     }
 }
 
-impl Drop for Secure {
+impl<E: End> Secure<E> {
+    fn poll_discard(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        // What the peer is still to be told, such as why its handshake failed.
+        if let Poll::Ready(Err(error)) = self.session.poll_flush(cx, &mut self.socket) {
+            return Poll::Ready(Err(error));
+        }
+        self.socket.poll_read(cx, buffer)
+    }
+
+    fn end_writing(&mut self) {
+        if self.session.end(&mut self.socket) {
+            self.socket.end_writing();
+        }
+    }
+
+    /// Whether what has come is for TLS itself alone.
+    fn has_nothing_to_tell(&mut self, room: &RefCell<Box<[u8]>>) -> bool {
+        let Ok(mut room) = room.try_borrow_mut() else { return false };
+        // Nobody waits for it: whoever uses it next will be woken.
+        let mut cx = Context::from_waker(Waker::noop());
+        self.session.poll_read(&mut cx, &mut self.socket, &mut room).is_pending()
+    }
+}
+
+impl<E: End> fmt::Debug for Secure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secure").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+impl<E: End> Drop for Secure<E> {
     fn drop(&mut self) {
         // RFC 8446, section 6.1: else the peer could not tell the end from an attacker's.
         self.session.end(&mut self.socket);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use shared::name::{OwnerName, ServerName};
 use shared::published::STATUS_SIZE_MAX;
@@ -10,6 +11,7 @@ use shared::settings::{Table, Value};
 
 use super::balance::{Balance, balance};
 use super::check::{Check, check};
+use super::server_tls::{ServerTls, server_tls};
 use super::stick::stick;
 use super::{address, clash};
 use crate::balance::hash::HashOf;
@@ -24,6 +26,8 @@ pub struct ServiceConfig {
     pub mode: ServiceMode,
     /// Origin servers by name; never empty.
     pub servers: BTreeMap<ServerName, ServerConfig>,
+    /// How servers are spoken to over TLS of which nothing else is said.
+    pub tls: Option<ServerTls>,
     /// How their health is found.
     pub check: Check,
     /// How one of them is chosen.
@@ -73,6 +77,8 @@ pub struct ServerConfig {
     pub is_backup: bool,
     /// Requests that it may have at one time; more wait.
     pub connections: Option<u32>,
+    /// How it is spoken to over TLS, where it is.
+    pub tls: Option<ServerTls>,
 }
 
 /// A version of the PROXY protocol.
@@ -98,7 +104,12 @@ impl ServiceConfig {
 }
 
 /// What the services of `root` are, of whose servers none may be in `listen`; `secret` names them in cookies.
-pub(super) fn services(root: &Table<'_>, listen: &[SocketAddr], secret: &Secret) -> BTreeMap<OwnerName, ServiceConfig> {
+pub(super) fn services(
+    root: &Table<'_>,
+    folder: &Path,
+    listen: &[SocketAddr],
+    secret: &Secret,
+) -> BTreeMap<OwnerName, ServiceConfig> {
     let mut services = BTreeMap::new();
     let tables = root.tables("services");
     if tables.is_empty() {
@@ -111,7 +122,7 @@ pub(super) fn services(root: &Table<'_>, listen: &[SocketAddr], secret: &Secret)
     }
     for (key, table) in tables {
         let name = OwnerName::parse(key).map_err(|error| table.problem("", error)).ok();
-        let service = service(&table, name.as_ref(), listen, secret);
+        let service = service(&table, name.as_ref(), (folder, listen), secret);
         let (Some(name), Some(service)) = (name, service) else { continue };
         match services.entry(name) {
             Entry::Vacant(place) => {
@@ -132,11 +143,13 @@ pub(super) fn services(root: &Table<'_>, listen: &[SocketAddr], secret: &Secret)
 fn service(
     table: &Table<'_>,
     name: Option<&OwnerName>,
-    listen: &[SocketAddr],
+    (folder, listen): (&Path, &[SocketAddr]),
     secret: &Secret,
 ) -> Option<ServiceConfig> {
     let found = table.required("servers", "a table of server names and addresses").and_then(|value| value.table());
-    let found = found.map(|found| servers(&found, listen)).unwrap_or_default();
+    let tls = server_tls(table, folder, name.map_or("", OwnerName::as_str)).flatten();
+    let around = Around { folder, listen, name: name.map_or("", OwnerName::as_str), tls: tls.as_ref() };
+    let found = found.map(|found| servers(&found, around)).unwrap_or_default();
     let check = table.table("check").map_or_else(|| check(None), |table| check(Some(&table)));
     let modes = [("http", ServiceMode::Http), ("tcp", ServiceMode::Tcp), ("both", ServiceMode::Both)];
     let mode = table.value("mode").and_then(|value| value.choice(&modes)).unwrap_or_default();
@@ -148,10 +161,13 @@ fn service(
     let keys = keys(table, name.map_or("", OwnerName::as_str), &found, stick.as_ref(), secret);
     let versions = [("v1", ProxyHeader::V1), ("v2", ProxyHeader::V2)];
     let send_proxy = table.value("send_proxy").and_then(|value| value.choice(&versions));
+    if send_proxy.is_some() && mode.is_http() && found.values().any(|(server, _)| server.tls.is_some()) {
+        table.problem("send_proxy", "requests over TLS cannot have it yet: expected either, or `mode = \"tcp\"`");
+    }
     let capacity = table.value("capacity").and_then(|value| value.integer(1..=1_000_000_000));
     let servers = found.into_iter().map(|(name, (server, _))| (name, server)).collect();
     let capacity = capacity.map(|capacity| capacity as u64);
-    Some(ServiceConfig { mode, servers, check, balance, stick, keys: keys?, send_proxy, capacity })
+    Some(ServiceConfig { mode, servers, tls, check, balance, stick, keys: keys?, send_proxy, capacity })
 }
 
 /// What only requests have is of no use to a service for TCP alone.
@@ -167,7 +183,16 @@ fn check_plain(table: &Table<'_>, balance: &Balance, stick: Option<&Stick>) {
 /// Servers by name, each with the key that it was given.
 type Found = BTreeMap<ServerName, (ServerConfig, Option<Key>)>;
 
-fn servers(table: &Table<'_>, listen: &[SocketAddr]) -> Found {
+/// What is said around the servers of a service.
+#[derive(Clone, Copy)]
+struct Around<'s> {
+    folder: &'s Path,
+    listen: &'s [SocketAddr],
+    name: &'s str,
+    tls: Option<&'s ServerTls>,
+}
+
+fn servers(table: &Table<'_>, around: Around<'_>) -> Found {
     let mut servers = Found::new();
     let entries = table.entries();
     if entries.is_empty() {
@@ -175,11 +200,11 @@ fn servers(table: &Table<'_>, listen: &[SocketAddr]) -> Found {
     }
     for (key, value) in entries {
         let name = ServerName::parse(key).map_err(|error| value.problem(error)).ok();
-        let Some((server, key)) = server(&value) else { continue };
+        let Some((server, key)) = server(&value, around) else { continue };
         let address = server.address;
         if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
             value.problem(format_args!("{address} cannot be connected to: expected a server's own address and port"));
-        } else if listen.iter().any(|&listen| is_itself(listen, address)) {
+        } else if around.listen.iter().any(|&listen| is_itself(listen, address)) {
             value.problem(format_args!("{address} is in `listen`: requests would go round for ever"));
         } else if let Some((other, _)) = servers.iter().find(|(_, (other, _))| other.address == address) {
             value.problem(format_args!("{address} is already the address of {other}"));
@@ -194,10 +219,11 @@ fn servers(table: &Table<'_>, listen: &[SocketAddr]) -> Found {
 }
 
 /// An address alone, or a table with one.
-fn server(value: &Value<'_>) -> Option<(ServerConfig, Option<Key>)> {
+fn server(value: &Value<'_>, around: Around<'_>) -> Option<(ServerConfig, Option<Key>)> {
     if !value.is_table() {
         let address = address(value)?;
-        return Some((ServerConfig { address, weight: 1, is_backup: false, connections: None }, None));
+        let tls = around.tls.cloned();
+        return Some((ServerConfig { address, weight: 1, is_backup: false, connections: None, tls }, None));
     }
     let table = value.table()?;
     let address = table.required("address", "an IP address with port").and_then(|value| super::address(&value));
@@ -206,7 +232,8 @@ fn server(value: &Value<'_>) -> Option<(ServerConfig, Option<Key>)> {
     let connections = table.value("connections").and_then(|value| value.integer(1..=1_000_000));
     let connections = connections.map(|connections| connections as u32);
     let key = table.value("key").and_then(|value| value.parsed(Key::parse));
-    Some((ServerConfig { address: address?, weight, is_backup, connections }, key))
+    let tls = server_tls(&table, around.folder, around.name).unwrap_or_else(|| around.tls.cloned());
+    Some((ServerConfig { address: address?, weight, is_backup, connections, tls }, key))
 }
 
 /// The keys of `servers`: those that were given, or derived ones.

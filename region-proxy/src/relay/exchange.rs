@@ -18,7 +18,7 @@ use crate::local::{Call, Flight};
 use crate::plan::{self, Connection, Failure};
 use crate::stick;
 use crate::stream::Stream;
-use crate::upstream::{self, Care};
+use crate::upstream::{self, Care, Target};
 use crate::worker::Worker;
 
 mod failure;
@@ -213,7 +213,8 @@ impl Exchange {
         self.record.assign(index);
         let (number, can_repeat) = (server.number, self.asked.is_idempotent && self.upload.is_held());
         let care = if can_repeat { Care::Usual } else { Care::Utmost };
-        match self.worker.pools.kept(number, self.flight.live().config.limits.upstream_idle, care) {
+        let room = &self.worker.buffers.read;
+        match self.worker.pools.kept(number, self.flight.live().config.limits.upstream_idle, care, room) {
             Some(socket) => self.begin(socket, Connection::Kept),
             None => self.connect(),
         }
@@ -224,7 +225,7 @@ impl Exchange {
             return self.answer_no_server(Cause::NoServer, "no server is up");
         };
         let limit = self.flight.live().config.limits.connect;
-        self.stage = Stage::Connecting(Box::pin(upstream::connect(server.address, limit)));
+        self.stage = Stage::Connecting(Box::pin(upstream::connect(Rc::clone(&self.worker), Target::of(server), limit)));
     }
 
     fn begin(&mut self, socket: Stream, connection: Connection) {

@@ -204,7 +204,7 @@ fn report(left: usize) {
 /// Watches the files of the present settings too.
 fn follow(watch: Option<&mut Watch>, proxy: &Proxy) {
     if let Some(watch) = watch {
-        watch.follow(proxy.live.load().config.tls.iter().flat_map(|tls| tls.files()));
+        watch.follow(proxy.live.load().config.certificate_files());
     }
 }
 

@@ -79,8 +79,8 @@ impl Default for Limits {
 impl Pass {
     /// Between the client and what was `reached` for it.
     pub(super) fn new(reached: Reached, limits: Limits) -> Self {
-        let Reached { flight, server, to_server } = reached;
-        Self { server, up: Way::new(to_server), down: Way::new(Vec::new()), limits, flight }
+        let Reached { flight, server, to_server, to_client } = reached;
+        Self { server, up: Way::new(to_server), down: Way::new(to_client), limits, flight }
     }
 
     /// Passes octets until the end.
@@ -111,7 +111,7 @@ impl Pass {
 
     /// Has the server's side see that this was no end in order.
     pub(super) fn reset_server(&mut self, end: End) {
-        self.server.reset_on_close();
+        self.server.reset();
         let (service, server) = (self.flight.service(), self.flight.server());
         let server = server.map(|server| server.name.as_str());
         tracing::debug!(service = %service.name, server, ?end, "connection cut");

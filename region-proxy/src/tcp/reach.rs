@@ -1,6 +1,7 @@
 //! From a service to a connection to one of its servers.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use crate::local::{Call, Flight};
 use crate::plan::{self, Failure, Next};
 use crate::stick::Stick;
 use crate::stream::Stream;
-use crate::upstream;
+use crate::upstream::{self, Connected, Failed, Target};
 
 /// A connection that needs a server.
 pub(super) struct Reach {
@@ -33,6 +34,8 @@ pub(super) struct Reached {
     pub(super) server: Stream,
     /// What the server gets first.
     pub(super) to_server: Vec<u8>,
+    /// What the client gets first.
+    pub(super) to_client: Vec<u8>,
 }
 
 enum Step {
@@ -42,7 +45,7 @@ enum Step {
     Connecting(Connecting),
 }
 
-type Connecting = Pin<Box<dyn Future<Output = Result<Stream, (Failure, String)>>>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Connected, Failed>>>>;
 
 impl Reach {
     /// For `client`, of which `first` was read, and the service of `flight`.
@@ -59,10 +62,10 @@ impl Reach {
     }
 
     /// Goes on until a server is connected to; `None` when there is none, which was logged.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Option<Stream>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Option<Connected>> {
         loop {
             let step = match &mut self.step {
-                Step::Choosing => self.choose(),
+                Step::Choosing => self.choose(client),
                 Step::Waiting(since) => {
                     let since = *since;
                     ready!(self.poll_call(cx, client, since))
@@ -79,9 +82,9 @@ impl Reach {
         }
     }
 
-    fn choose(&mut self) -> Option<Step> {
+    fn choose(&mut self, client: &Client) -> Option<Step> {
         match self.flight.choose(self.sticky, self.hash, &self.tried) {
-            Choice::Server(_) => self.connect(),
+            Choice::Server(_) => self.connect(client),
             Choice::Wait(server) if self.flight.wait(server, &self.tried) => Some(Step::Waiting(Tick::now())),
             Choice::Wait(_) => self.refuse("all servers are busy, and too many connections wait"),
             Choice::Nobody if self.tried.is_empty() => self.refuse("no server is up"),
@@ -103,26 +106,36 @@ impl Reach {
             }
         };
         Poll::Ready(match called {
-            Call::Server(_) => self.connect(),
+            Call::Server(_) => self.connect(client),
             Call::Again => Some(Step::Choosing),
         })
     }
 
-    fn connect(&mut self) -> Option<Step> {
+    fn connect(&mut self, client: &Client) -> Option<Step> {
         let Some(server) = self.flight.server() else { return self.refuse("no server is up") };
-        let limit = self.flight.live().config.limits.connect;
-        Some(Step::Connecting(Box::pin(upstream::connect(server.address, limit))))
+        let (target, limit) = (Target::of(server), self.flight.live().config.limits.connect);
+        // TLS begins behind the PROXY header, which is for who takes the connection.
+        let preface = if target.is_secure() { self.introduction(client) } else { Vec::new() };
+        let worker = Rc::clone(&client.worker);
+        let connecting = async move { upstream::reach(&worker, target, limit, &preface).await };
+        Some(Step::Connecting(Box::pin(connecting)))
+    }
+
+    fn introduction(&self, client: &Client) -> Vec<u8> {
+        let mut header = Vec::new();
+        if let Some(version) = self.flight.service().config.send_proxy {
+            client.peer.introduce(version, &mut header);
+        }
+        header
     }
 
     /// What begins with `server`, to which it came.
-    pub(super) fn reached(mut self, client: &Client, server: Stream) -> Reached {
+    pub(super) fn reached(mut self, client: &Client, server: Connected) -> Reached {
         self.flight.answered();
-        let mut to_server = Vec::new();
-        if let Some(version) = self.flight.service().config.send_proxy {
-            client.peer.introduce(version, &mut to_server);
-        }
+        let Connected { stream: mut server, early: to_client } = server;
+        let mut to_server = if server.plain().is_some() { self.introduction(client) } else { Vec::new() };
         to_server.append(&mut self.first);
-        Reached { flight: self.flight, server, to_server }
+        Reached { flight: self.flight, server, to_server, to_client }
     }
 
     /// Nothing has passed yet, so that any other server will do.
