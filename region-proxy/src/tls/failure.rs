@@ -47,7 +47,9 @@ fn certificate(error: &CertificateError) -> String {
         }
         CertificateError::NotValidForName => "is for another name".to_owned(),
         CertificateError::NotValidForNameContext { expected, presented } => {
-            format!("is for {}, not for {}", presented.join(", "), expected.to_str())
+            let names: Vec<&str> = presented.iter().take(NAMES_MAX).map(|name| bare(name)).collect();
+            let names = if names.is_empty() { "no host name".to_owned() } else { names.join(", ") };
+            format!("is for {names}, not for {}", expected.to_str())
         }
         CertificateError::Revoked => "was revoked".to_owned(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
@@ -56,6 +58,11 @@ fn certificate(error: &CertificateError) -> String {
         CertificateError::BadSignature => "has a wrong signature".to_owned(),
         other => format!("cannot be used ({other})"),
     }
+}
+
+/// `www.example.com` of `DnsName("www.example.com")`.
+fn bare(name: &str) -> &str {
+    name.strip_prefix("DnsName(\"").and_then(|rest| rest.strip_suffix("\")")).unwrap_or(name)
 }
 
 fn alert(alert: AlertDescription) -> String {
@@ -80,6 +87,9 @@ fn alert(alert: AlertDescription) -> String {
         other => format!("{other:?}"),
     }
 }
+
+/// Names of a certificate that are told.
+const NAMES_MAX: usize = 5;
 
 #[cfg(test)]
 mod tests {
