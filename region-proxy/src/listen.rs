@@ -221,7 +221,8 @@ async fn begin(worker: &Rc<Worker>, gate: &Gate, own: Own, accepted: Option<Acce
         return;
     }
     if let Some(permit) = gate.enter(worker).await {
-        let peer = Peer { address, destination: own.address, is_secure: own.entry == Entry::Https };
+        let is_secure = own.entry == Entry::Https;
+        let peer = Peer { address, destination: own.address, is_secure, is_http2: false, tls: None };
         let (worker, socket) = (Rc::clone(worker), Socket::new(fd));
         match own.entry {
             Entry::Http => {

@@ -14,12 +14,14 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use shared::moment::Moment;
 
+use crate::admin::state::{self, SavedState};
+use crate::clock::Deadlines;
 use crate::config::Config;
 use crate::health::Checks;
 use crate::live::Proxy;
 use crate::reload::{Reloader, Watch};
 use crate::tls::Certificates;
-use crate::{admin, vip};
+use crate::{control, vip};
 
 pub mod handover;
 pub mod inherited;
@@ -52,6 +54,9 @@ pub enum ServeError {
     /// The process whose place this one takes does not say what it should.
     #[error("cannot take over from the running proxy: {0}")]
     TakeOver(io::Error),
+    /// The access log cannot be written.
+    #[error("access_log: {0}")]
+    AccessLog(io::Error),
     /// Signals or threads are not to be had.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -81,11 +86,14 @@ async fn serve(file: PathBuf, config: Config, certificates: Certificates) -> Res
     let sockets = Sockets::open(&config, threads, &mut inherited)?;
     rights::raise_files(&config.limits);
     config.user.as_deref().map(rights::become_user).transpose()?;
-    let is_draining = is_draining(&config, predecessor.as_ref());
-    let proxy = Arc::new(Proxy::new(config, certificates, is_draining, threads));
-    let mut checks = Checks::start(&proxy.live.load(), &proxy);
+    let saved = saved(&config, predecessor.as_ref());
+    let proxy = Arc::new(Proxy::new(config, certificates, saved.is_draining, threads));
+    let log = proxy.live.load().config.access_log.as_ref().map(|log| log.target.clone());
+    proxy.access.start(log.as_ref()).map_err(ServeError::AccessLog)?;
+    control::restore(&proxy, saved.servers);
+    let mut first_round = Checks::start(&proxy);
     tokio::select! {
-        () = checks.first_round() => {}
+        () = first_round.end() => {}
         () = signals.stop() => return Ok(()),
     }
     housekeep(&proxy, Instant::now());
@@ -96,15 +104,32 @@ async fn serve(file: PathBuf, config: Config, certificates: Certificates) -> Res
     match predecessor.map(|predecessor| predecessor.dismiss(inherited.left())) {
         Some(Ok(())) => {}
         Some(Err(error)) => tracing::warn!(%error, "the proxy that was to be relieved is gone already"),
-        None => tell_system(&[NotifyState::Ready]),
+        None => {
+            for address in inherited.left() {
+                tracing::warn!(%address, "passed by the system manager and in no setting: nobody serves it");
+            }
+            tell_system(&[NotifyState::Ready]);
+        }
     }
     drop(inherited);
-    let mut reloader = Reloader::new(file, proxy, checks);
+    let mut reloader = Reloader::new(file, Arc::clone(&proxy));
     match running.keep(&mut signals, watch, &mut reloader).await {
         End::Stop => running.stop().await,
         End::HandedOver(pid, ready) => running.hand_over(pid, &ready, &mut signals).await,
     }
+    finish_log(&proxy).await;
     Ok(())
+}
+
+/// Has the last lines written.
+async fn finish_log(proxy: &Proxy) {
+    if proxy.live.load().config.access_log.is_some() {
+        // Until each thread has given them away.
+        tokio::time::sleep(Deadlines::TICK * 2).await;
+        if !proxy.access.finish(LAST_LINES) {
+            tracing::warn!("access log: its last lines are not written");
+        }
+    }
 }
 
 /// The sockets of the process whose place this one takes, or those that the system manager passes.
@@ -116,24 +141,25 @@ fn take_over() -> Result<(Inherited, Option<Predecessor>), ServeError> {
     Ok((Inherited::from_system()?, None))
 }
 
-fn is_draining(config: &Config, predecessor: Option<&Predecessor>) -> bool {
-    match predecessor {
-        Some(predecessor) => predecessor.carried.is_draining,
-        None => config.state_file.as_deref().is_some_and(was_draining),
-    }
+/// What operators changed before: of the process whose place this one takes, or of the one before a restart.
+fn saved(config: &Config, predecessor: Option<&Predecessor>) -> SavedState {
+    let saved = config.state_file.as_deref().map(read_state).unwrap_or_default();
+    let Some(Predecessor { carried, .. }) = predecessor else { return saved };
+    SavedState { is_draining: carried.is_draining, servers: carried.servers.clone().unwrap_or(saved.servers) }
 }
 
-fn was_draining(state_file: &Path) -> bool {
-    match admin::load(state_file) {
+fn read_state(state_file: &Path) -> SavedState {
+    match state::load(state_file) {
         Ok(state) => {
             if state.is_draining {
                 tracing::warn!("still draining since before the restart");
             }
-            state.is_draining
+            state
         }
         Err(error) => {
-            tracing::error!(file = %state_file.display(), %error, "cannot read the state: not draining");
-            false
+            let file = state_file.display();
+            tracing::error!(%file, %error, "cannot read the state: not draining, and all servers are as in the settings");
+            SavedState::default()
         }
     }
 }
@@ -162,8 +188,12 @@ fn housekeep(proxy: &Proxy, started: Instant) {
     for service in live.services() {
         service.sample(now);
     }
+    proxy.access.tell();
     let holds_vip = vip::holds(&live.config.vips);
     if proxy.holds_vip.swap(holds_vip, Ordering::Relaxed) != holds_vip {
         tracing::info!(holds_vip, "VIP changed");
     }
 }
+
+/// How long a slow disk may hold the end up.
+const LAST_LINES: Duration = Duration::from_secs(1);

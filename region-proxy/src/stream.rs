@@ -1,4 +1,4 @@
-//! A connection that carries HTTP, over TCP alone or with TLS.
+//! A connection that carries HTTP, over TCP alone, with TLS, or within one of HTTP/2.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 
+use crate::lane::Lane;
 use crate::socket::Socket;
 use crate::tls::session::{End, Session};
 use crate::upstream::Care;
@@ -21,6 +22,8 @@ pub enum Stream {
     Secure(Box<Secure<UnbufferedServerConnection>>),
     /// The same towards a server.
     ToServer(Box<Secure<UnbufferedClientConnection>>),
+    /// One stream among others.
+    Lane(Lane),
 }
 
 /// A socket and its TLS. When it is dropped, the peer is told that it ends, if that needs no waiting.
@@ -48,7 +51,7 @@ impl Stream {
     /// `buffer`.
     pub fn poll_handshake(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(_) => Poll::Ready(Ok(0)),
+            Self::Plain(_) | Self::Lane(_) => Poll::Ready(Ok(0)),
             Self::Secure(secure) => secure.session.poll_handshake(cx, &mut secure.socket, buffer),
             Self::ToServer(secure) => secure.session.poll_handshake(cx, &mut secure.socket, buffer),
         }
@@ -60,6 +63,7 @@ impl Stream {
             Self::Plain(socket) => socket.poll_read(cx, buffer),
             Self::Secure(secure) => secure.session.poll_read(cx, &mut secure.socket, buffer),
             Self::ToServer(secure) => secure.session.poll_read(cx, &mut secure.socket, buffer),
+            Self::Lane(lane) => lane.poll_read(cx, buffer),
         }
     }
 
@@ -69,6 +73,7 @@ impl Stream {
             Self::Plain(socket) => socket.poll_read(cx, buffer),
             Self::Secure(secure) => secure.poll_discard(cx, buffer),
             Self::ToServer(secure) => secure.poll_discard(cx, buffer),
+            Self::Lane(lane) => lane.poll_read(cx, buffer),
         }
     }
 
@@ -78,6 +83,23 @@ impl Stream {
             Self::Plain(socket) => socket.poll_write(cx, parts),
             Self::Secure(secure) => secure.session.poll_write(cx, &mut secure.socket, parts),
             Self::ToServer(secure) => secure.session.poll_write(cx, &mut secure.socket, parts),
+            Self::Lane(lane) => lane.poll_write(cx, parts),
+        }
+    }
+
+    /// How much of a body its windows let through, once that is something; without windows any number of octets.
+    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        match self {
+            Self::Plain(_) | Self::Secure(_) | Self::ToServer(_) => Poll::Ready(usize::MAX),
+            Self::Lane(lane) => lane.poll_room(cx),
+        }
+    }
+
+    /// Writes some of `bytes`, the last before [`Self::end_writing`] or the drop that must follow at once.
+    pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => socket.poll_write_last(cx, bytes),
+            Self::Secure(_) | Self::ToServer(_) | Self::Lane(_) => self.poll_write(cx, &[IoSlice::new(bytes)]),
         }
     }
 
@@ -87,6 +109,7 @@ impl Stream {
             Self::Plain(socket) => socket.end_writing(),
             Self::Secure(secure) => secure.end_writing(),
             Self::ToServer(secure) => secure.end_writing(),
+            Self::Lane(lane) => lane.end_writing(),
         }
     }
 
@@ -94,36 +117,40 @@ impl Stream {
     /// as tickets, note is taken, for which `room` is used.
     pub fn is_quiet(&mut self, care: Care, room: &RefCell<Box<[u8]>>) -> bool {
         let is_quiet = match care {
-            Care::Usual => self.socket().is_quiet(),
-            Care::Utmost => self.socket().is_surely_quiet(),
+            Care::Usual => self.socket().is_some_and(Socket::is_quiet),
+            Care::Utmost => self.socket().is_some_and(Socket::is_surely_quiet),
         };
         match self {
             Self::Plain(_) => is_quiet,
-            Self::Secure(_) => false,
+            Self::Secure(_) | Self::Lane(_) => false,
             Self::ToServer(secure) => (is_quiet || secure.has_nothing_to_tell(room)) && secure.session.is_settled(),
         }
     }
 
     /// Whether octets have come that nobody read, of TLS or within it.
     pub fn has_unread(&self) -> bool {
-        self.socket().has_unread()
+        self.socket().is_some_and(Socket::has_unread)
     }
 
     /// Whether the other side is gone, which is more than that it sends no more. One system call.
     pub fn is_gone(&self) -> bool {
-        self.socket().is_gone()
+        match self {
+            Self::Lane(lane) => lane.is_gone(),
+            _ => self.socket().is_none_or(Socket::is_gone),
+        }
     }
 
     /// Has the connection reset when it is dropped.
     pub fn reset(&self) {
-        self.socket().reset();
+        self.socket().inspect(|socket| socket.reset());
     }
 
-    fn socket(&self) -> &Socket {
+    fn socket(&self) -> Option<&Socket> {
         match self {
-            Self::Plain(socket) => socket,
-            Self::Secure(secure) => &secure.socket,
-            Self::ToServer(secure) => &secure.socket,
+            Self::Plain(socket) => Some(socket),
+            Self::Secure(secure) => Some(&secure.socket),
+            Self::ToServer(secure) => Some(&secure.socket),
+            Self::Lane(_) => None,
         }
     }
 
@@ -131,14 +158,14 @@ impl Stream {
     pub fn plain(&mut self) -> Option<&mut Socket> {
         match self {
             Self::Plain(socket) => Some(socket),
-            Self::Secure(_) | Self::ToServer(_) => None,
+            Self::Secure(_) | Self::ToServer(_) | Self::Lane(_) => None,
         }
     }
 
     /// Its TLS towards a client.
     pub fn session(&self) -> Option<&Session<UnbufferedServerConnection>> {
         match self {
-            Self::Plain(_) | Self::ToServer(_) => None,
+            Self::Plain(_) | Self::ToServer(_) | Self::Lane(_) => None,
             Self::Secure(secure) => Some(&secure.session),
         }
     }

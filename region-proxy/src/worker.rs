@@ -11,8 +11,10 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::access::Pen;
 use crate::clock::{Deadlines, Tick};
 use crate::http1::Edits;
+use crate::http2::Block;
 use crate::listen::{self, Gate, Listener, Phase};
 use crate::live::Proxy;
 use crate::local::Local;
@@ -38,6 +40,8 @@ pub struct Worker {
     pub pipes: Pipes,
     /// The TLS handshakes of its connections.
     pub handshakes: Handshakes,
+    /// Its lines of the access log.
+    pub pen: Pen,
     /// The memory of their TLS.
     pub tls_scratch: Rc<Scratch>,
     current: RefCell<(u64, Rc<Local>)>,
@@ -54,6 +58,8 @@ pub struct Buffers {
     pub scratch: RefCell<Vec<u8>>,
     /// The changes of one head.
     pub edits: RefCell<Edits>,
+    /// The fields of one head of HTTP/2.
+    pub block: RefCell<Block>,
     spare: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -79,6 +85,7 @@ impl Default for Buffers {
             read: RefCell::new(vec![0; READ_OCTETS].into_boxed_slice()),
             scratch: RefCell::default(),
             edits: RefCell::default(),
+            block: RefCell::new(Block::new(0)),
             spare: RefCell::default(),
         }
     }
@@ -95,6 +102,7 @@ impl Worker {
             buffers: Buffers::default(),
             pipes: Pipes::default(),
             handshakes: Handshakes::default(),
+            pen: Pen::default(),
             tls_scratch: Rc::default(),
             current: RefCell::new(current),
             is_stopping: Cell::new(false),
@@ -137,12 +145,16 @@ impl Worker {
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = listen::stopped(&mut stop), if !self.is_stopping() => self.is_stopping.set(true),
+                () = listen::stopped(&mut stop), if !self.is_stopping() => {
+                    self.is_stopping.set(true);
+                    self.deadlines.wake_all();
+                }
             }
             let now = Tick::now();
             // Requests that wait for a server hear of one that came up.
             drop(self.current());
             self.deadlines.sweep(now);
+            self.pen.flush(&self.proxy.access);
             if gate.is_wanted() {
                 self.deadlines.dismiss_one();
             }
@@ -164,6 +176,7 @@ impl Worker {
         sleep(LAST_WORDS).await;
         self.is_over.set(true);
         self.deadlines.dismiss_all();
+        self.deadlines.wake_all();
     }
 }
 

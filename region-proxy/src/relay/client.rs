@@ -6,15 +6,17 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::ProtocolVersion;
+
 use super::admit::{self, Admission};
 use super::answer::{Answer, Own};
 use super::exchange::Exchange;
 use super::record::{By, Cause, Record};
-use super::tell::Teller;
+use super::tell::{Teller, tell};
 use super::unread::Unread;
 use crate::clock::{Tick, Waiting};
 use crate::config::ProxyHeader;
-use crate::http1::is_worth_reading;
+use crate::http1::{HTTP2_PREFACE, is_worth_reading};
 use crate::proxy_protocol::{self, Ends};
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -33,6 +35,8 @@ pub(super) struct Client {
     seen: usize,
     /// When the first of them came, where they are of a request.
     began: Option<Tick>,
+    /// Whether no request came before.
+    is_new: bool,
     /// Its place among the deadlines of its thread.
     pub(super) place: u32,
 }
@@ -46,6 +50,10 @@ pub struct Peer {
     pub destination: SocketAddr,
     /// Whether it speaks TLS to this proxy.
     pub is_secure: bool,
+    /// Whether it speaks HTTP/2.
+    pub is_http2: bool,
+    /// What TLS the connection has that its stream is in.
+    pub tls: Option<ProtocolVersion>,
 }
 
 impl Peer {
@@ -65,6 +73,8 @@ pub(super) enum Next {
     Exchange(Box<Exchange>),
     /// A request that the proxy answers itself.
     Answer(Box<Own>),
+    /// A connection of HTTP/2, of which the first octets are unread.
+    Http2,
     /// Nothing.
     Closed,
 }
@@ -86,8 +96,11 @@ impl Client {
     /// A connection that was just accepted; with `is_unintroduced` it begins with a PROXY header.
     pub(super) fn new(worker: Rc<Worker>, socket: Stream, peer: Peer, is_unintroduced: bool) -> Self {
         let place = worker.deadlines.take();
-        worker.proxy.tally.accept(worker.number);
-        Self { worker, socket, peer, is_unintroduced, unread: Unread::default(), seen: 0, began: None, place }
+        if !matches!(socket, Stream::Lane(_)) {
+            worker.proxy.tally.accept(worker.number);
+        }
+        let unread = Unread::default();
+        Self { worker, socket, peer, is_unintroduced, unread, seen: 0, began: None, is_new: true, place }
     }
 
     /// Waits for the next request, for as long as the settings allow since `since`.
@@ -99,7 +112,10 @@ impl Client {
             let worker = Rc::clone(&self.worker);
             let mut buffer = worker.buffers.read.borrow_mut();
             let count = match self.socket.poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Closed),
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    self.note_abort();
+                    return Poll::Ready(Next::Closed);
+                }
                 Poll::Ready(Ok(count)) => count,
                 Poll::Pending => return self.poll_patience(cx, since),
             };
@@ -129,7 +145,11 @@ impl Client {
         let limits = admit::limits(&self.worker.current().live.config);
         if !is_worth_reading(self.unread.as_slice(), self.seen, limits) {
             self.seen = self.unread.as_slice().len();
+            self.began.get_or_insert_with(Tick::now);
             return None;
+        }
+        if self.is_new && self.begins_http2(self.unread.as_slice()) {
+            return Some(Next::Http2);
         }
         let record = Record::new(self.began.take());
         match admit::admit(&self.worker, self.peer, record, self.unread.as_mut_slice()) {
@@ -139,7 +159,7 @@ impl Client {
                 None
             }
             Admission::Next(next, consumed) => {
-                self.seen = 0;
+                (self.seen, self.is_new) = (0, false);
                 self.unread.consume(consumed, &self.worker.buffers);
                 Some(next)
             }
@@ -170,6 +190,10 @@ impl Client {
 
     /// What is next by `bytes`, with nothing unread before them; what it does not need of them is unread then.
     fn admit(&mut self, bytes: &mut [u8]) -> Option<Next> {
+        if self.is_new && self.begins_http2(bytes) {
+            self.unread.extend(bytes, &self.worker.buffers);
+            return Some(Next::Http2);
+        }
         let (next, consumed) = match admit::admit(&self.worker, self.peer, Record::new(self.began.take()), bytes) {
             Admission::Partial(record) => {
                 self.began = Some(record.began());
@@ -178,8 +202,19 @@ impl Client {
             Admission::Next(next, consumed) => (Some(next), consumed),
         };
         self.seen = if next.is_none() { bytes.len() } else { 0 };
+        self.is_new &= next.is_none();
         self.unread.extend(&bytes[consumed..], &self.worker.buffers);
         next
+    }
+
+    /// Whether it knows beforehand that HTTP/2 is spoken here (RFC 9113, section 3.3).
+    fn begins_http2(&self, bytes: &[u8]) -> bool {
+        let count = bytes.len().min(HTTP2_PREFACE.len());
+        // So much is also enough for the other reader to refuse it.
+        count >= "PRI * HTTP/2.0".len()
+            && bytes[..count] == HTTP2_PREFACE[..count]
+            && !self.peer.is_secure
+            && self.worker.current().live.config.http2.cleartext
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>, since: Tick) -> Poll<Next> {
@@ -205,22 +240,36 @@ impl Client {
         Own::new(Answer::late(text), record)
     }
 
+    /// Tells of a request of which there is only the beginning.
+    fn note_abort(&mut self) {
+        if self.began.is_some() {
+            let mut record = Record::new(self.began.take());
+            record.end(By::Client, Cause::ClientGone, "gone before the end of the request head");
+            tell(&mut record, self.teller(), None);
+        }
+    }
+
     /// Tells of the requests of this client.
     pub(super) fn teller(&self) -> Teller<'_> {
-        let tls = self.socket.session().and_then(|session| session.connection().protocol_version());
+        let tls = self.socket.session().and_then(|session| session.connection().protocol_version()).or(self.peer.tls);
         Teller { worker: &self.worker, address: self.peer.address, tls }
     }
 
-    /// Sends `bytes` from `sent` on, as long as the client takes some within the time limit that began at `since`.
+    /// Sends `answer` from `sent` on, as long as the client takes some within the time limit that began at `since`.
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        bytes: &[u8],
+        answer: &Answer,
         sent: &mut usize,
         since: Tick,
     ) -> Poll<Result<(), ()>> {
-        while *sent < bytes.len() {
-            match self.socket.poll_write(cx, &[IoSlice::new(&bytes[*sent..])]) {
+        while *sent < answer.octets.len() {
+            let rest = &answer.octets[*sent..];
+            let written = match answer.after {
+                After::Next => self.socket.poll_write(cx, &[IoSlice::new(rest)]),
+                _ => self.socket.poll_write_last(cx, rest),
+            };
+            match written {
                 Poll::Ready(Ok(count)) => *sent += count,
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
                 Poll::Pending => {
@@ -260,7 +309,9 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.worker.deadlines.give_back(self.place);
-        self.worker.proxy.tally.close(self.worker.number);
+        if !matches!(self.socket, Stream::Lane(_)) {
+            self.worker.proxy.tally.close(self.worker.number);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use super::body::{Body, Outbox};
 use super::client::Client;
 use super::exchange::{Asked, Wish};
+use crate::access::capture_response;
 use crate::clock::{Tick, unix_secs};
 use crate::forward;
 use crate::http1::{
@@ -33,6 +34,8 @@ pub(super) struct Download {
     /// Of the final response; 0 before it.
     status: u16,
     told: Option<Told>,
+    /// What the access log shows of its fields.
+    shown: Vec<u8>,
     /// Whether there was no pipe to be had.
     is_copied: bool,
     has_begun: bool,
@@ -111,6 +114,7 @@ impl Download {
             spliced: 0,
             status: 0,
             told: None,
+            shown: Vec::new(),
             is_copied: false,
             has_begun: false,
             has_continued: false,
@@ -151,6 +155,11 @@ impl Download {
     /// What it told the client of its cookie, where there is one.
     pub(super) fn told(&self) -> Option<Told> {
         self.told
+    }
+
+    /// What the access log shows of its fields; empty where that is nothing.
+    pub(super) fn shown(&self) -> &[u8] {
+        &self.shown
     }
 
     /// Octets that the client took.
@@ -227,7 +236,10 @@ impl Download {
     ) -> Poll<Result<(), DownloadError>> {
         let worker = Rc::clone(&client.worker);
         let mut buffer = worker.buffers.read.borrow_mut();
-        let count = ready!(server.poll_read(cx, &mut buffer)).map_err(DownloadError::Server)?;
+        let room = ready!(client.socket.poll_room(cx)).max(ROOM_MIN).min(buffer.len());
+        // TLS needs room for whole records.
+        let room = if server.plain().is_some() { &mut buffer[..room] } else { &mut buffer[..] };
+        let count = ready!(server.poll_read(cx, room)).map_err(DownloadError::Server)?;
         if count == 0 {
             return Poll::Ready(self.end(cx, client));
         }
@@ -266,7 +278,7 @@ impl Download {
                 }
             }
         }
-        self.take_body(cx, client, &mut bytes[at..], scratch)
+        self.take_body(cx, client, &mut bytes[at..], scratch, passing.sent)
     }
 
     /// Passes `rest` on behind the head in `scratch`, if that has just come.
@@ -276,6 +288,7 @@ impl Download {
         client: &mut Client,
         rest: &mut [u8],
         scratch: &mut Vec<u8>,
+        request: Sent,
     ) -> Result<(), DownloadError> {
         let worker = Rc::clone(&client.worker);
         let mut after = worker.buffers.take();
@@ -296,7 +309,9 @@ impl Download {
         let sent = if data.len() <= GATHERED_MAX {
             scratch.extend_from_slice(&rest[data]);
             scratch.extend_from_slice(&after);
-            self.send(cx, client, [scratch, &[], &[]])
+            // Then the end of the connection follows at once, and may go with it.
+            let is_last = is_done && !self.keeps_client && request == Sent::Whole;
+            if is_last { self.send_last(cx, client, scratch) } else { self.send(cx, client, [scratch, &[], &[]]) }
         } else {
             self.send(cx, client, [scratch, &rest[data], &after])
         };
@@ -348,6 +363,9 @@ impl Download {
     fn pass_final(&mut self, worker: &Worker, response: &Response<'_>, scratch: &mut Vec<u8>, passing: Passing<'_>) {
         let outgoing = response.body.for_client(self.asked.version);
         self.status = response.status;
+        if let Some(log) = passing.flight.live().config.access_log.as_ref().filter(|log| !log.response.is_empty()) {
+            capture_response(log, response.fields, &mut self.shown);
+        }
         self.keeps_server = response.persistence == Persistence::KeepAlive;
         let finds_next = match passing.sent {
             Sent::Whole => true,
@@ -401,6 +419,10 @@ impl Download {
 
     fn send(&mut self, cx: &mut Context<'_>, client: &mut Client, parts: [&[u8]; 3]) -> Result<(), DownloadError> {
         self.out.send(cx, &mut client.socket, parts).map_err(DownloadError::Client)
+    }
+
+    fn send_last(&mut self, cx: &mut Context<'_>, client: &mut Client, bytes: &[u8]) -> Result<(), DownloadError> {
+        self.out.send_last(cx, &mut client.socket, bytes).map_err(DownloadError::Client)
     }
 
     /// Whether the rest of the body goes through a pipe, which it has then.
@@ -460,6 +482,9 @@ const INTERIMS_MAX: u8 = 32;
 
 /// As many fields as a head may have.
 const FIELDS_MAX: usize = 128;
+
+/// With less at a time, a client with a small window would cost a system call for each piece.
+const ROOM_MIN: usize = 16 * 1024;
 
 /// Moving so few octets behind the head costs less than telling the kernel of several parts.
 const GATHERED_MAX: usize = 4096;

@@ -158,7 +158,7 @@ impl Exchange {
                     return Poll::Ready(After::Close);
                 }
                 Stage::Answering { answer, sent, since } => {
-                    if ready!(client.poll_send(cx, &answer.octets, sent, *since)).is_ok() {
+                    if ready!(client.poll_send(cx, answer, sent, *since)).is_ok() {
                         return Poll::Ready(answer.after);
                     }
                     self.record.end_last(By::Client, Cause::ClientGone, "");
@@ -172,7 +172,7 @@ impl Exchange {
         match self.flight.choose(self.wish.sticky, self.wish.hash, &self.tried) {
             Choice::Server(_) => self.reach(),
             Choice::Wait(server) => {
-                self.record.queue(self.flight.waiting());
+                self.record.queue(self.flight.waiting(), server.is_some());
                 match self.flight.wait(server, &self.tried) {
                     true => self.stage = Stage::Waiting(Tick::now()),
                     false => {
@@ -191,7 +191,9 @@ impl Exchange {
     fn poll_call(&mut self, cx: &mut Context<'_>, client: &Client, since: Tick) -> Poll<Option<After>> {
         match self.flight.poll_call(cx.waker()) {
             // No server is to work for nobody.
-            Poll::Ready(Call::Server(_)) if client.socket.is_gone() => return Poll::Ready(Some(After::Close)),
+            Poll::Ready(Call::Server(_)) if client.socket.is_gone() => {
+                return Poll::Ready(Some(self.leave_client(client)));
+            }
             Poll::Ready(Call::Server(_)) => self.reach(),
             Poll::Ready(Call::Again) => self.stage = Stage::Choosing,
             Poll::Pending => {
@@ -267,7 +269,7 @@ impl Exchange {
         };
         if self.download.is_answered() && !self.is_answer_noted {
             self.is_answer_noted = true;
-            self.flight.answered();
+            self.flight.answered(self.download.status());
             self.record.answer(self.download.status());
         }
         match down {

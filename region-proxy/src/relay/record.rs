@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::access::Captured;
 use crate::clock::Tick;
 use crate::http1::{Reason, Version};
 
@@ -37,6 +38,8 @@ pub struct Record {
     pub is_reused: bool,
     /// How many waited before it, when it had to wait itself.
     pub queued_behind: Option<u32>,
+    /// Whether it waited for one server that it sticks to.
+    pub is_queued_for_server: bool,
     by: By,
     during: Option<During>,
     /// Why it failed.
@@ -47,6 +50,8 @@ pub struct Record {
     pub detail: String,
     /// What its cookie was like, and what its client was told: HAProxy's letters.
     pub cookie: [char; 2],
+    /// What the access log shows of its texts, where it is on.
+    pub text: Option<Captured>,
 }
 
 /// What a client speaks.
@@ -235,12 +240,14 @@ impl Record {
             is_redispatched: false,
             is_reused: false,
             queued_behind: None,
+            is_queued_for_server: false,
             by: By::Nobody,
             during: None,
             cause: None,
             refusal: None,
             detail: String::new(),
             cookie: ['-', '-'],
+            text: None,
         }
     }
 
@@ -255,8 +262,9 @@ impl Record {
         self.version = Some(version);
     }
 
-    /// It waits for a server with room, behind so many others.
-    pub fn queue(&mut self, behind: usize) {
+    /// It waits for a server with room, behind so many others; `is_for_server`: for the one that it sticks to.
+    pub fn queue(&mut self, behind: usize, is_for_server: bool) {
+        self.is_queued_for_server = is_for_server;
         self.forget_end();
         self.queued_behind = Some(behind.try_into().unwrap_or(u32::MAX));
         self.during = Some(During::Queue);
@@ -390,7 +398,7 @@ mod tests {
         assert_eq!(letters(&record), "PR--");
         let mut record = Record::new(None);
         record.admit(Protocol::Http11);
-        record.queue(3);
+        record.queue(3, false);
         record.end(By::ServerLate, Cause::QueueLate, "");
         assert_eq!(letters(&record), "sQ--");
         let mut record = connected();

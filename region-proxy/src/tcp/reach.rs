@@ -131,7 +131,7 @@ impl Reach {
 
     /// What begins with `server`, to which it came.
     pub(super) fn reached(mut self, client: &Client, server: Connected) -> Reached {
-        self.flight.answered();
+        self.flight.answered(0);
         let Connected { stream: mut server, early: to_client } = server;
         let mut to_server = if server.plain().is_some() { self.introduction(client) } else { Vec::new() };
         to_server.append(&mut self.first);

@@ -4,10 +4,12 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::{Exchange, Failed, Stage};
 use crate::clock::{Tick, Waiting};
 use crate::http1::{Persistence, Version};
-use crate::plan::{self, Connection, Failure, Next};
+use crate::plan::{self, Failure, Next};
 use crate::relay::answer::{Answer, Saying};
 use crate::relay::client::{After, Client};
 use crate::relay::download::DownloadError;
@@ -55,7 +57,7 @@ impl Exchange {
         let Stage::Relaying(_, connection) = self.stage else { return Ok(Some(After::Close)) };
         // A server that has begun to answer has acted on the request: it is not for another connection.
         let failure = match self.download.has_begun() || is_bad {
-            true => Failure::Broken(Connection::New),
+            true => Failure::BadResponse,
             false if self.upload.is_unsent() => Failure::Unsent(connection),
             false => Failure::Broken(connection),
         };
@@ -69,13 +71,20 @@ impl Exchange {
         let now = Tick::now();
         if now.since(self.looked) >= LOOK {
             if client.socket.is_gone() {
-                tracing::debug!(peer = %client.peer.address, "client gone before the end of its answer");
-                return Poll::Ready(After::Close);
+                return Poll::Ready(self.leave_client(client));
             }
             self.looked = now;
         }
         self.worker.deadlines.arm(client.place, end.min(self.looked.after(LOOK)), Waiting::Busy, cx.waker());
         Poll::Pending
+    }
+
+    /// What follows when the client has left without waiting for its answer.
+    pub(super) fn leave_client(&mut self, client: &Client) -> After {
+        let text = "client gone before the end of its answer";
+        tracing::debug!(peer = %client.peer.address, "{text}");
+        self.record.end(By::Client, Cause::ClientGone, text);
+        After::Close
     }
 
     /// Looks at the time limits, and has itself woken at the next.
@@ -201,6 +210,7 @@ impl Exchange {
             tracing::debug!(service, server = %server.name, cause, ?next, "request failed");
         } else if let Some(left_out) = server.failures.pass(Instant::now()) {
             tracing::warn!(service, server = %server.name, cause, ?next, left_out, "request failed");
+            server.tally.note_failure(Timestamp::now(), cause.to_owned());
         }
     }
 
@@ -208,11 +218,15 @@ impl Exchange {
     fn break_off(&mut self, by: By, why: Cause, cause: &str) -> After {
         self.record.end(by, why, cause);
         self.note_failure();
+        if matches!(by, By::Server | By::ServerLate) {
+            self.flight.failed();
+        }
         if let Some(server) = self.flight.server()
             && let Some(left_out) = server.failures.pass(Instant::now())
         {
-            let (service, server) = (self.flight.service().name.as_str(), server.name.as_str());
-            tracing::warn!(service, server, cause, left_out, "response broke off");
+            let (service, name) = (self.flight.service().name.as_str(), server.name.as_str());
+            tracing::warn!(service, server = name, cause, left_out, "response broke off");
+            server.tally.note_failure(Timestamp::now(), format!("response broke off: {cause}"));
         }
         if self.download.ends_by_close() { After::Reset } else { After::Close }
     }
@@ -223,7 +237,7 @@ fn blamed(failure: Failure) -> (By, Cause) {
     match failure {
         Failure::NoConnection => (By::Server, Cause::NoConnection),
         Failure::ConnectLate => (By::ServerLate, Cause::ConnectLate),
-        Failure::Unsent(_) | Failure::Broken(_) => (By::Server, Cause::Closed),
+        Failure::Unsent(_) | Failure::Broken(_) | Failure::BadResponse => (By::Server, Cause::Closed),
         Failure::ResponseLate => (By::ServerLate, Cause::ResponseLate),
         Failure::ClientLate => (By::ClientLate, Cause::ClientLate),
         Failure::ClientBroken => (By::Proxy, Cause::ClientBroken),
