@@ -30,20 +30,22 @@ pub enum Stream {
 pub struct Secure<E: End> {
     socket: Socket,
     session: Session<E>,
+    /// What came with the end of the handshake and nobody has read.
+    early: Vec<u8>,
 }
 
 impl Stream {
     /// From here on `session` lies between; one that has one already keeps it.
     pub fn secure(&mut self, session: Session<UnbufferedServerConnection>) {
         if let Self::Plain(socket) = self {
-            *self = Self::Secure(Box::new(Secure { socket: socket.take(), session }));
+            *self = Self::Secure(Box::new(Secure { socket: socket.take(), session, early: Vec::new() }));
         }
     }
 
     /// The same towards a server.
     pub fn secure_to_server(&mut self, session: Session<UnbufferedClientConnection>) {
         if let Self::Plain(socket) = self {
-            *self = Self::ToServer(Box::new(Secure { socket: socket.take(), session }));
+            *self = Self::ToServer(Box::new(Secure { socket: socket.take(), session, early: Vec::new() }));
         }
     }
 
@@ -62,6 +64,7 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.poll_read(cx, buffer),
             Self::Secure(secure) => secure.session.poll_read(cx, &mut secure.socket, buffer),
+            Self::ToServer(secure) if !secure.early.is_empty() => Poll::Ready(Ok(secure.take_early(buffer))),
             Self::ToServer(secure) => secure.session.poll_read(cx, &mut secure.socket, buffer),
             Self::Lane(lane) => lane.poll_read(cx, buffer),
         }
@@ -123,7 +126,9 @@ impl Stream {
         match self {
             Self::Plain(_) => is_quiet,
             Self::Secure(_) | Self::Lane(_) => false,
-            Self::ToServer(secure) => (is_quiet || secure.has_nothing_to_tell(room)) && secure.session.is_settled(),
+            Self::ToServer(secure) => {
+                (is_quiet || secure.has_nothing_to_tell(room)) && secure.session.is_settled() && secure.early.is_empty()
+            }
         }
     }
 
@@ -162,6 +167,26 @@ impl Stream {
         }
     }
 
+    /// Keeps `early`, which came with the end of its handshake, for who reads next.
+    pub fn keep_early(&mut self, early: &[u8]) {
+        if let Self::ToServer(secure) = self {
+            secure.early.extend_from_slice(early);
+        }
+    }
+
+    /// Whether the server has said something before it was asked, as of the end of its handshake.
+    pub fn has_early(&self) -> bool {
+        matches!(self, Self::ToServer(secure) if !secure.early.is_empty())
+    }
+
+    /// Its TLS towards a server.
+    pub fn session_to_server(&self) -> Option<&Session<UnbufferedClientConnection>> {
+        match self {
+            Self::ToServer(secure) => Some(&secure.session),
+            Self::Plain(_) | Self::Secure(_) | Self::Lane(_) => None,
+        }
+    }
+
     /// Its TLS towards a client.
     pub fn session(&self) -> Option<&Session<UnbufferedServerConnection>> {
         match self {
@@ -178,6 +203,16 @@ impl<E: End> Secure<E> {
             return Poll::Ready(Err(error));
         }
         self.socket.poll_read(cx, buffer)
+    }
+
+    fn take_early(&mut self, buffer: &mut [u8]) -> usize {
+        let count = self.early.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.early[..count]);
+        self.early.drain(..count);
+        if self.early.is_empty() {
+            self.early = Vec::new();
+        }
+        count
     }
 
     fn end_writing(&mut self) {

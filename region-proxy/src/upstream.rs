@@ -1,11 +1,14 @@
 //! Connections to servers: made within a time limit, kept while idle, used again last in, first out.
 
+pub mod links;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use rustls::client::UnbufferedClientConnection;
@@ -13,6 +16,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::time::timeout;
 
 use crate::clock::Tick;
+use crate::config::ServerProtocol;
 use crate::live::Server;
 use crate::plan::Failure;
 use crate::socket::Socket;
@@ -59,7 +63,12 @@ impl Pools {
     }
 
     /// Keeps a connection that can take another request: all of the last response was read.
+    ///
+    /// A stream is for one request.
     pub fn keep(&self, server: u32, socket: Stream) {
+        if matches!(socket, Stream::Lane(_)) {
+            return;
+        }
         let mut pools = self.0.borrow_mut();
         if pools.len() <= server as usize {
             pools.resize_with(server as usize + 1, Vec::new);
@@ -86,12 +95,15 @@ impl Pools {
 pub struct Target {
     address: SocketAddr,
     tls: Option<Option<Arc<Equipped>>>,
+    /// Whether what it speaks begins with words of its own.
+    speaks_first: bool,
 }
 
 impl Target {
-    /// `server`.
-    pub fn of(server: &Server) -> Self {
-        Self { address: server.address, tls: server.tls.as_ref().map(Equipment::load) }
+    /// `server`, which speaks `protocol`.
+    pub fn of(server: &Server, protocol: ServerProtocol) -> Self {
+        let speaks_first = protocol == ServerProtocol::Http2;
+        Self { address: server.address, tls: server.tls.as_ref().map(Equipment::load), speaks_first }
     }
 
     /// Whether it is spoken to over TLS.
@@ -100,29 +112,21 @@ impl Target {
     }
 }
 
-/// A new connection.
-#[derive(Debug)]
-pub struct Connected {
-    /// It.
-    pub stream: Stream,
-    /// What the server has said already, without being asked.
-    pub early: Vec<u8>,
-}
-
 /// Why there is no connection, and the same in words.
 pub type Failed = (Failure, String);
 
-/// A new connection to `target` for a request, within `limit`; its TLS handshake may take as long again.
+/// A new connection to `target` for requests, within `limit`; its TLS handshake may take as long again.
 pub async fn connect(worker: Rc<Worker>, target: Target, limit: Duration) -> Result<Stream, Failed> {
-    let Connected { stream, early } = reach(&worker, target, limit, &[]).await?;
-    match early.is_empty() {
-        true => Ok(stream),
-        false => Err((Failure::NoConnection, "it sent octets before any request".to_owned())),
+    let speaks_first = target.speaks_first;
+    let stream = reach(&worker, target, limit, &[]).await?;
+    match stream.has_early() && !speaks_first {
+        false => Ok(stream),
+        true => Err((Failure::NoConnection, "it sent octets before any request".to_owned())),
     }
 }
 
 /// The same for whatever a client says; over TLS, `preface` goes before the handshake.
-pub async fn reach(worker: &Worker, target: Target, limit: Duration, preface: &[u8]) -> Result<Connected, Failed> {
+pub async fn reach(worker: &Worker, target: Target, limit: Duration, preface: &[u8]) -> Result<Stream, Failed> {
     let connecting = async {
         let socket = Socket::connect(target.address).await?;
         SockRef::from(&socket.fd()?).set_tcp_keepalive(&KEEPALIVE)?;
@@ -134,7 +138,7 @@ pub async fn reach(worker: &Worker, target: Target, limit: Duration, preface: &[
         Err(_) => return Err((Failure::ConnectLate, format!("no connection within {limit:?}"))),
     };
     match target.tls {
-        None => Ok(Connected { stream, early: Vec::new() }),
+        None => Ok(stream),
         Some(None) => Err((Failure::NoConnection, "TLS: its files were never readable".to_owned())),
         Some(Some(equipped)) => match timeout(limit, greet(worker, stream, &equipped, preface)).await {
             Ok(greeted) => greeted.map_err(|error| (Failure::NoConnection, format!("TLS: {}", failure::of_io(&error)))),
@@ -144,7 +148,7 @@ pub async fn reach(worker: &Worker, target: Target, limit: Duration, preface: &[
 }
 
 /// Goes through the handshake.
-async fn greet(worker: &Worker, mut stream: Stream, equipped: &Equipped, preface: &[u8]) -> io::Result<Connected> {
+async fn greet(worker: &Worker, mut stream: Stream, equipped: &Equipped, preface: &[u8]) -> io::Result<Stream> {
     let mut sent = 0;
     while sent < preface.len() {
         sent += poll_fn(|cx| stream.poll_write(cx, &[IoSlice::new(&preface[sent..])])).await?;
@@ -152,13 +156,19 @@ async fn greet(worker: &Worker, mut stream: Stream, equipped: &Equipped, preface
     let connection = UnbufferedClientConnection::new(Arc::clone(&equipped.config), equipped.name());
     let connection = connection.map_err(io::Error::other)?;
     stream.secure_to_server(Session::new(connection, Rc::clone(&worker.tls_scratch), Vec::new()));
-    let early = poll_fn(|cx| {
+    let greeted = poll_fn(|cx| -> Poll<io::Result<()>> {
         // The buffer is everybody's between two waits.
         let mut buffer = worker.buffers.read.borrow_mut();
-        stream.poll_handshake(cx, &mut buffer).map_ok(|count| buffer[..count].to_vec())
+        let count = ready!(stream.poll_handshake(cx, &mut buffer))?;
+        stream.keep_early(&buffer[..count]);
+        Poll::Ready(Ok(()))
     });
-    let early = early.await?;
-    Ok(Connected { stream, early })
+    greeted.await?;
+    let agreed = stream.session_to_server().and_then(|session| session.connection().alpn_protocol());
+    match equipped.takes(agreed) {
+        true => Ok(stream),
+        false => Err(io::Error::other("it does not speak HTTP/2 over TLS, as `protocol` wants it (ALPN)")),
+    }
 }
 
 /// Finds peers that vanished without a word while a long answer is on its way.

@@ -31,7 +31,7 @@ async fn connect(address: SocketAddr, tls: Option<&Equipment>) -> Result<(), Str
     let stream = once::connect(address).await?;
     match tls {
         None => Ok(()),
-        Some(tls) => tls.greet(stream).await.map(drop),
+        Some(tls) => tls.greet(stream, false).await.map(drop),
     }
 }
 
@@ -66,7 +66,7 @@ async fn ask(
             let mut stream = once::connect(address).await?;
             // TLS begins behind the PROXY header.
             stream.write_all(&preface).await.map_err(|error| format!("request: {}", once::in_words(&error)))?;
-            once::fetch_over(&mut tls.greet(stream).await?, Once { preface: b"", ..request }, body_max).await?
+            once::fetch_over(&mut tls.greet(stream, true).await?, Once { preface: b"", ..request }, body_max).await?
         }
     };
     judge(question, &answer)

@@ -79,8 +79,8 @@ impl Default for Limits {
 impl Pass {
     /// Between the client and what was `reached` for it.
     pub(super) fn new(reached: Reached, limits: Limits) -> Self {
-        let Reached { flight, server, to_server, to_client } = reached;
-        Self { server, up: Way::new(to_server), down: Way::new(to_client), limits, flight }
+        let Reached { flight, server, to_server } = reached;
+        Self { server, up: Way::new(to_server), down: Way::new(Vec::new()), limits, flight }
     }
 
     /// Passes octets until the end.

@@ -8,11 +8,12 @@ use std::time::Instant;
 use super::Client;
 use crate::balance::{Choice, Policy, Sticky, hash};
 use crate::clock::{Tick, Waiting};
+use crate::config::ServerProtocol;
 use crate::local::{Call, Flight};
 use crate::plan::{self, Failure, Next};
 use crate::stick::Stick;
 use crate::stream::Stream;
-use crate::upstream::{self, Connected, Failed, Target};
+use crate::upstream::{self, Failed, Target};
 
 /// A connection that needs a server.
 pub(super) struct Reach {
@@ -34,8 +35,6 @@ pub(super) struct Reached {
     pub(super) server: Stream,
     /// What the server gets first.
     pub(super) to_server: Vec<u8>,
-    /// What the client gets first.
-    pub(super) to_client: Vec<u8>,
 }
 
 enum Step {
@@ -45,7 +44,7 @@ enum Step {
     Connecting(Connecting),
 }
 
-type Connecting = Pin<Box<dyn Future<Output = Result<Connected, Failed>>>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Stream, Failed>>>>;
 
 impl Reach {
     /// For `client`, of which `first` was read, and the service of `flight`.
@@ -62,7 +61,7 @@ impl Reach {
     }
 
     /// Goes on until a server is connected to; `None` when there is none, which was logged.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Option<Connected>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Option<Stream>> {
         loop {
             let step = match &mut self.step {
                 Step::Choosing => self.choose(client),
@@ -113,7 +112,7 @@ impl Reach {
 
     fn connect(&mut self, client: &Client) -> Option<Step> {
         let Some(server) = self.flight.server() else { return self.refuse("no server is up") };
-        let (target, limit) = (Target::of(server), self.flight.live().config.limits.connect);
+        let (target, limit) = (Target::of(server, ServerProtocol::default()), self.flight.live().config.limits.connect);
         // TLS begins behind the PROXY header, which is for who takes the connection.
         let preface = if target.is_secure() { self.introduction(client) } else { Vec::new() };
         let worker = Rc::clone(&client.worker);
@@ -130,12 +129,11 @@ impl Reach {
     }
 
     /// What begins with `server`, to which it came.
-    pub(super) fn reached(mut self, client: &Client, server: Connected) -> Reached {
+    pub(super) fn reached(mut self, client: &Client, mut server: Stream) -> Reached {
         self.flight.answered(0);
-        let Connected { stream: mut server, early: to_client } = server;
         let mut to_server = if server.plain().is_some() { self.introduction(client) } else { Vec::new() };
         to_server.append(&mut self.first);
-        Reached { flight: self.flight, server, to_server, to_client }
+        Reached { flight: self.flight, server, to_server }
     }
 
     /// Nothing has passed yet, so that any other server will do.

@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::failure;
 use super::files::{Authorities, Shown};
-use crate::config::{Config, ServerTls, ServiceConfig, TlsVersion};
+use crate::config::{Config, ServerProtocol, ServerTls, ServiceConfig, TlsVersion};
 
 /// What settings and files say of TLS towards servers: made whole, and swapped whole.
 #[derive(Clone, Debug, Default)]
@@ -62,14 +62,24 @@ impl Equipped {
     pub fn name(&self) -> ServerName<'static> {
         self.way.name.clone()
     }
+
+    /// Whether requests can be sent where `agreed` was agreed on: HTTP/1.1 needs no word.
+    pub fn takes(&self, agreed: Option<&[u8]>) -> bool {
+        !self.way.alpn.contains(&HTTP2) || agreed == Some(HTTP2)
+    }
 }
 
 impl Equipment {
-    /// A connection of a check goes through its handshake over `stream`; fails in words.
-    pub async fn greet(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, String> {
+    /// A connection of a check goes through its handshake over `stream`, for which requests of HTTP/1.1 are to follow or
+    /// nothing; fails in words.
+    pub async fn greet(&self, stream: TcpStream, is_for_request: bool) -> Result<TlsStream<TcpStream>, String> {
         let Some(equipped) = self.load() else { return Err("TLS: its files were never readable".to_owned()) };
-        let connecting = TlsConnector::from(Arc::clone(&equipped.config)).connect(equipped.name(), stream);
-        connecting.await.map_err(|error| format!("TLS: {}", failure::of_io(&error)))
+        let connector = TlsConnector::from(Arc::clone(&equipped.config));
+        let connected = match is_for_request {
+            true => connector.with_alpn(vec![HTTP1.to_vec()]).connect(equipped.name(), stream).await,
+            false => connector.connect(equipped.name(), stream).await,
+        };
+        connected.map_err(|error| format!("TLS: {}", failure::of_io(&error)))
     }
 
     /// What new connections begin with; `None` where nothing was ever readable.
@@ -90,8 +100,15 @@ impl Equipment {
 
 /// The protocols that servers of `service` are offered.
 fn alpn(service: &ServiceConfig) -> &'static [&'static [u8]] {
-    if service.mode.is_http() { &[b"http/1.1"] } else { &[] }
+    match (service.mode.is_http(), service.protocol) {
+        (false, _) => &[],
+        (true, ServerProtocol::Http1) => &[HTTP1],
+        (true, ServerProtocol::Http2) => &[HTTP2],
+    }
 }
+
+const HTTP1: &[u8] = b"http/1.1";
+const HTTP2: &[u8] = b"h2";
 
 impl Back {
     /// Reads the files that the services of `config` name.
