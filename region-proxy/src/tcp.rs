@@ -126,7 +126,7 @@ impl Future for Connection {
                     let end = ready!(pass.poll(cx, client));
                     if end != End::Whole {
                         // Neither side may take what it has for all that there was.
-                        client.stream.reset_on_close();
+                        client.stream.reset();
                         pass.reset_server(end);
                     }
                     return Poll::Ready(());

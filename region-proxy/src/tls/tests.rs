@@ -155,7 +155,7 @@ fn the_metrics_tell_when_a_certificate_ends() {
     let site = Site::new(&["a.test"]);
     let front = Front::read(&site.settings(&["a.test"]), None).expect("right");
     let mut text = String::new();
-    report::TlsState::new(Some(front), 1).write_metrics(&mut text);
+    report::TlsState::new(Certificates { front: Some(front), ..Certificates::default() }, 1).write_metrics(&mut text);
     let file = site.0.path().join(Path::new("a.test.pem"));
     let expected = format!("region_proxy_certificate_expiry_seconds{{file=\"{}\"}} 2222121600\n", file.display());
     assert!(text.contains(&expected), "{text}");
