@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use shared::moment::Moment;
 use shared::name::{OwnerName, ServerName};
 use shared::published::{ServiceStatus, Status};
@@ -19,6 +20,7 @@ use crate::control::{Control, Reloads, Upgrades};
 use crate::count::Counts;
 use crate::health::Checks;
 use crate::rate::Rate;
+use crate::reload::ReloadCounts;
 use crate::tally::{OwnTally, ServiceTally};
 use crate::tls::Certificates;
 use crate::tls::back::{Back, Equipment};
@@ -57,6 +59,10 @@ pub struct Proxy {
     pub tally: OwnTally,
     /// The access log.
     pub access: Access,
+    /// When it started.
+    pub started: Timestamp,
+    /// How reloads went.
+    pub reload_counts: ReloadCounts,
 }
 
 /// The settings and what runs by them.
@@ -114,6 +120,8 @@ impl Proxy {
             tls: TlsState::new(certificates, threads),
             tally: OwnTally::new(threads),
             access: Access::default(),
+            started: Timestamp::now(),
+            reload_counts: ReloadCounts::default(),
         }
     }
 
@@ -300,6 +308,9 @@ impl Service {
         let total = self.traffic.requests.begun();
         let per_sec = self.traffic.rate.lock().unwrap_or_else(PoisonError::into_inner).sample(now, total);
         self.traffic.per_sec_bits.store(per_sec.to_bits(), Ordering::Relaxed);
+        for server in &self.servers {
+            server.tally.sample(now);
+        }
     }
 }
 

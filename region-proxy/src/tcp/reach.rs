@@ -131,6 +131,9 @@ impl Reach {
     /// What begins with `server`, to which it came.
     pub(super) fn reached(mut self, client: &Client, mut server: Stream) -> Reached {
         self.flight.answered(0);
+        if let Some(server) = self.flight.server() {
+            server.tally.connect(self.flight.thread(), false);
+        }
         let mut to_server = if server.plain().is_some() { self.introduction(client) } else { Vec::new() };
         to_server.append(&mut self.first);
         Reached { flight: self.flight, server, to_server }
@@ -146,6 +149,9 @@ impl Reach {
         {
             let (service, server) = (self.flight.service().name.as_str(), server.name.as_str());
             tracing::warn!(service, server, cause, is_again, left_out, "connection failed");
+        }
+        if let Some(server) = self.flight.server() {
+            server.tally.fail(self.flight.thread(), failure.into());
         }
         self.flight.failed();
         self.tried.extend(self.flight.server_index());

@@ -1,6 +1,5 @@
 //! What operators are told of TLS: in `/status` and as metrics.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -87,38 +86,6 @@ impl TlsState {
             problems: texts(&[broken, &back.broken].concat()),
             warnings: texts(&front.as_ref().map(|front| front.warnings(now)).unwrap_or_default()),
         })
-    }
-
-    /// Appends its metrics to `text`, in the text format of Prometheus.
-    pub fn write_metrics(&self, text: &mut String) {
-        let (front, back) = (self.front.load(), self.back.load());
-        if front.is_none() && back.is_empty() {
-            return;
-        }
-        text.push_str(
-            "# HELP region_proxy_certificate_expiry_seconds When a certificate ends, in seconds since 1970.\n",
-        );
-        text.push_str("# TYPE region_proxy_certificate_expiry_seconds gauge\n");
-        for identity in front.iter().flat_map(|front| front.identities()) {
-            let file = identity.files.certificate.display().to_string();
-            let file = file.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let end = identity.about.not_after;
-            // Writing to a text does not fail.
-            let _ = writeln!(text, "region_proxy_certificate_expiry_seconds{{file=\"{file}\"}} {end}");
-        }
-        let broken = front.as_ref().map_or(0, |front| front.broken.len()) + back.broken.len();
-        text.push_str(
-            "# HELP region_proxy_certificate_problems Mistakes in files in whose place older ones serve on.\n",
-        );
-        text.push_str("# TYPE region_proxy_certificate_problems gauge\n");
-        let _ = writeln!(text, "region_proxy_certificate_problems {broken}");
-        text.push_str("# HELP region_proxy_tls_handshakes Handshakes with clients, by outcome.\n");
-        text.push_str("# TYPE region_proxy_tls_handshakes counter\n");
-        let Tally { full, resumed, failed } = &self.tally;
-        for (outcome, counts) in [("full", full), ("resumed", resumed), ("failed", failed)] {
-            let count = counts.begun();
-            let _ = writeln!(text, "region_proxy_tls_handshakes_total{{outcome=\"{outcome}\"}} {count}");
-        }
     }
 }
 
