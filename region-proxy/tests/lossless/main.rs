@@ -174,7 +174,7 @@ fn report(crowd: &Crowd) {
     eprintln!("served: {counts}, TLS {}", crowd.served("TLS"));
 }
 
-const KINDS: [&str; 6] = ["keep-alive", "new", "download", "upload", "word", "tunnel"];
+const KINDS: [&str; 7] = ["keep-alive", "new", "HTTP/2", "download", "upload", "word", "tunnel"];
 
 /// The programs that took the place of the one that the harness started; they end with this.
 struct Successors(Arc<Mutex<Vec<String>>>);
