@@ -2,9 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -25,7 +25,8 @@ pub(crate) struct Crowd {
     listen: SocketAddr,
     tls: Option<SocketAddr>,
     is_over: AtomicBool,
-    next_id: AtomicUsize,
+    /// When each request began, by its id.
+    begun: Mutex<Vec<Instant>>,
     served: Mutex<Vec<&'static str>>,
     failures: Mutex<Vec<Failure>>,
 }
@@ -35,6 +36,7 @@ pub(crate) struct Crowd {
 pub(crate) struct Failure {
     pub(crate) kind: &'static str,
     pub(crate) id: String,
+    pub(crate) began: Instant,
     #[expect(dead_code, reason = "told where the test fails")]
     pub(crate) why: String,
 }
@@ -48,7 +50,7 @@ impl Crowd {
             listen,
             tls,
             is_over: AtomicBool::new(false),
-            next_id: AtomicUsize::new(0),
+            begun: Mutex::default(),
             served: Mutex::default(),
             failures: Mutex::default(),
         })
@@ -72,14 +74,17 @@ impl Crowd {
     }
 
     fn id(&self) -> String {
-        self.next_id.fetch_add(1, Ordering::SeqCst).to_string()
+        let mut begun = self.begun.lock().expect("not poisoned");
+        begun.push(Instant::now());
+        (begun.len() - 1).to_string()
     }
 
     fn note(&self, kind: &'static str, id: &str, outcome: Result<(), String>) {
         match outcome {
             Ok(()) => self.served.lock().expect("not poisoned").push(kind),
             Err(why) => {
-                let failure = Failure { kind, id: id.to_owned(), why };
+                let began = id.parse::<usize>().map(|id| self.begun.lock().expect("not poisoned")[id]);
+                let failure = Failure { kind, id: id.to_owned(), began: began.expect("an id of ours"), why };
                 self.failures.lock().expect("not poisoned").push(failure);
             }
         }
