@@ -209,6 +209,30 @@ async fn systemd_is_told_which_process_is_the_main_one() {
     assert_eq!(main.trim(), format!("MAINPID={}", successors.pids()[0]));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_changed_of_servers_is_carried_over_to_a_new_process() {
+    let (one, two) = (Origin::start("one").await, Origin::start("two").await);
+    let root = "threads = 2\nadmin_socket = \"admin.sock\"\nadmin_token_file = \"token\"";
+    let services = unchecked("www.gslb.test", &[("app-1", one.address), ("app-2", two.address)]);
+    let mut proxy = Proxy::start(&settings(root, &services)).await;
+    let _successors = Successors::of(&proxy);
+    let socket = proxy.folder.path().join("admin.sock");
+    let ctl = async |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_region-proxy"));
+        let output = command.args(["ctl", "--socket"]).arg(&socket).args(arguments).output().await.expect("it ran");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    ctl(&["drain", "www.gslb.test/app-1"]).await;
+    proxy.signal(Signal::SIGUSR2);
+    proxy.logged("handed over").await;
+    assert!(proxy.exit().await.success());
+    for _ in 0..6 {
+        assert!(ask(proxy.listen, GET).await.body.starts_with("two "));
+    }
+    assert!(ctl(&["servers"]).await.contains("drain (operator)"), "the new process has the socket");
+}
+
 /// The user ids of a process: real, effective, saved.
 fn users(pid: i32) -> Vec<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
