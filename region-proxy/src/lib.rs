@@ -6,17 +6,20 @@
 //!                                                       ▲ plan: another server on failure, at most `retries`
 //! ```
 //! Pure, without clock, socket or file: [`config`], [`http1`], [`sni`], [`route`], [`routes`], [`stick`], [`balance`], [`forward`],
-//! [`forwarded`], [`http2`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`].
+//! [`forwarded`], [`http2`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`], [`standing`], [`changes`].
 //! All the rest is the edge around them: a [`worker::Worker`] for each core, which share nothing on the path of a request.
 //! One [`live::Live`] holds what the settings say; a reload swaps it whole.
 
 pub mod access;
 pub mod admin;
 pub mod balance;
+pub mod changes;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod count;
+pub mod ctl;
 pub mod forward;
 pub mod forwarded;
 pub mod health;
@@ -40,6 +43,7 @@ pub mod routes;
 pub mod serve;
 pub mod sni;
 pub mod socket;
+pub mod standing;
 pub mod stick;
 pub mod stream;
 pub mod tally;

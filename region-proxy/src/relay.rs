@@ -135,7 +135,7 @@ impl Future for Connection {
                 Stage::Exchanging(exchange) => ready!(exchange.poll(cx, client)),
                 Stage::Http2(http2) => ready!(http2.poll(cx, client)),
                 Stage::Answering(own, sent, since) => {
-                    let is_sent = ready!(client.poll_send(cx, &own.answer.octets, sent, *since)).is_ok();
+                    let is_sent = ready!(client.poll_send(cx, &own.answer, sent, *since)).is_ok();
                     own.end(client, *sent, is_sent)
                 }
                 Stage::Lingering(left, since) => return client.poll_linger(cx, *since, left),

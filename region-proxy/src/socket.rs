@@ -81,6 +81,12 @@ impl Socket {
         }
     }
 
+    /// Writes some of `bytes`, the last before [`Self::end_writing`] or the drop that must follow at once: what the kernel
+    /// takes leaves in one packet with that end.
+    pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_put(cx, |fd| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::MORE))
+    }
+
     /// Does `put`, which writes to the connection, once it does not block.
     pub fn poll_put<T>(
         &mut self,

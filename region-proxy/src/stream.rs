@@ -83,6 +83,14 @@ impl Stream {
         }
     }
 
+    /// Writes some of `bytes`, the last before [`Self::end_writing`] or the drop that must follow at once.
+    pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => socket.poll_write_last(cx, bytes),
+            Self::Secure(_) | Self::Lane(_) => self.poll_write(cx, &[IoSlice::new(bytes)]),
+        }
+    }
+
     /// Tells the other side that no more will come.
     pub fn end_writing(&mut self) {
         match self {

@@ -36,12 +36,13 @@ const GSLB_DNS: Layers = &[
 const REGION_PROXY: Layers = &[
     &["http1", "look_alike", "network", "proxy_protocol", "sni"],
     &["route", "routes", "stick", "balance", "forward", "forwarded", "http2", "rate"],
+    &["standing"],
     &["config", "plan"],
-    &["explain"],
+    &["changes", "explain"],
     &[
-        "access", "admin", "cli", "clock", "count", "health", "lane", "listen", "live", "local", "main", "once",
-        "pipe", "relay", "reload", "serve", "socket", "status", "stream", "tally", "tcp", "tls", "upstream", "vip",
-        "worker",
+        "access", "admin", "cli", "clock", "control", "count", "ctl", "health", "lane", "listen", "live", "local",
+        "main", "once", "pipe", "relay", "reload", "serve", "socket", "status", "stream", "tally", "tcp", "tls",
+        "upstream", "vip", "worker",
     ],
 ];
 

@@ -207,6 +207,21 @@ impl Outbox {
         Ok(())
     }
 
+    /// Sends `bytes`, behind which the connection ends at once. To be called when empty.
+    pub(super) fn send_last(&mut self, cx: &mut Context<'_>, socket: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+        self.forget_sent();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let gone = match socket.poll_write_last(cx, bytes) {
+            Poll::Ready(count) => count?,
+            Poll::Pending => 0,
+        };
+        self.passed += gone as u64;
+        self.bytes.extend_from_slice(&bytes[gone..]);
+        Ok(())
+    }
+
     fn forget_sent(&mut self) {
         if self.is_empty() {
             self.bytes.clear();

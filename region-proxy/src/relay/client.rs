@@ -255,16 +255,21 @@ impl Client {
         Teller { worker: &self.worker, address: self.peer.address, tls }
     }
 
-    /// Sends `bytes` from `sent` on, as long as the client takes some within the time limit that began at `since`.
+    /// Sends `answer` from `sent` on, as long as the client takes some within the time limit that began at `since`.
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        bytes: &[u8],
+        answer: &Answer,
         sent: &mut usize,
         since: Tick,
     ) -> Poll<Result<(), ()>> {
-        while *sent < bytes.len() {
-            match self.socket.poll_write(cx, &[IoSlice::new(&bytes[*sent..])]) {
+        while *sent < answer.octets.len() {
+            let rest = &answer.octets[*sent..];
+            let written = match answer.after {
+                After::Next => self.socket.poll_write(cx, &[IoSlice::new(rest)]),
+                _ => self.socket.poll_write_last(cx, rest),
+            };
+            match written {
                 Poll::Ready(Ok(count)) => *sent += count,
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
                 Poll::Pending => {

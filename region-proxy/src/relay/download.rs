@@ -278,7 +278,7 @@ impl Download {
                 }
             }
         }
-        self.take_body(cx, client, &mut bytes[at..], scratch)
+        self.take_body(cx, client, &mut bytes[at..], scratch, passing.sent)
     }
 
     /// Passes `rest` on behind the head in `scratch`, if that has just come.
@@ -288,6 +288,7 @@ impl Download {
         client: &mut Client,
         rest: &mut [u8],
         scratch: &mut Vec<u8>,
+        request: Sent,
     ) -> Result<(), DownloadError> {
         let worker = Rc::clone(&client.worker);
         let mut after = worker.buffers.take();
@@ -308,7 +309,9 @@ impl Download {
         let sent = if data.len() <= GATHERED_MAX {
             scratch.extend_from_slice(&rest[data]);
             scratch.extend_from_slice(&after);
-            self.send(cx, client, [scratch, &[], &[]])
+            // Then the end of the connection follows at once, and may go with it.
+            let is_last = is_done && !self.keeps_client && request == Sent::Whole;
+            if is_last { self.send_last(cx, client, scratch) } else { self.send(cx, client, [scratch, &[], &[]]) }
         } else {
             self.send(cx, client, [scratch, &rest[data], &after])
         };
@@ -416,6 +419,10 @@ impl Download {
 
     fn send(&mut self, cx: &mut Context<'_>, client: &mut Client, parts: [&[u8]; 3]) -> Result<(), DownloadError> {
         self.out.send(cx, &mut client.socket, parts).map_err(DownloadError::Client)
+    }
+
+    fn send_last(&mut self, cx: &mut Context<'_>, client: &mut Client, bytes: &[u8]) -> Result<(), DownloadError> {
+        self.out.send_last(cx, &mut client.socket, bytes).map_err(DownloadError::Client)
     }
 
     /// Whether the rest of the body goes through a pipe, which it has then.

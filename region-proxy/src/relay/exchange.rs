@@ -162,7 +162,7 @@ impl Exchange {
                     return Poll::Ready(After::Close);
                 }
                 Stage::Answering { answer, sent, since } => {
-                    if ready!(client.poll_send(cx, &answer.octets, sent, *since)).is_ok() {
+                    if ready!(client.poll_send(cx, answer, sent, *since)).is_ok() {
                         return Poll::Ready(answer.after);
                     }
                     self.record.end_last(By::Client, Cause::ClientGone, "");
@@ -299,7 +299,7 @@ impl Exchange {
         };
         if self.download.is_answered() && !self.is_answer_noted {
             self.is_answer_noted = true;
-            self.flight.answered();
+            self.flight.answered(self.download.status());
             self.record.answer(self.download.status());
         }
         match down {

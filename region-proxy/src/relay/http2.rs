@@ -327,7 +327,7 @@ impl Request {
         match &mut self.stage {
             Stage::Exchanging(exchange) => exchange.poll(cx, &mut self.client).map(drop),
             Stage::Answering(own, sent, since) => {
-                let is_sent = ready!(self.client.poll_send(cx, &own.answer.octets, sent, *since)).is_ok();
+                let is_sent = ready!(self.client.poll_send(cx, &own.answer, sent, *since)).is_ok();
                 own.end(&self.client, *sent, is_sent);
                 Poll::Ready(())
             }

@@ -61,7 +61,7 @@ impl Exchange {
         let Stage::Relaying(_, connection) = self.stage else { return Ok(Some(After::Close)) };
         // A server that has begun to answer has acted on the request: it is not for another connection.
         let failure = match self.download.has_begun() || is_bad {
-            true => Failure::Broken(Connection::New),
+            true => Failure::BadResponse,
             // A stream that its server has never looked at: there may be room for it on another connection.
             false if is_unseen && !std::mem::replace(&mut self.was_refused, true) => Failure::Unsent(Connection::Kept),
             false if self.upload.is_unsent() || is_unseen => Failure::Unsent(connection),
@@ -224,6 +224,9 @@ impl Exchange {
     fn break_off(&mut self, by: By, why: Cause, cause: &str) -> After {
         self.record.end(by, why, cause);
         self.note_failure();
+        if matches!(by, By::Server | By::ServerLate) {
+            self.flight.failed();
+        }
         if let Some(server) = self.flight.server()
             && let Some(left_out) = server.failures.pass(Instant::now())
         {
@@ -240,7 +243,7 @@ fn blamed(failure: Failure) -> (By, Cause) {
     match failure {
         Failure::NoConnection => (By::Server, Cause::NoConnection),
         Failure::ConnectLate => (By::ServerLate, Cause::ConnectLate),
-        Failure::Unsent(_) | Failure::Broken(_) => (By::Server, Cause::Closed),
+        Failure::Unsent(_) | Failure::Broken(_) | Failure::BadResponse => (By::Server, Cause::Closed),
         Failure::ResponseLate => (By::ServerLate, Cause::ResponseLate),
         Failure::ClientLate => (By::ClientLate, Cause::ClientLate),
         Failure::ClientBroken => (By::Proxy, Cause::ClientBroken),
