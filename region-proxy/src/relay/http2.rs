@@ -12,7 +12,7 @@ use super::client::{After, Client, Next};
 use super::exchange::Exchange;
 use super::record::{Protocol, Record};
 use crate::clock::{Tick, Waiting};
-use crate::http1::{self, Reason};
+use crate::http1::{self, Framing, Reason};
 use crate::http2::{self, Block, Code, Event, Expected, Fatal, Fault, Role, Session, join_cookies, read_request};
 use crate::lane::Lane;
 use crate::stream::Stream;
@@ -93,14 +93,17 @@ impl Http2 {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<After> {
         self.ready.begin(cx.waker());
         loop {
-            if let Err(end) = self.receive(cx, client) {
-                return Poll::Ready(self.break_off(cx, client, end));
-            }
+            let has_all = match self.receive(cx, client) {
+                Ok(has_all) => has_all,
+                Err(end) => return Poll::Ready(self.break_off(cx, client, end)),
+            };
             self.go_on();
             self.say_goodbye(client);
             match self.flush(cx, client) {
                 Poll::Ready(Err(())) => return Poll::Ready(After::Close),
                 Poll::Ready(Ok(())) if self.is_over(client) => return Poll::Ready(After::Linger),
+                // What was sent made room for what was not read.
+                Poll::Ready(Ok(())) if !has_all => continue,
                 _ => {}
             }
             if self.ready.is_done() {
@@ -109,8 +112,8 @@ impl Http2 {
         }
     }
 
-    /// Takes all that has come.
-    fn receive(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Result<(), End> {
+    /// Takes what has come; `false` when there may be more, for which there is no room.
+    fn receive(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Result<bool, End> {
         let worker = Rc::clone(&client.worker);
         if !client.unread.is_empty() {
             let unread = std::mem::take(&mut client.unread).into_bytes();
@@ -121,10 +124,10 @@ impl Http2 {
             match client.socket.poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(0) | Err(_)) => return Err(End::Gone),
                 Poll::Ready(Ok(count)) => self.take(&worker, client, &buffer[..count])?,
-                Poll::Pending => break,
+                Poll::Pending => return Ok(true),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn take(&mut self, worker: &Rc<Worker>, client: &Client, mut bytes: &[u8]) -> Result<(), Fatal> {
@@ -157,6 +160,10 @@ impl Http2 {
         join_cookies(block);
         let key = websocket_key(block);
         let mut slots = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        let is_head = block.iter().take(PSEUDO_MAX).any(|field| field == (b":method", b"HEAD"));
+        // Until more is known.
+        let expected = Expected { is_head, is_upgrade: false };
+        self.session.borrow_mut().accept(stream, Framing::Empty, expected);
         let stage = if block.is_too_large() {
             record.admit(Protocol::Http2);
             record.refuse(Reason::HeadTooLong, String::new());
