@@ -214,6 +214,24 @@ async fn a_stream_that_is_slow_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_late_gets_all_and_can_ask_again() {
+    let (origin, proxy) = site().await;
+    let mut raw = Raw::connect(proxy.listen).await;
+    raw.send(kind::WINDOW_UPDATE, 0, 0, &[0, 0x7f, 0, 0]).await;
+    let streams: Vec<u32> = (0..40).map(|number| number * 2 + 1).collect();
+    for stream in &streams {
+        raw.ask(*stream, &with("/flood", &[])).await;
+    }
+    until("all are under way", async || origin.requests() == 40).await;
+    let mut left = 40 * 65_535;
+    while left > 0 {
+        left -= raw.next_of(kind::DATA).await.payload.len();
+    }
+    raw.ask(81, &GET).await;
+    assert_eq!(raw.answer(81).await.status, "200");
+}
+
+#[tokio::test]
 async fn a_client_that_cancels_frees_the_connection_to_the_server() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
     let address = listener.local_addr().expect("an address");
