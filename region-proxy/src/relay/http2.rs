@@ -13,7 +13,9 @@ use super::exchange::Exchange;
 use super::record::{Protocol, Record};
 use crate::clock::{Tick, Waiting};
 use crate::http1::{self, Framing, Reason};
-use crate::http2::{self, Block, Code, Event, Expected, Fatal, Fault, Role, Session, join_cookies, read_request};
+use crate::http2::{
+    self, Block, Code, Event, Expected, Fatal, Fault, Role, Session, join_cookies, read_request, websocket,
+};
 use crate::lane::Lane;
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -170,7 +172,7 @@ impl Http2 {
             answering(Own::new(Answer::refusal(431, "head is too long"), record))
         } else {
             match read_request(block, &mut slots, is_end, &key) {
-                Ok(request) => self.admit(worker, peer, stream, record, &request),
+                Ok(request) => self.admit(worker, peer, stream, record, &request, &key),
                 Err(Fault::Refused(refusal)) => {
                     let answer = admit::refuse(&mut record, refusal);
                     answering(Own::new(answer, record))
@@ -199,9 +201,13 @@ impl Http2 {
         stream: u32,
         record: Record,
         request: &http1::Request<'_>,
+        key: &str,
     ) -> Stage {
         let expected = Expected { is_head: request.method == "HEAD", is_upgrade: request.upgrade.is_some() };
         self.session.borrow_mut().accept(stream, request.body, expected);
+        if expected.is_upgrade {
+            self.session.borrow_mut().expect_switch(stream, key);
+        }
         match admit::admit_stream(worker, peer, record, request) {
             Admission::Next(Next::Exchange(exchange), _) => Stage::Exchanging(exchange),
             Admission::Next(Next::Answer(own), _) => Stage::Answering(own, 0, Tick::now()),
@@ -351,10 +357,7 @@ fn websocket_key(block: &Block) -> String {
     if !block.iter().take(PSEUDO_MAX).any(|(name, _)| name == b":protocol") {
         return String::new();
     }
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    // Sixteen octets are 21 digits and 2 bits.
-    let digits = (0..22).map(|at| DIGITS[if at < 21 { fastrand::usize(..64) } else { fastrand::usize(..4) << 4 }]);
-    digits.map(char::from).chain(['=', '=']).collect()
+    websocket::key(fastrand::u128(..).to_be_bytes())
 }
 
 /// The fields of a block, and one more.
