@@ -16,6 +16,7 @@ use crate::relay::client::{After, Client};
 use crate::relay::download::DownloadError;
 use crate::relay::record::{By, Cause};
 use crate::relay::upload::UploadError;
+use crate::stream::Stream;
 
 impl Exchange {
     /// What follows when the client does not send its body as it should.
@@ -148,10 +149,14 @@ impl Exchange {
         let can_repeat = self.asked.is_idempotent && self.upload.is_held();
         let next = plan::next(failed.failure, retries_left, can_repeat);
         self.log_failed(&failed, next);
+        let failed_late = failed.failure == Failure::ResponseLate;
         self.record.end(blamed(failed.failure), failed.failure.into(), failed.cause);
         if !failed.failure.is_of_client() {
             self.flight.failed();
             self.note_failure();
+        }
+        if failed_late && let Stage::Relaying(Stream::Lane(lane), _) = &mut self.stage {
+            lane.retire();
         }
         self.cut = None;
         match next {
