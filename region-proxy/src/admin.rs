@@ -144,11 +144,11 @@ pub async fn answer(proxy: Arc<Proxy>, peer: Peer, asked: Asked<'_>) -> Reply {
 
 fn is_of_servers(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next();
-    matches!(first, Some("servers" | "services" | "reset" | "reload"))
+    matches!(first, Some("servers" | "services" | "reset" | "reload" | "upgrade"))
 }
 
 fn no_such_path() -> Reply {
-    let paths = "/status, /metrics, /drain, /undrain, /servers, /services, /reset or /reload";
+    let paths = "/status, /metrics, /drain, /undrain, /servers, /services, /reset, /reload or /upgrade";
     Reply::text(404, &format!("no such path: expected {paths}"))
 }
 

@@ -33,7 +33,7 @@ pub use http2::Http2;
 pub use limits::Limits;
 pub use peers::ProxyProtocol;
 pub use probe::{BodyMatch, Probe, Question, Statuses};
-pub use service::{ProxyHeader, ServerConfig, ServiceConfig, ServiceMode, unfit_address};
+pub use service::{ProxyHeader, ServerConfig, ServerProtocol, ServiceConfig, ServiceMode, unfit_address};
 pub use tcp::{ByName, Tcp};
 pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};
 

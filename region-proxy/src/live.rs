@@ -15,7 +15,7 @@ use shared::published::{ServiceStatus, Status};
 
 use crate::access::Access;
 use crate::config::{Config, ServerConfig, ServiceConfig};
-use crate::control::{Control, Reloads};
+use crate::control::{Control, Reloads, Upgrades};
 use crate::count::Counts;
 use crate::health::Checks;
 use crate::rate::Rate;
@@ -50,6 +50,8 @@ pub struct Proxy {
     checks: Mutex<Option<Checks>>,
     /// Those who want the settings read again.
     pub reloads: Reloads,
+    /// Those who want the program started anew.
+    pub upgrades: Upgrades,
     /// What is counted of clients.
     pub tally: OwnTally,
     /// The access log.
@@ -99,6 +101,7 @@ impl Proxy {
             control: Mutex::new(Control::new(config.clone())),
             checks: Mutex::default(),
             reloads: Reloads::default(),
+            upgrades: Upgrades::default(),
             live: ArcSwap::from_pointee(Live::new(config, threads)),
             generation: AtomicU64::new(0),
             retired: Mutex::default(),

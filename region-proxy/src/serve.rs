@@ -23,6 +23,7 @@ use crate::reload::{Reloader, Watch};
 use crate::tls::Front;
 use crate::{control, vip};
 
+mod events;
 pub mod handover;
 pub mod inherited;
 pub mod rights;
@@ -30,6 +31,7 @@ mod running;
 mod signals;
 pub mod sockets;
 
+use events::Ears;
 use handover::Predecessor;
 use inherited::Inherited;
 use rights::RightsError;
@@ -112,8 +114,9 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
         }
     }
     drop(inherited);
+    let ears = Ears::new(&mut signals, watch, &proxy);
     let mut reloader = Reloader::new(file, Arc::clone(&proxy));
-    match running.keep(&mut signals, watch, &mut reloader).await {
+    match running.keep(ears, &mut reloader).await {
         End::Stop => running.stop().await,
         End::HandedOver(pid, ready) => running.hand_over(pid, &ready, &mut signals).await,
     }

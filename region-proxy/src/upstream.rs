@@ -1,5 +1,7 @@
 //! Connections to servers: made within a time limit, kept while idle, used again last in, first out.
 
+pub mod links;
+
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -51,7 +53,12 @@ impl Pools {
     }
 
     /// Keeps a connection that can take another request: all of the last response was read.
+    ///
+    /// A stream is for one request.
     pub fn keep(&self, server: u32, socket: Stream) {
+        if matches!(socket, Stream::Lane(_)) {
+            return;
+        }
         let mut pools = self.0.borrow_mut();
         if pools.len() <= server as usize {
             pools.resize_with(server as usize + 1, Vec::new);

@@ -22,6 +22,7 @@ use crate::pipe::Pipes;
 use crate::tls::handshakes::Handshakes;
 use crate::tls::session::Scratch;
 use crate::upstream::Pools;
+use crate::upstream::links::Links;
 
 /// What the connections of one thread share.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct Worker {
     pub deadlines: Deadlines,
     /// Its idle connections to servers.
     pub pools: Pools,
+    /// Its connections to servers that speak HTTP/2.
+    pub links: Links,
     /// Its buffers.
     pub buffers: Buffers,
     /// Its empty pipes.
@@ -99,6 +102,7 @@ impl Worker {
             number,
             deadlines: Deadlines::default(),
             pools: Pools::default(),
+            links: Links::default(),
             buffers: Buffers::default(),
             pipes: Pipes::default(),
             handshakes: Handshakes::default(),

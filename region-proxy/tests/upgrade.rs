@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -267,4 +268,47 @@ async fn who_serves_is_the_user_of_the_settings_and_can_be_upgraded() {
     for _ in 0..10 {
         assert_eq!(ask(proxy.listen, GET).await.status, 200);
     }
+}
+
+async fn ctl(proxy: &Proxy, order: &str) -> std::process::Output {
+    let config = proxy.config_file();
+    let command =
+        Command::new(env!("CARGO_BIN_EXE_region-proxy")).args(["ctl", order, "--config"]).arg(config).output();
+    command.await.expect("it ran")
+}
+
+/// Puts a program in the place of another, as packages do.
+fn replace(program: &Path, write: impl FnOnce(&Path)) {
+    let new = program.with_extension("new");
+    write(&new);
+    std::fs::set_permissions(&new, Permissions::from_mode(0o755)).expect("set");
+    std::fs::rename(new, program).expect("renamed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_an_upgrade_hears_what_came_of_it() {
+    let (origin, folder) = (Origin::start("one").await, Arc::new(TempDir::new().expect("a folder")));
+    let program = folder.path().join("region-proxy");
+    let real = |path: &Path| {
+        std::fs::copy(env!("CARGO_BIN_EXE_region-proxy"), path).expect("copied");
+    };
+    replace(&program, real);
+    let mut command = Command::new(&program);
+    command.args(["serve", "--config"]).arg(folder.path().join("proxy.toml"));
+    let text = settings("admin_socket = \"ctl.sock\"", &unchecked("www.gslb.test", &[("app-1", origin.address)]));
+    let mut proxy = Proxy::start_by(command, folder, &text).await;
+    let successors = Successors::of(&proxy);
+
+    replace(&program, |path| std::fs::write(path, "#!/bin/sh\nexit 3\n").expect("written"));
+    let refused = ctl(&proxy, "upgrade").await;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && said.contains("exit status: 3"), "{said}");
+    assert_eq!(proxy.get("/").await.status, 200);
+
+    replace(&program, real);
+    let done = ctl(&proxy, "upgrade").await;
+    assert!(done.status.success(), "{done:?}");
+    assert!(proxy.exit().await.success());
+    assert!(is_alive(successors.pids()[1]));
+    assert!(ctl(&proxy, "servers").await.status.success(), "the new one listens at the socket");
 }

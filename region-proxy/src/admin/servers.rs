@@ -8,6 +8,7 @@
 //! DELETE /servers/SERVICE/NAME      one that is drained and has no requests; ?force=true: any
 //! POST   /reset                     all servers as the settings say
 //! POST   /reload                    the settings are read again
+//! POST   /upgrade                   the program is started anew, in the place of the running one
 //! ```
 //! What is refused has `error`, which says what would be right.
 
@@ -156,7 +157,8 @@ pub(super) async fn answer(proxy: &Arc<Proxy>, who: &str, asked: &Asked<'_>) -> 
             .await
         }
         ("reload", [], "POST") => reload(proxy).await,
-        ("reset" | "reload", [], _) => Reply::json_not_allowed("POST"),
+        ("upgrade", [], "POST") => upgrade(proxy).await,
+        ("reset" | "reload" | "upgrade", [], _) => Reply::json_not_allowed("POST"),
         _ => return None,
     })
 }
@@ -245,6 +247,14 @@ async fn reload(proxy: &Proxy) -> Reply {
             let error = format!("the settings have {} mistakes: the old ones stay", lines.len());
             Reply { status: 422, ..Reply::json(&serde_json::json!({ "error": error, "problems": lines })) }
         }
+    }
+}
+
+async fn upgrade(proxy: &Proxy) -> Reply {
+    match proxy.upgrades.ask().await {
+        None => Reply::error(503, "nobody upgrades now: expected a proxy that is not stopping"),
+        Some(Ok(pid)) => Reply::json(&serde_json::json!({ "upgraded": true, "pid": pid })),
+        Some(Err(why)) => Reply::error(422, format!("not upgraded: {why}")),
     }
 }
 

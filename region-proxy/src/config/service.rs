@@ -37,6 +37,8 @@ pub struct ServiceConfig {
     pub stick: Option<Stick>,
     /// What cookies call the servers by, in the order of their names.
     pub keys: Keys,
+    /// What its servers speak.
+    pub protocol: ServerProtocol,
     /// What servers are told of a connection before its first octet.
     pub send_proxy: Option<ProxyHeader>,
     /// Requests per second that the service can bear here, where known.
@@ -95,6 +97,16 @@ impl ServerConfig {
     pub fn wanted(&self) -> Wanted {
         Wanted { mode: self.mode, weight: self.weight, connections: self.connections }
     }
+}
+
+/// What servers speak.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ServerProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2, from the first octet (RFC 9113, section 3.3).
+    Http2,
 }
 
 /// A version of the PROXY protocol.
@@ -171,10 +183,30 @@ fn service(
     let keys = keys(table, name.map_or("", OwnerName::as_str), &found, stick.as_ref(), secret);
     let versions = [("v1", ProxyHeader::V1), ("v2", ProxyHeader::V2)];
     let send_proxy = table.value("send_proxy").and_then(|value| value.choice(&versions));
+    let protocols = [("http1", ServerProtocol::Http1), ("h2", ServerProtocol::Http2)];
+    let protocol = table.value("protocol").and_then(|value| value.choice(&protocols)).unwrap_or_default();
+    if protocol == ServerProtocol::Http2 && send_proxy.is_some() {
+        table.problem(
+            "send_proxy",
+            "a connection of HTTP/2 carries requests of many clients: expected protocol = \"http1\"",
+        );
+    }
     let capacity = table.value("capacity").and_then(|value| value.integer(1..=1_000_000_000));
     let servers = found.into_iter().map(|(name, (server, _))| (name, server)).collect();
     let capacity = capacity.map(|capacity| capacity as u64);
-    Some(ServiceConfig { mode, servers, check, agent, observe, balance, stick, keys: keys?, send_proxy, capacity })
+    Some(ServiceConfig {
+        mode,
+        servers,
+        check,
+        agent,
+        observe,
+        balance,
+        stick,
+        keys: keys?,
+        protocol,
+        send_proxy,
+        capacity,
+    })
 }
 
 /// What only requests have is of no use to a service for TCP alone.

@@ -94,7 +94,7 @@ async fn trailers_go_both_ways() {
         }
         let reply = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Down: 2\r\n\r\n";
         stream.write_all(reply).await.expect("sent");
-        let _ = stream.read(&mut [0]).await;
+        stream
     });
     let proxy = Proxy::start(&settings("", &unchecked("www.gslb.test", &[("a", address)]))).await;
     let mut raw = Raw::connect(proxy.listen).await;

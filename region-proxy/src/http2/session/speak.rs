@@ -45,6 +45,9 @@ impl Session {
         if let Some(code) = found.reset {
             return Poll::Ready(Err(broken(code, found.is_unprocessed)));
         }
+        if found.is_deaf {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         let mut taken = 0;
         'parts: for part in parts {
             let mut at = 0;
@@ -138,6 +141,7 @@ impl Session {
             stream.send_window -= data.len() as i64;
         }
         self.send_window -= data.len() as i64;
+        self.guard.note_data();
         let mut rest = data;
         while !rest.is_empty() {
             let (front, behind) = rest.split_at(rest.len().min(PAYLOAD_MAX));
@@ -254,11 +258,11 @@ impl Session {
         let (_, mut found) = self.streams.remove(at);
         let unread = found.take_unread();
         self.allow_again(0, unread);
-        if found.reset.is_some() {
+        if found.reset.is_some() || found.is_deaf {
             return;
         }
         let code = match (found.is_over(), found.has_ended) {
-            (true, true) => return,
+            (true, true) => return self.guard.note_answer(),
             (true, false) if self.role == Role::Server => Code::NoError,
             _ if self.role == Role::Client => Code::Cancel,
             _ => Code::InternalError,

@@ -28,6 +28,8 @@ pub(super) struct Stream {
     pub(super) speaking: Speaking,
     /// The error that it was reset with, by either side.
     pub(super) reset: Option<u32>,
+    /// The peer takes nothing more, though its answer is whole.
+    pub(super) is_deaf: bool,
     /// The peer has never looked at it.
     pub(super) is_unprocessed: bool,
     /// What the request asks for.
@@ -87,6 +89,7 @@ impl Stream {
             has_ended: false,
             speaking: Speaking::Head,
             reset: None,
+            is_deaf: false,
             is_unprocessed: false,
             expected: Expected::default(),
             reader: None,

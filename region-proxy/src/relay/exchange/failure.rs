@@ -1,6 +1,7 @@
 //! What becomes of a request when its server or its client fails it: another attempt, an answer of the proxy, or the end of
 //! the connection.
 
+use std::io::ErrorKind;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use super::{Exchange, Failed, Stage};
 use crate::clock::{Tick, Waiting};
 use crate::http1::{Persistence, Version};
-use crate::plan::{self, Failure, Next};
+use crate::plan::{self, Connection, Failure, Next};
 use crate::relay::answer::{Answer, Saying};
 use crate::relay::client::{After, Client};
 use crate::relay::download::DownloadError;
@@ -35,7 +36,7 @@ impl Exchange {
 
     /// What follows when the response cannot be passed on.
     pub(super) fn blame(&mut self, error: DownloadError) -> Result<Option<After>, Failed> {
-        let is_answered = self.download.is_answered();
+        let (is_answered, mut is_unseen) = (self.download.is_answered(), false);
         let (cause, is_bad) = match error {
             DownloadError::Client(error) => {
                 tracing::debug!(cause = %error, "client gone");
@@ -45,7 +46,10 @@ impl Exchange {
                 }
                 return Ok(Some(After::Close));
             }
-            DownloadError::Server(error) => (self.cut.take().unwrap_or_else(|| error.to_string()), false),
+            DownloadError::Server(error) => {
+                is_unseen = error.kind() == ErrorKind::ConnectionRefused;
+                (self.cut.take().unwrap_or_else(|| error.to_string()), false)
+            }
             DownloadError::Bad(cause) => (cause, true),
         };
         if is_bad {
@@ -58,7 +62,9 @@ impl Exchange {
         // A server that has begun to answer has acted on the request: it is not for another connection.
         let failure = match self.download.has_begun() || is_bad {
             true => Failure::BadResponse,
-            false if self.upload.is_unsent() => Failure::Unsent(connection),
+            // A stream that its server has never looked at: there may be room for it on another connection.
+            false if is_unseen && !std::mem::replace(&mut self.was_refused, true) => Failure::Unsent(Connection::Kept),
+            false if self.upload.is_unsent() || is_unseen => Failure::Unsent(connection),
             false => Failure::Broken(connection),
         };
         Err(Failed { failure, cause })
