@@ -31,6 +31,8 @@ pub struct Server {
     pub tls: Option<Equipment>,
     /// Bounds the lines about the requests that it failed.
     pub failures: Throttle,
+    /// Bounds the lines about checks out of turn that these led to.
+    pub verdicts: Throttle,
     /// What is counted of its requests.
     pub tally: ServerTally,
     /// What they tell of it, where its service observes them.
@@ -127,6 +129,7 @@ impl Server {
             number,
             tls,
             failures: Throttle::default(),
+            verdicts: Throttle::default(),
             tally: ServerTally::new(threads),
             seen: Seen::new(threads),
             standing: AtomicU64::new(known.standing().to_bits()),
