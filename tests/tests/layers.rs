@@ -35,12 +35,13 @@ const GSLB_DNS: Layers = &[
 /// The same of `region-proxy`.
 const REGION_PROXY: Layers = &[
     &["http1", "look_alike", "network", "proxy_protocol", "sni"],
-    &["route", "routes", "stick", "balance", "forward", "forwarded", "rate"],
+    &["route", "routes", "stick", "balance", "forward", "forwarded", "rate", "clients"],
     &["config", "plan"],
     &["explain"],
     &[
-        "access", "admin", "cli", "clock", "count", "health", "listen", "live", "local", "main", "once", "pipe",
-        "relay", "reload", "serve", "socket", "status", "stream", "tally", "tcp", "tls", "upstream", "vip", "worker",
+        "access", "admin", "cli", "clock", "count", "guests", "health", "listen", "live", "local", "main", "once",
+        "pipe", "relay", "reload", "serve", "socket", "status", "stream", "tally", "tcp", "tls", "upstream", "vip",
+        "worker",
     ],
 ];
 

@@ -14,7 +14,9 @@ use super::tell::{Teller, tell};
 use super::unread::Unread;
 use crate::clock::{Tick, Waiting};
 use crate::config::ProxyHeader;
+use crate::guests::Guest;
 use crate::http1::is_worth_reading;
+use crate::listen::Permit;
 use crate::proxy_protocol::{self, Ends};
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -33,6 +35,9 @@ pub(super) struct Client {
     seen: usize,
     /// When the first of them came, where they are of a request.
     began: Option<Tick>,
+    /// Requests that it has sent so far.
+    requests: u32,
+    permit: Permit,
     /// Its place among the deadlines of its thread.
     pub(super) place: u32,
 }
@@ -84,14 +89,25 @@ pub(super) enum After {
 
 impl Client {
     /// A connection that was just accepted; with `is_unintroduced` it begins with a PROXY header.
-    pub(super) fn new(worker: Rc<Worker>, socket: Stream, peer: Peer, is_unintroduced: bool) -> Self {
+    pub(super) fn new(worker: Rc<Worker>, socket: Stream, peer: Peer, is_unintroduced: bool, permit: Permit) -> Self {
         let place = worker.deadlines.take();
         worker.proxy.tally.accept(worker.number);
-        Self { worker, socket, peer, is_unintroduced, unread: Unread::default(), seen: 0, began: None, place }
+        Self {
+            worker,
+            socket,
+            peer,
+            is_unintroduced,
+            unread: Unread::default(),
+            seen: 0,
+            began: None,
+            requests: 0,
+            permit,
+            place,
+        }
     }
 
-    /// Waits for the next request, for as long as the settings allow since `since`.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>, since: Tick) -> Poll<Next> {
+    /// Waits for the next request, for as long as the settings allow since `since`, or since its first octet.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>, since: &mut Tick) -> Poll<Next> {
         loop {
             if let Some(next) = self.admit_unread() {
                 return Poll::Ready(next);
@@ -104,8 +120,11 @@ impl Client {
                     return Poll::Ready(Next::Closed);
                 }
                 Poll::Ready(Ok(count)) => count,
-                Poll::Pending => return self.poll_patience(cx, since),
+                Poll::Pending => return self.poll_patience(cx, *since),
             };
+            if self.unread.is_empty() && self.requests > 0 {
+                *since = Tick::now();
+            }
             if self.unread.is_empty() && !self.is_unintroduced {
                 if let Some(next) = self.admit(&mut buffer[..count]) {
                     return Poll::Ready(next);
@@ -136,14 +155,14 @@ impl Client {
             return None;
         }
         let record = Record::new(self.began.take());
-        match admit::admit(&self.worker, self.peer, record, self.unread.as_mut_slice()) {
+        match admit::admit(&self.worker, self.peer, record, self.unread.as_mut_slice(), self.requests) {
             Admission::Partial(record) => {
                 self.began = Some(record.began());
                 self.seen = self.unread.as_slice().len();
                 None
             }
             Admission::Next(next, consumed) => {
-                self.seen = 0;
+                (self.seen, self.requests) = (0, self.requests.saturating_add(1));
                 self.unread.consume(consumed, &self.worker.buffers);
                 Some(next)
             }
@@ -159,7 +178,11 @@ impl Client {
                 }
                 self.unread.consume(header.len, &self.worker.buffers);
                 (self.is_unintroduced, self.seen) = (false, 0);
-                Some(true)
+                let current = self.worker.current();
+                let guest = Guest::enter(&self.worker, self.peer.address.ip(), &current.live.config);
+                let is_welcome = guest.is_ok();
+                self.permit.guest = guest.unwrap_or_default();
+                Some(is_welcome)
             }
             Ok(None) => {
                 self.seen = self.unread.as_slice().len();
@@ -174,7 +197,8 @@ impl Client {
 
     /// What is next by `bytes`, with nothing unread before them; what it does not need of them is unread then.
     fn admit(&mut self, bytes: &mut [u8]) -> Option<Next> {
-        let (next, consumed) = match admit::admit(&self.worker, self.peer, Record::new(self.began.take()), bytes) {
+        let record = Record::new(self.began.take());
+        let (next, consumed) = match admit::admit(&self.worker, self.peer, record, bytes, self.requests) {
             Admission::Partial(record) => {
                 self.began = Some(record.began());
                 (None, 0)
@@ -182,12 +206,15 @@ impl Client {
             Admission::Next(next, consumed) => (Some(next), consumed),
         };
         self.seen = if next.is_none() { bytes.len() } else { 0 };
+        self.requests = self.requests.saturating_add(next.is_some().into());
         self.unread.extend(&bytes[consumed..], &self.worker.buffers);
         next
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>, since: Tick) -> Poll<Next> {
-        let limit = self.worker.current().live.config.limits.request_head;
+        let limits = self.worker.current().live.config.limits;
+        let is_idle = self.requests > 0 && self.unread.is_empty();
+        let limit = if is_idle { limits.keep_alive } else { limits.request_head };
         if self.worker.is_over() || self.worker.deadlines.is_dismissed(self.place) {
             return Poll::Ready(Next::Closed);
         }

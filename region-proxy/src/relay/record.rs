@@ -155,11 +155,17 @@ pub enum Cause {
     ClientLate,
     /// The body of the request is malformed.
     ClientBroken,
+    /// The body of the request is larger than it may be.
+    TooLarge,
+    /// Its client asks too often.
+    TooMany,
+    /// There is more to do than time for it.
+    Overloaded,
 }
 
 impl Cause {
     /// All, in their order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Refused,
         Self::NoService,
         Self::NoServer,
@@ -175,6 +181,9 @@ impl Cause {
         Self::ClientGone,
         Self::ClientLate,
         Self::ClientBroken,
+        Self::TooLarge,
+        Self::TooMany,
+        Self::Overloaded,
     ];
 
     /// Its word in metrics.
@@ -195,6 +204,9 @@ impl Cause {
             Self::ClientGone => "client_gone",
             Self::ClientLate => "client_timeout",
             Self::ClientBroken => "client_body",
+            Self::TooLarge => "body_too_large",
+            Self::TooMany => "rate_limit",
+            Self::Overloaded => "overload",
         }
     }
 
