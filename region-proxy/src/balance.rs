@@ -18,6 +18,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use shared::moment::Moment;
 
 pub mod budget;
@@ -48,7 +49,8 @@ pub enum Policy {
 }
 
 /// What is known of a server's health.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Health {
     /// Its checks succeed.
     Up,
@@ -58,8 +60,9 @@ pub enum Health {
     Down,
 }
 
-/// What an operator wants of a server.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// What an operator wants of a server, from most to least.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// To serve.
     #[default]
@@ -221,6 +224,10 @@ impl Balancer {
                 (slot.grows_since, slot.latency) = (old.grows_since, old.latency);
                 slot.in_flight = Rc::clone(&old.in_flight);
                 slot.settle();
+            } else {
+                // One that was not there: what is told of it next is its way up, which may be slow.
+                slot.health = Health::Down;
+                slot.settle();
             }
         }
     }
@@ -241,6 +248,13 @@ impl Balancer {
         if let Some(slot) = self.slots.get_mut(server) {
             slot.server.weight = weight;
             slot.settle();
+        }
+    }
+
+    /// Gives `server` another bound on the requests that this thread may have there at one time: its [`share`] of all.
+    pub fn set_in_flight_max(&mut self, server: usize, most: Option<u32>) {
+        if let Some(slot) = self.slots.get_mut(server) {
+            slot.server.in_flight_max = most;
         }
     }
 

@@ -154,6 +154,11 @@ impl Deadlines {
         false
     }
 
+    /// Has all look whether they may go on.
+    pub fn wake_all(&self) {
+        self.slots.borrow().iter().filter_map(|slot| slot.waker.as_ref()).for_each(Waker::wake_by_ref);
+    }
+
     /// Tells all idle connections to close.
     pub fn dismiss_all(&self) {
         for slot in self.slots.borrow_mut().iter_mut() {

@@ -18,8 +18,10 @@ mod access_log;
 mod balance;
 mod check;
 mod clients;
+mod http2;
 mod limits;
 mod peers;
+mod probe;
 mod routes;
 mod service;
 mod stick;
@@ -28,10 +30,12 @@ mod tls;
 
 pub use access_log::{AccessLog, LogFormat, LogTarget, Only};
 pub use balance::Balance;
-pub use check::{Check, Probe};
+pub use check::{AgentCheck, Check, Observe, Place, Then};
+pub use http2::Http2;
 pub use limits::Limits;
 pub use peers::ProxyProtocol;
-pub use service::{ProxyHeader, ServerConfig, ServiceConfig, ServiceMode};
+pub use probe::{BodyMatch, Probe, Question, Statuses};
+pub use service::{ProxyHeader, ServerConfig, ServiceConfig, ServiceMode, unfit_address};
 pub use tcp::{ByName, Tcp};
 pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};
 
@@ -58,7 +62,11 @@ pub struct Config {
     pub vips: Vec<IpAddr>,
     /// What drain and undrain must show; `None`: both are refused.
     pub token: Option<Token>,
-    /// Where the drain is kept over a restart.
+    /// Where operators reach it on this machine.
+    pub admin_socket: Option<PathBuf>,
+    /// What keys are derived with.
+    pub cookie_secret: Secret,
+    /// Where the drain and what operators changed are kept over a restart.
     pub state_file: Option<PathBuf>,
     /// The service of requests whose Host is no service.
     pub default_service: Option<OwnerName>,
@@ -70,6 +78,8 @@ pub struct Config {
     pub limits: Limits,
     /// Bounds on each client.
     pub clients: Rules,
+    /// Where HTTP/2 is spoken, and its bounds.
+    pub http2: Http2,
     /// What is believed and told of where requests come from.
     pub forwarded: Forwarded,
     /// Where connections begin with a PROXY header.
@@ -132,6 +142,7 @@ impl Config {
             ("user", self.user != next.user),
             ("threads", self.threads != next.threads),
             ("status", self.status != next.status),
+            ("admin_socket", self.admin_socket != next.admin_socket),
             ("limits.connections", self.limits.connections != next.limits.connections),
         ];
         changed.iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| *key).collect()
@@ -156,12 +167,14 @@ impl Reader<'_> {
             true => Some(root.value("listen").map(|value| addresses(&value)).unwrap_or_default()),
             false => root.required("listen", "a list of addresses with ports").map(|value| addresses(&value)),
         };
-        let tls = tls_table.and_then(|table| self.tls(&table, listen.as_deref().unwrap_or_default()));
+        let http2 = root.table("http2").map(|table| http2::http2(&table)).unwrap_or_default();
+        let tls = tls_table.and_then(|table| self.tls(&table, listen.as_deref().unwrap_or_default(), http2.tls));
         let status = root.required("status", "an address with port").and_then(|value| address(&value));
         let vips = root.value("vips").map(|value| vips(&value)).unwrap_or_default();
         let token = root.value("admin_token_file").and_then(|value| self.token(&value));
         let state_file =
             root.value("state_file").and_then(|value| Some(self.folder.join(not_empty(&value, "a path")?)));
+        let admin_socket = root.value("admin_socket").and_then(|value| self.admin_socket(&value));
         let retries = root.value("retries").and_then(|value| value.integer(0..=10)).map_or(1, |count| count as u32);
         let limits = root.table("limits").map(|table| limits::limits(&table)).unwrap_or_default();
         let access_log = root.table("access_log").and_then(|table| access_log::access_log(&table, self.folder));
@@ -197,17 +210,33 @@ impl Reader<'_> {
             status,
             vips,
             token,
+            admin_socket,
+            cookie_secret: secret,
             state_file,
             default_service,
             retries,
             access_log,
             limits,
             clients,
+            http2,
             forwarded,
             proxy_protocol,
             routes,
             services,
         })
+    }
+
+    fn admin_socket(&self, value: &Value<'_>) -> Option<PathBuf> {
+        let path = self.folder.join(not_empty(value, "a path")?);
+        let len = path.as_os_str().len();
+        if len > SOCKET_PATH_LEN_MAX {
+            value.problem(format_args!(
+                "{}: {len} octets: expected a path of at most {SOCKET_PATH_LEN_MAX}",
+                path.display()
+            ));
+            return None;
+        }
+        Some(path)
     }
 
     fn token(&self, value: &Value<'_>) -> Option<Token> {
@@ -217,6 +246,9 @@ impl Reader<'_> {
         token.map_err(|error| value.problem(format_args!("{}: {error}", path.display()))).ok()
     }
 }
+
+/// What the kernel takes of a socket's path, less what its new one is called before it takes the old one's place.
+const SOCKET_PATH_LEN_MAX: usize = 100;
 
 fn not_empty<'a>(value: &Value<'a>, expected: &str) -> Option<&'a str> {
     let text = value.text()?;
@@ -300,5 +332,7 @@ fn known(value: &Value<'_>, services: &BTreeMap<OwnerName, ServiceConfig>) -> Op
     Some(name)
 }
 
+#[cfg(test)]
+mod example;
 #[cfg(test)]
 mod tests;

@@ -233,7 +233,8 @@ async fn begin(worker: &Rc<Worker>, gate: &Gate, own: Own, accepted: Option<Acce
     let Ok(guest) = guest else { return };
     if let Some(place) = gate.enter(worker).await {
         let permit = Permit { _place: place, guest };
-        let peer = Peer { address, destination: own.address, is_secure: own.entry == Entry::Https };
+        let is_secure = own.entry == Entry::Https;
+        let peer = Peer { address, destination: own.address, is_secure, is_http2: false, tls: None };
         let (worker, socket) = (Rc::clone(worker), Socket::new(fd));
         match own.entry {
             Entry::Http => {

@@ -5,27 +5,29 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
 use shared::moment::Moment;
 use shared::name::{OwnerName, ServerName};
 use shared::published::{ServiceStatus, Status};
 
 use crate::access::Access;
-use crate::balance::Health;
-use crate::config::{Check, Config, ServerConfig, ServiceConfig};
+use crate::config::{Config, ServerConfig, ServiceConfig};
+use crate::control::{Control, Reloads};
 use crate::count::Counts;
+use crate::health::Checks;
 use crate::rate::Rate;
-use crate::tally::{OwnTally, ServerTally, ServiceTally};
+use crate::tally::{OwnTally, ServiceTally};
 use crate::tls::Front;
 use crate::tls::report::TlsState;
 
+pub mod seen;
+pub mod server;
 pub mod throttle;
 
+pub use server::{Change, Server};
 use throttle::Throttle;
 
 /// The running proxy.
@@ -38,12 +40,16 @@ pub struct Proxy {
     retired: Mutex<Vec<Arc<Live>>>,
     /// Whether an operator drains it.
     pub is_draining: AtomicBool,
-    /// Held while a change of `is_draining` is made and saved.
+    /// Held while a change of `is_draining` or of servers is made and saved.
     pub saving: tokio::sync::Mutex<()>,
     /// Whether all VIPs were on this machine when last looked at.
     pub holds_vip: AtomicBool,
     /// TLS towards clients.
     pub tls: TlsState,
+    control: Mutex<Control>,
+    checks: Mutex<Option<Checks>>,
+    /// Those who want the settings read again.
+    pub reloads: Reloads,
     /// What is counted of clients.
     pub tally: OwnTally,
     /// The access log.
@@ -53,7 +59,7 @@ pub struct Proxy {
 /// The settings and what runs by them.
 #[derive(Debug)]
 pub struct Live {
-    /// The settings.
+    /// The settings, with what operators changed of them.
     pub config: Config,
     services: Vec<Arc<Service>>,
     by_name: HashMap<OwnerName, usize>,
@@ -85,45 +91,14 @@ struct Traffic {
     rate: Mutex<Rate>,
 }
 
-/// A server at run time; it survives reloads that keep its service, name and address.
-#[derive(Debug)]
-pub struct Server {
-    /// Its name.
-    pub name: ServerName,
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Its number among all servers that ever were, by which each thread keeps its connections.
-    pub number: u32,
-    /// Bounds the lines about the requests that it failed.
-    pub failures: Throttle,
-    /// What is counted of its requests.
-    pub tally: ServerTally,
-    health: AtomicU8,
-    history: Mutex<History>,
-}
-
-#[derive(Debug)]
-struct History {
-    health: shared::health::Health,
-    since: Timestamp,
-}
-
-/// A server's health changed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Change {
-    /// What it was.
-    pub from: Health,
-    /// What it is.
-    pub to: Health,
-    /// Since when it had been `from`.
-    pub since: Timestamp,
-}
-
 impl Proxy {
     /// Runs `config` on `threads` threads with nothing known of any server; `front` is what its `[tls]` leads to.
     pub fn new(config: Config, front: Option<Front>, is_draining: bool, threads: usize) -> Self {
         let holds_vip = AtomicBool::new(config.vips.is_empty());
         Self {
+            control: Mutex::new(Control::new(config.clone())),
+            checks: Mutex::default(),
+            reloads: Reloads::default(),
             live: ArcSwap::from_pointee(Live::new(config, threads)),
             generation: AtomicU64::new(0),
             retired: Mutex::default(),
@@ -157,6 +132,16 @@ impl Proxy {
     /// Grows with each [`Self::note_change`].
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// The settings as they were read, and what operators changed of them.
+    pub fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The running checks; `None` before they run first.
+    pub fn checks(&self) -> MutexGuard<'_, Option<Checks>> {
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What it tells `gslb-dns`.
@@ -240,13 +225,14 @@ impl Service {
         threads: usize,
         server_count: &mut u32,
     ) -> Self {
-        let server = |(name, &ServerConfig { address, .. }): (&ServerName, &ServerConfig)| {
+        let server = |(name, config): (&ServerName, &ServerConfig)| {
+            let address = config.address;
             let kept =
                 before.and_then(|before| before.servers.iter().find(|old| old.name == *name && old.address == address));
             kept.cloned().unwrap_or_else(|| {
                 let number = *server_count;
                 *server_count += 1;
-                Arc::new(Server::new(name.clone(), address, number, threads))
+                Arc::new(Server::new(name.clone(), address, number, config.wanted(), threads))
             })
         };
         let servers = config.servers.iter().map(server).collect();
@@ -271,7 +257,7 @@ impl Service {
 
     /// What `gslb-dns` is told of it.
     pub fn status(&self) -> ServiceStatus {
-        let servers_up = self.servers.iter().filter(|server| server.health() == Health::Up).count();
+        let servers_up = self.servers.iter().filter(|server| server.standing().is_open()).count();
         ServiceStatus {
             servers_up: servers_up as u32,
             servers_total: self.servers.len() as u32,
@@ -304,51 +290,3 @@ impl Traffic {
         }
     }
 }
-
-impl Server {
-    fn new(name: ServerName, address: SocketAddr, number: u32, threads: usize) -> Self {
-        Self {
-            name,
-            address,
-            number,
-            failures: Throttle::default(),
-            tally: ServerTally::new(threads),
-            health: AtomicU8::new(UNKNOWN),
-            history: Mutex::new(History { health: shared::health::Health::new(), since: Timestamp::now() }),
-        }
-    }
-
-    /// Its health, by its checks so far.
-    pub fn health(&self) -> Health {
-        match self.health.load(Ordering::Relaxed) {
-            UP => Health::Up,
-            DOWN => Health::Down,
-            _ => Health::Unknown,
-        }
-    }
-
-    /// Counts one check.
-    pub fn observe(&self, is_ok: bool, check: &Check, now: Timestamp) -> Option<Change> {
-        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.health.observe(is_ok, check.rise, check.fall);
-        let (from, to) = (self.health(), health_of(history.health.is_up()));
-        if from == to {
-            return None;
-        }
-        let code = if to == Health::Up { UP } else { DOWN };
-        self.health.store(code, Ordering::Relaxed);
-        Some(Change { from, to, since: std::mem::replace(&mut history.since, now) })
-    }
-}
-
-fn health_of(is_up: Option<bool>) -> Health {
-    match is_up {
-        None => Health::Unknown,
-        Some(true) => Health::Up,
-        Some(false) => Health::Down,
-    }
-}
-
-const UNKNOWN: u8 = 0;
-const UP: u8 = 1;
-const DOWN: u8 = 2;

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use crate::balance::budget::Budget;
-use crate::balance::{Ask, Balancer, Choice, Mode, Outcome, Sticky, Ticket};
+use crate::balance::{Ask, Balancer, Choice, Outcome, Sticky, Ticket, share};
 use crate::clock::Tick;
 use crate::live::{Live, Server, Service};
+use crate::standing::Standing;
 use shared::moment::Moment;
 
 /// One thread's view of the present settings. A request keeps the one that it began with to its end.
@@ -74,11 +75,12 @@ impl Local {
         local
     }
 
-    /// Takes note of the health of all servers.
+    /// Takes note of how all servers stand.
     pub fn look(&self) {
+        let (threads, thread) = (self.live.threads() as u32, self.thread as u32);
         let now = Tick::now().moment();
         for pool in &self.pools {
-            pool.kin.each(|pool| pool.look(now));
+            pool.kin.each(|pool| pool.look(threads, thread, now));
         }
     }
 }
@@ -104,11 +106,14 @@ impl Pool {
         pool
     }
 
-    /// Takes note of the health of its servers.
-    fn look(&self, now: Moment) {
+    /// Takes note of how its servers stand.
+    fn look(&self, threads: u32, thread: u32, now: Moment) {
         let mut balancer = self.balancer.borrow_mut();
         for (index, server) in self.service.servers.iter().enumerate() {
-            balancer.set_standing(index, server.health(), Mode::Ready, now);
+            let Standing { health, mode, weight, connections } = server.standing();
+            balancer.set_standing(index, health, mode, now);
+            balancer.set_weight(index, weight);
+            balancer.set_in_flight_max(index, connections.map(|most| share(most, threads, thread)));
         }
         drop(balancer);
         self.call();
@@ -157,6 +162,8 @@ pub struct Flight {
     ticket: Option<Ticket>,
     since: Tick,
     outcome: Outcome,
+    /// Whether what was answered speaks against its server.
+    is_faulty: bool,
 }
 
 impl Flight {
@@ -166,7 +173,7 @@ impl Flight {
         pool.service.begin(local.thread);
         pool.budget.borrow_mut().request();
         let (since, outcome) = (Tick::now(), Outcome::Unused);
-        Some(Self { local, service, server: None, ticket: None, since, outcome })
+        Some(Self { local, service, server: None, ticket: None, since, outcome, is_faulty: false })
     }
 
     /// Leaves the server that it is with and chooses one for the next attempt, where it counts from now on.
@@ -228,12 +235,14 @@ impl Flight {
         Poll::Ready(call)
     }
 
-    /// The server has answered.
-    pub fn answered(&mut self) {
+    /// The server has answered with `status`.
+    pub fn answered(&mut self, status: u16) {
         self.outcome = Outcome::Answered(Tick::now().since(self.since));
+        // As in HAProxy's `observe layer7`: the others of these say what a server is not, rather than that it fails.
+        self.is_faulty = status >= 500 && !matches!(status, 501 | 505);
     }
 
-    /// The server has failed.
+    /// The server has failed, or has broken off what it had begun to answer.
     pub fn failed(&mut self) {
         self.outcome = Outcome::Failed(Tick::now().since(self.since));
     }
@@ -268,6 +277,19 @@ impl Flight {
         self.service().servers[server].tally.begin(self.local.thread);
     }
 
+    /// Counts its end at `server`, and what that tells of it.
+    fn note(&self, server: usize) {
+        let (service, thread) = (self.service(), self.local.thread);
+        let server = &service.servers[server];
+        server.tally.end(thread);
+        let Some(observe) = service.config.observe else { return };
+        match self.outcome {
+            Outcome::Answered(_) => server.seen.note(thread, !(self.is_faulty && observe.counts_statuses)),
+            Outcome::Failed(_) => server.seen.note(thread, false),
+            Outcome::Unused => {}
+        }
+    }
+
     fn note_wait(&self) {
         self.service().tally().leave(self.local.thread, Tick::now().since(self.since));
     }
@@ -285,8 +307,8 @@ impl Flight {
             self.begin(server);
         }
         if let Some(server) = self.server.take() {
+            self.note(server);
             self.pool().balancer.borrow_mut().end(server, self.outcome, Tick::now().moment());
-            self.service().servers[server].tally.end(self.local.thread);
             self.pool().kin.each(Pool::call);
         }
     }

@@ -28,6 +28,7 @@ mod client;
 mod download;
 mod exchange;
 mod greet;
+mod http2;
 pub mod record;
 pub mod tell;
 mod tunnel;
@@ -40,6 +41,7 @@ use answer::Own;
 use client::{After, Client, Next};
 use exchange::Exchange;
 use greet::Greeting;
+use http2::Http2;
 
 /// Serves the connection of a client to its end; `permit` is its place among all connections.
 ///
@@ -51,7 +53,7 @@ pub fn connection(
     is_unintroduced: bool,
     permit: Permit,
 ) -> impl Future<Output = ()> {
-    let client = Client::new(worker, Stream::Plain(socket), peer, is_unintroduced, permit);
+    let client = Client::new(worker, Stream::Plain(socket), peer, is_unintroduced, Some(permit));
     Connection { client, stage: Stage::Waiting(Tick::now()) }
 }
 
@@ -64,7 +66,7 @@ pub fn secure_connection(
     config: Arc<ServerConfig>,
     permit: Permit,
 ) -> impl Future<Output = ()> {
-    let client = Client::new(worker, Stream::Plain(socket), peer, is_unintroduced, permit);
+    let client = Client::new(worker, Stream::Plain(socket), peer, is_unintroduced, Some(permit));
     let stage = Stage::Greeting(Box::new(Greeting::new(&client, config)));
     Connection { client, stage }
 }
@@ -83,6 +85,8 @@ enum Stage {
     Waiting(Tick),
     /// Has one forwarded.
     Exchanging(Box<Exchange>),
+    /// Has many requests at a time.
+    Http2(Box<Http2>),
     /// Is answered by the proxy itself: so many octets are sent, the last since then.
     Answering(Box<Own>, usize, Tick),
     /// Was told the last; so many octets may still come, since then.
@@ -97,6 +101,15 @@ impl Future for Connection {
         loop {
             let after = match stage {
                 Stage::Greeting(greeting) => match ready!(greeting.poll(cx, client)) {
+                    Ok(())
+                        if client
+                            .socket
+                            .session()
+                            .is_some_and(|tls| tls.connection().alpn_protocol() == Some(b"h2")) =>
+                    {
+                        *stage = Stage::Http2(Box::new(Http2::new(client)));
+                        continue;
+                    }
                     Ok(()) => After::Next,
                     // It may still be sending, and would lose the alert that tells it why.
                     Err(unmet) if unmet.is_of_peer() => After::Linger,
@@ -109,12 +122,17 @@ impl Future for Connection {
                         *stage = Stage::Exchanging(exchange);
                         continue;
                     }
+                    Next::Http2 => {
+                        *stage = Stage::Http2(Box::new(Http2::new(client)));
+                        continue;
+                    }
                     Next::Answer(answer) => {
                         *stage = Stage::Answering(answer, 0, Tick::now());
                         continue;
                     }
                 },
                 Stage::Exchanging(exchange) => ready!(exchange.poll(cx, client)),
+                Stage::Http2(http2) => ready!(http2.poll(cx, client)),
                 Stage::Answering(own, sent, since) => {
                     let is_sent = ready!(client.poll_send(cx, &own.answer, sent, *since)).is_ok();
                     own.end(client, *sent, is_sent)
@@ -126,7 +144,7 @@ impl Future for Connection {
                 // With octets in it that nobody read, its end would be a reset, which may cost the client the answer.
                 After::Close if !client.has_unread() => return Poll::Ready(()),
                 After::Reset => {
-                    client.socket.reset();
+                    client.socket.reset_on_close();
                     return Poll::Ready(());
                 }
                 After::Close | After::Linger => {

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::health::Checks;
+use crate::control;
 use crate::live::Proxy;
 use crate::serve::sockets::Sockets;
 use crate::tls::Front;
@@ -41,16 +41,15 @@ pub enum Cause {
 pub struct Reloader {
     file: PathBuf,
     proxy: Arc<Proxy>,
-    checks: Checks,
     started: Config,
     last_problems: Vec<Problem>,
 }
 
 impl Reloader {
-    /// For `proxy`, which just started by the settings in `file` and whose servers `checks` checks.
-    pub fn new(file: PathBuf, proxy: Arc<Proxy>, checks: Checks) -> Self {
-        let started = proxy.live.load().config.clone();
-        Self { file, proxy, checks, started, last_problems: Vec::new() }
+    /// For `proxy`, which just started by the settings in `file`.
+    pub fn new(file: PathBuf, proxy: Arc<Proxy>) -> Self {
+        let started = proxy.control().file().clone();
+        Self { file, proxy, started, last_problems: Vec::new() }
     }
 
     /// Puts the settings of the file in the place of the present ones, or leaves those when there is any mistake;
@@ -73,7 +72,7 @@ impl Reloader {
 
     fn take_over(&mut self, cause: Cause, next: Config, front: Option<Front>, sockets: &mut Sockets) {
         let before = self.proxy.live.load_full();
-        if next == before.config && cause == Cause::FolderChanged {
+        if next == *self.proxy.control().file() && cause == Cause::FolderChanged {
             self.last_problems.clear();
             return self.replace_front(front);
         }
@@ -91,11 +90,14 @@ impl Reloader {
         for key in self.started.restart_keys(&next) {
             tracing::warn!(key, "takes effect only after a restart or an upgrade");
         }
-        let live = before.successor(next);
-        self.checks = Checks::start(&live, &self.proxy);
-        self.proxy.replace(live);
+        control::install(&self.proxy, next);
         sockets.commit(change);
         tracing::info!(file, "settings reloaded");
+    }
+
+    /// The mistakes for which the settings were not taken over when they were read last.
+    pub fn problems(&self) -> &[Problem] {
+        &self.last_problems
     }
 
     fn refuse(&mut self, cause: Cause, problems: Vec<Problem>) {

@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use shared::moment::Moment;
 
+use crate::admin::state::{self, SavedState};
 use crate::clock::Deadlines;
 use crate::config::Config;
 use crate::health::Checks;
 use crate::live::Proxy;
 use crate::reload::{Reloader, Watch};
 use crate::tls::Front;
-use crate::{admin, vip};
+use crate::{control, vip};
 
 pub mod handover;
 pub mod inherited;
@@ -85,13 +86,14 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
     let sockets = Sockets::open(&config, threads, &mut inherited)?;
     rights::raise_files(&config.limits);
     config.user.as_deref().map(rights::become_user).transpose()?;
-    let is_draining = is_draining(&config, predecessor.as_ref());
-    let proxy = Arc::new(Proxy::new(config, front, is_draining, threads));
+    let saved = saved(&config, predecessor.as_ref());
+    let proxy = Arc::new(Proxy::new(config, front, saved.is_draining, threads));
     let log = proxy.live.load().config.access_log.as_ref().map(|log| log.target.clone());
     proxy.access.start(log.as_ref()).map_err(ServeError::AccessLog)?;
-    let mut checks = Checks::start(&proxy.live.load(), &proxy);
+    control::restore(&proxy, saved.servers);
+    let mut first_round = Checks::start(&proxy);
     tokio::select! {
-        () = checks.first_round() => {}
+        () = first_round.end() => {}
         () = signals.stop() => return Ok(()),
     }
     housekeep(&proxy, Instant::now());
@@ -102,10 +104,15 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
     match predecessor.map(|predecessor| predecessor.dismiss(inherited.left())) {
         Some(Ok(())) => {}
         Some(Err(error)) => tracing::warn!(%error, "the proxy that was to be relieved is gone already"),
-        None => tell_system(&[NotifyState::Ready]),
+        None => {
+            for address in inherited.left() {
+                tracing::warn!(%address, "passed by the system manager and in no setting: nobody serves it");
+            }
+            tell_system(&[NotifyState::Ready]);
+        }
     }
     drop(inherited);
-    let mut reloader = Reloader::new(file, Arc::clone(&proxy), checks);
+    let mut reloader = Reloader::new(file, Arc::clone(&proxy));
     match running.keep(&mut signals, watch, &mut reloader).await {
         End::Stop => running.stop().await,
         End::HandedOver(pid, ready) => running.hand_over(pid, &ready, &mut signals).await,
@@ -134,24 +141,25 @@ fn take_over() -> Result<(Inherited, Option<Predecessor>), ServeError> {
     Ok((Inherited::from_system()?, None))
 }
 
-fn is_draining(config: &Config, predecessor: Option<&Predecessor>) -> bool {
-    match predecessor {
-        Some(predecessor) => predecessor.carried.is_draining,
-        None => config.state_file.as_deref().is_some_and(was_draining),
-    }
+/// What operators changed before: of the process whose place this one takes, or of the one before a restart.
+fn saved(config: &Config, predecessor: Option<&Predecessor>) -> SavedState {
+    let saved = config.state_file.as_deref().map(read_state).unwrap_or_default();
+    let Some(Predecessor { carried, .. }) = predecessor else { return saved };
+    SavedState { is_draining: carried.is_draining, servers: carried.servers.clone().unwrap_or(saved.servers) }
 }
 
-fn was_draining(state_file: &Path) -> bool {
-    match admin::load(state_file) {
+fn read_state(state_file: &Path) -> SavedState {
+    match state::load(state_file) {
         Ok(state) => {
             if state.is_draining {
                 tracing::warn!("still draining since before the restart");
             }
-            state.is_draining
+            state
         }
         Err(error) => {
-            tracing::error!(file = %state_file.display(), %error, "cannot read the state: not draining");
-            false
+            let file = state_file.display();
+            tracing::error!(%file, %error, "cannot read the state: not draining, and all servers are as in the settings");
+            SavedState::default()
         }
     }
 }

@@ -1,8 +1,9 @@
-//! A connection that carries HTTP, over TCP alone or with TLS.
+//! A connection that carries HTTP, over TCP alone, with TLS, or within one of HTTP/2.
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
+use crate::lane::Lane;
 use crate::socket::Socket;
 use crate::tls::session::Session;
 
@@ -13,6 +14,8 @@ pub enum Stream {
     Plain(Socket),
     /// With TLS between.
     Secure(Box<Secure>),
+    /// One stream among others.
+    Lane(Lane),
 }
 
 /// A socket and its TLS. When it is dropped, the peer is told that it ends, if that needs no waiting.
@@ -34,7 +37,7 @@ impl Stream {
     /// `buffer`.
     pub fn poll_handshake(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(_) => Poll::Ready(Ok(0)),
+            Self::Plain(_) | Self::Lane(_) => Poll::Ready(Ok(0)),
             Self::Secure(secure) => secure.session.poll_handshake(cx, &mut secure.socket, buffer),
         }
     }
@@ -44,6 +47,7 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.poll_read(cx, buffer),
             Self::Secure(secure) => secure.session.poll_read(cx, &mut secure.socket, buffer),
+            Self::Lane(lane) => lane.poll_read(cx, buffer),
         }
     }
 
@@ -58,6 +62,7 @@ impl Stream {
                 }
                 secure.socket.poll_read(cx, buffer)
             }
+            Self::Lane(lane) => lane.poll_read(cx, buffer),
         }
     }
 
@@ -66,6 +71,15 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.poll_write(cx, parts),
             Self::Secure(secure) => secure.session.poll_write(cx, &mut secure.socket, parts),
+            Self::Lane(lane) => lane.poll_write(cx, parts),
+        }
+    }
+
+    /// How much of a body its windows let through, once that is something; without windows any number of octets.
+    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        match self {
+            Self::Plain(_) | Self::Secure(_) => Poll::Ready(usize::MAX),
+            Self::Lane(lane) => lane.poll_room(cx),
         }
     }
 
@@ -73,7 +87,7 @@ impl Stream {
     pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(socket) => socket.poll_write_last(cx, bytes),
-            Self::Secure(_) => self.poll_write(cx, &[IoSlice::new(bytes)]),
+            Self::Secure(_) | Self::Lane(_) => self.poll_write(cx, &[IoSlice::new(bytes)]),
         }
     }
 
@@ -86,6 +100,7 @@ impl Stream {
                     secure.socket.end_writing();
                 }
             }
+            Self::Lane(lane) => lane.end_writing(),
         }
     }
 
@@ -94,6 +109,8 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.reset_on_close(),
             Self::Secure(secure) => secure.socket.reset_on_close(),
+            // What is not whole is broken off.
+            Self::Lane(_) => {}
         }
     }
 
@@ -101,7 +118,7 @@ impl Stream {
     pub fn is_quiet(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.is_quiet(),
-            Self::Secure(_) => false,
+            Self::Secure(_) | Self::Lane(_) => false,
         }
     }
 
@@ -109,29 +126,28 @@ impl Stream {
     pub fn is_surely_quiet(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.is_surely_quiet(),
-            Self::Secure(_) => false,
+            Self::Secure(_) | Self::Lane(_) => false,
         }
     }
 
     /// Whether octets have come that nobody read, of TLS or within it.
     pub fn has_unread(&self) -> bool {
-        self.socket().has_unread()
+        self.socket().is_some_and(Socket::has_unread)
     }
 
     /// Whether the other side is gone, which is more than that it sends no more. One system call.
     pub fn is_gone(&self) -> bool {
-        self.socket().is_gone()
-    }
-
-    /// Has the connection reset when it is dropped.
-    pub fn reset(&self) {
-        self.socket().reset();
-    }
-
-    fn socket(&self) -> &Socket {
         match self {
-            Self::Plain(socket) => socket,
-            Self::Secure(secure) => &secure.socket,
+            Self::Lane(lane) => lane.is_gone(),
+            _ => self.socket().is_none_or(Socket::is_gone),
+        }
+    }
+
+    fn socket(&self) -> Option<&Socket> {
+        match self {
+            Self::Plain(socket) => Some(socket),
+            Self::Secure(secure) => Some(&secure.socket),
+            Self::Lane(_) => None,
         }
     }
 
@@ -139,14 +155,14 @@ impl Stream {
     pub fn plain(&mut self) -> Option<&mut Socket> {
         match self {
             Self::Plain(socket) => Some(socket),
-            Self::Secure(_) => None,
+            Self::Secure(_) | Self::Lane(_) => None,
         }
     }
 
     /// Its TLS.
     pub fn session(&self) -> Option<&Session> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Lane(_) => None,
             Self::Secure(secure) => Some(&secure.session),
         }
     }

@@ -15,6 +15,7 @@ use crate::access::Pen;
 use crate::clock::{Deadlines, Tick};
 use crate::guests::Guests;
 use crate::http1::Edits;
+use crate::http2::Block;
 use crate::listen::{self, Gate, Listener, Phase};
 use crate::live::Proxy;
 use crate::local::Local;
@@ -61,6 +62,8 @@ pub struct Buffers {
     pub scratch: RefCell<Vec<u8>>,
     /// The changes of one head.
     pub edits: RefCell<Edits>,
+    /// The fields of one head of HTTP/2.
+    pub block: RefCell<Block>,
     spare: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -86,6 +89,7 @@ impl Default for Buffers {
             read: RefCell::new(vec![0; READ_OCTETS].into_boxed_slice()),
             scratch: RefCell::default(),
             edits: RefCell::default(),
+            block: RefCell::new(Block::new(0)),
             spare: RefCell::default(),
         }
     }
@@ -165,7 +169,10 @@ impl Worker {
         loop {
             tokio::select! {
                 due = ticks.tick() => self.note_lag(due.elapsed(), &mut was_late),
-                () = listen::stopped(&mut stop), if !self.is_stopping() => self.is_stopping.set(true),
+                () = listen::stopped(&mut stop), if !self.is_stopping() => {
+                    self.is_stopping.set(true);
+                    self.deadlines.wake_all();
+                }
             }
             let now = Tick::now();
             // Requests that wait for a server hear of one that came up.
@@ -193,6 +200,7 @@ impl Worker {
         sleep(LAST_WORDS).await;
         self.is_over.set(true);
         self.deadlines.dismiss_all();
+        self.deadlines.wake_all();
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod common;
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -52,11 +54,8 @@ fn is_alive(pid: i32) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_leaves_the_addresses_to_a_new_process() {
     let origin = Origin::start("one").await;
-    let mut proxy = Proxy::start(&settings(
-        "threads = 2\nadmin_token_file = \"token\"",
-        &unchecked("www.gslb.test", &[("app-1", origin.address)]),
-    ))
-    .await;
+    let root = "threads = 2\nadmin_token_file = \"token\"";
+    let mut proxy = Proxy::start(&settings(root, &unchecked("www.gslb.test", &[("app-1", origin.address)]))).await;
     let mut idle = TcpStream::connect(proxy.listen).await.expect("connected");
     let successors = Successors::of(&proxy);
     assert_eq!(proxy.change("/drain", Some(TOKEN)).await.status, 200);
@@ -207,4 +206,41 @@ async fn systemd_is_told_which_process_is_the_main_one() {
     proxy.signal(Signal::SIGUSR2);
     let main = told();
     assert_eq!(main.trim(), format!("MAINPID={}", successors.pids()[0]));
+}
+
+/// The user ids of a process: real, effective, saved.
+fn users(pid: i32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = text.lines().find_map(|line| line.strip_prefix("Uid:")).expect("its users");
+    line.split_whitespace().take(3).map(|id| id.parse().expect("a number")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_serves_is_the_user_of_the_settings_and_can_be_upgraded() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let nobody = nix::unistd::User::from_name("nobody").expect("users").expect("there is one").uid.as_raw();
+    let (origin, folder) = (Origin::start("one").await, Arc::new(TempDir::new().expect("a folder")));
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("set");
+    // Where that user may start it.
+    let program = folder.path().join("region-proxy");
+    std::fs::copy(env!("CARGO_BIN_EXE_region-proxy"), &program).expect("copied");
+    let mut command = Command::new(&program);
+    command.args(["serve", "--config"]).arg(folder.path().join("proxy.toml"));
+    let text = |threads: u32| {
+        let root = format!("user = \"nobody\"\nthreads = {threads}");
+        settings(&root, &unchecked("www.gslb.test", &[("app-1", origin.address)]))
+    };
+    let proxy = Proxy::start_by(command, folder, &text(1)).await;
+    let successors = Successors::of(&proxy);
+    assert_eq!(users(proxy.pid()), [nobody; 3]);
+    // It may not bind beside a socket of root's: two threads share that one.
+    proxy.rewrite(&text(2));
+    proxy.signal(Signal::SIGUSR2);
+    proxy.logged("handed over").await;
+    assert_eq!(users(successors.pids()[0]), [nobody; 3]);
+    for _ in 0..10 {
+        assert_eq!(ask(proxy.listen, GET).await.status, 200);
+    }
 }

@@ -9,11 +9,12 @@ use shared::published::STATUS_SIZE_MAX;
 use shared::settings::{Table, Value};
 
 use super::balance::{Balance, balance};
-use super::check::{Check, check};
+use super::check::{AgentCheck, Check, Observe, agent, check, observe};
 use super::stick::stick;
 use super::{address, clash};
 use crate::balance::hash::HashOf;
-use crate::balance::{Balancer, Server, hash, share};
+use crate::balance::{self, Balancer, Server, hash, share};
+use crate::standing::Wanted;
 use crate::stick::key::{Key, Keys, Secret};
 use crate::stick::{Mode, Stick};
 
@@ -26,6 +27,10 @@ pub struct ServiceConfig {
     pub servers: BTreeMap<ServerName, ServerConfig>,
     /// How their health is found.
     pub check: Check,
+    /// How their agents are asked, where they have any.
+    pub agent: Option<AgentCheck>,
+    /// How failures of requests count against them, where they do.
+    pub observe: Option<Observe>,
     /// How one of them is chosen.
     pub balance: Balance,
     /// How clients are kept on theirs, where they are.
@@ -73,6 +78,23 @@ pub struct ServerConfig {
     pub is_backup: bool,
     /// Requests that it may have at one time; more wait.
     pub connections: Option<u32>,
+    /// Whether it serves, unless an operator says otherwise.
+    pub mode: balance::Mode,
+    /// Where its checks go, in place of what the check of its service says.
+    pub check: Option<SocketAddr>,
+}
+
+impl ServerConfig {
+    /// The server at `address`, as one of which nothing else is said.
+    pub fn new(address: SocketAddr) -> Self {
+        let mode = balance::Mode::Ready;
+        Self { address, weight: 1, is_backup: false, connections: None, mode, check: None }
+    }
+
+    /// What it wants of its standing.
+    pub fn wanted(&self) -> Wanted {
+        Wanted { mode: self.mode, weight: self.weight, connections: self.connections }
+    }
 }
 
 /// A version of the PROXY protocol.
@@ -138,6 +160,7 @@ fn service(
     let found = table.required("servers", "a table of server names and addresses").and_then(|value| value.table());
     let found = found.map(|found| servers(&found, listen)).unwrap_or_default();
     let check = table.table("check").map_or_else(|| check(None), |table| check(Some(&table)));
+    let (agent, observe) = (agent(table), observe(table));
     let modes = [("http", ServiceMode::Http), ("tcp", ServiceMode::Tcp), ("both", ServiceMode::Both)];
     let mode = table.value("mode").and_then(|value| value.choice(&modes)).unwrap_or_default();
     let balance = balance(table);
@@ -151,7 +174,7 @@ fn service(
     let capacity = table.value("capacity").and_then(|value| value.integer(1..=1_000_000_000));
     let servers = found.into_iter().map(|(name, (server, _))| (name, server)).collect();
     let capacity = capacity.map(|capacity| capacity as u64);
-    Some(ServiceConfig { mode, servers, check, balance, stick, keys: keys?, send_proxy, capacity })
+    Some(ServiceConfig { mode, servers, check, agent, observe, balance, stick, keys: keys?, send_proxy, capacity })
 }
 
 /// What only requests have is of no use to a service for TCP alone.
@@ -176,13 +199,9 @@ fn servers(table: &Table<'_>, listen: &[SocketAddr]) -> Found {
     for (key, value) in entries {
         let name = ServerName::parse(key).map_err(|error| value.problem(error)).ok();
         let Some((server, key)) = server(&value) else { continue };
-        let address = server.address;
-        if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
-            value.problem(format_args!("{address} cannot be connected to: expected a server's own address and port"));
-        } else if listen.iter().any(|&listen| is_itself(listen, address)) {
-            value.problem(format_args!("{address} is in `listen`: requests would go round for ever"));
-        } else if let Some((other, _)) = servers.iter().find(|(_, (other, _))| other.address == address) {
-            value.problem(format_args!("{address} is already the address of {other}"));
+        let taken = servers.iter().map(|(name, (server, _))| (name, server.address));
+        if let Some(what) = unfit_address(server.address, listen, taken) {
+            value.problem(what);
         } else if let Some(name) = name {
             servers.insert(name, (server, key));
         }
@@ -193,11 +212,27 @@ fn servers(table: &Table<'_>, listen: &[SocketAddr]) -> Found {
     servers
 }
 
+/// What keeps a server from being at `address`, beside the listeners on `listen` and the servers that are `taken`.
+pub fn unfit_address<'s>(
+    address: SocketAddr,
+    listen: &[SocketAddr],
+    mut taken: impl Iterator<Item = (&'s ServerName, SocketAddr)>,
+) -> Option<String> {
+    if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
+        return Some(format!("{address} cannot be connected to: expected a server's own address and port"));
+    }
+    if listen.iter().any(|&listen| is_itself(listen, address)) {
+        return Some(format!("{address} is in `listen`: requests would go round for ever"));
+    }
+    let (other, _) = taken.find(|(_, other)| *other == address)?;
+    Some(format!("{address} is already the address of {other}"))
+}
+
 /// An address alone, or a table with one.
 fn server(value: &Value<'_>) -> Option<(ServerConfig, Option<Key>)> {
     if !value.is_table() {
         let address = address(value)?;
-        return Some((ServerConfig { address, weight: 1, is_backup: false, connections: None }, None));
+        return Some((ServerConfig::new(address), None));
     }
     let table = value.table()?;
     let address = table.required("address", "an IP address with port").and_then(|value| super::address(&value));
@@ -205,8 +240,12 @@ fn server(value: &Value<'_>) -> Option<(ServerConfig, Option<Key>)> {
     let is_backup = table.value("backup").and_then(|value| value.flag()).unwrap_or_default();
     let connections = table.value("connections").and_then(|value| value.integer(1..=1_000_000));
     let connections = connections.map(|connections| connections as u32);
+    let modes =
+        [("ready", balance::Mode::Ready), ("drain", balance::Mode::Drain), ("maintenance", balance::Mode::Maintenance)];
+    let mode = table.value("mode").and_then(|value| value.choice(&modes)).unwrap_or_default();
+    let check = table.value("check").and_then(|value| super::address(&value));
     let key = table.value("key").and_then(|value| value.parsed(Key::parse));
-    Some((ServerConfig { address: address?, weight, is_backup, connections }, key))
+    Some((ServerConfig { address: address?, weight, is_backup, connections, mode, check }, key))
 }
 
 /// The keys of `servers`: those that were given, or derived ones.

@@ -8,7 +8,7 @@ use super::answer::{Answer, Own, Saying};
 use super::body::Body;
 use super::client::{After, Next, Peer};
 use super::exchange::{Asked, Exchange, Wish};
-use super::record::{By, Cause, Record};
+use super::record::{By, Cause, Protocol, Record};
 use super::upload::Upload;
 use crate::access::Captured;
 use crate::balance::{Policy, Sticky, hash};
@@ -74,8 +74,17 @@ pub(super) fn admit(worker: &Rc<Worker>, peer: Peer, mut record: Record, bytes: 
     }
 }
 
+/// Takes the head of a request that came in HTTP/2, whose body is read as that of one in HTTP/1.1; never partial.
+pub(super) fn admit_stream(worker: &Rc<Worker>, peer: Peer, mut record: Record, request: &Request<'_>) -> Admission {
+    let local = worker.current();
+    match admit_head(worker, &local, peer, &mut record, request) {
+        Ok(admitted) => admit_body(worker, admitted, record, &mut []),
+        Err((answer, consumed)) => Admission::Next(Next::Answer(Box::new(Own::new(answer, record))), consumed),
+    }
+}
+
 /// What a request is answered that is refused for what it says.
-fn refuse(record: &mut Record, refusal: Refusal) -> Answer {
+pub(super) fn refuse(record: &mut Record, refusal: Refusal) -> Answer {
     let text = refusal.to_string();
     let answer = Answer::refusal(refusal.status, &text);
     record.refuse(refusal.reason, text);
@@ -90,9 +99,10 @@ fn admit_head(
     record: &mut Record,
     request: &Request<'_>,
 ) -> Result<Admitted, (Answer, usize)> {
-    record.admit(request.version.into());
+    let protocol = if peer.is_http2 { Protocol::Http2 } else { request.version.into() };
+    record.admit(protocol);
     if let Some(log) = &local.live.config.access_log {
-        record.text = Some(Captured::of(request, request.version.into(), log, worker.buffers.take()));
+        record.text = Some(Captured::of(request, protocol, log, worker.buffers.take()));
     }
     let is_head = request.method == "HEAD";
     // With a body on its way the next request is nowhere to be found.
@@ -139,7 +149,7 @@ fn admit_head(
     if !forward::count_forward(request, &mut edits) {
         return Err(own(200, ""));
     }
-    forward::to_server(request, config.proxy.as_str(), &mut edits);
+    forward::to_server(request, peer.is_http2, config.proxy.as_str(), &mut edits);
     let mut wish = Wish::of(&flight.service().config, origin.client, request, &mut edits);
     if let Some((index, route)) = route {
         route.request.apply(request.fields, &mut edits);

@@ -6,6 +6,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::ProtocolVersion;
+
 use super::admit::{self, Admission};
 use super::answer::{Answer, Own};
 use super::exchange::Exchange;
@@ -15,7 +17,7 @@ use super::unread::Unread;
 use crate::clock::{Tick, Waiting};
 use crate::config::ProxyHeader;
 use crate::guests::Guest;
-use crate::http1::is_worth_reading;
+use crate::http1::{HTTP2_PREFACE, is_worth_reading};
 use crate::listen::Permit;
 use crate::proxy_protocol::{self, Ends};
 use crate::stream::Stream;
@@ -37,7 +39,8 @@ pub(super) struct Client {
     began: Option<Tick>,
     /// Requests that it has sent so far.
     requests: u32,
-    permit: Permit,
+    /// `None`: that of the connection that it is a stream of.
+    permit: Option<Permit>,
     /// Its place among the deadlines of its thread.
     pub(super) place: u32,
 }
@@ -51,6 +54,10 @@ pub struct Peer {
     pub destination: SocketAddr,
     /// Whether it speaks TLS to this proxy.
     pub is_secure: bool,
+    /// Whether it speaks HTTP/2.
+    pub is_http2: bool,
+    /// What TLS the connection has that its stream is in.
+    pub tls: Option<ProtocolVersion>,
 }
 
 impl Peer {
@@ -70,6 +77,8 @@ pub(super) enum Next {
     Exchange(Box<Exchange>),
     /// A request that the proxy answers itself.
     Answer(Box<Own>),
+    /// A connection of HTTP/2, of which the first octets are unread.
+    Http2,
     /// Nothing.
     Closed,
 }
@@ -89,21 +98,19 @@ pub(super) enum After {
 
 impl Client {
     /// A connection that was just accepted; with `is_unintroduced` it begins with a PROXY header.
-    pub(super) fn new(worker: Rc<Worker>, socket: Stream, peer: Peer, is_unintroduced: bool, permit: Permit) -> Self {
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        socket: Stream,
+        peer: Peer,
+        is_unintroduced: bool,
+        permit: Option<Permit>,
+    ) -> Self {
         let place = worker.deadlines.take();
-        worker.proxy.tally.accept(worker.number);
-        Self {
-            worker,
-            socket,
-            peer,
-            is_unintroduced,
-            unread: Unread::default(),
-            seen: 0,
-            began: None,
-            requests: 0,
-            permit,
-            place,
+        if !matches!(socket, Stream::Lane(_)) {
+            worker.proxy.tally.accept(worker.number);
         }
+        let unread = Unread::default();
+        Self { worker, socket, peer, is_unintroduced, unread, seen: 0, began: None, requests: 0, permit, place }
     }
 
     /// Waits for the next request, for as long as the settings allow since `since`, or since its first octet.
@@ -154,6 +161,9 @@ impl Client {
             self.began.get_or_insert_with(Tick::now);
             return None;
         }
+        if self.requests == 0 && self.begins_http2(self.unread.as_slice()) {
+            return Some(Next::Http2);
+        }
         let record = Record::new(self.began.take());
         match admit::admit(&self.worker, self.peer, record, self.unread.as_mut_slice(), self.requests) {
             Admission::Partial(record) => {
@@ -181,7 +191,9 @@ impl Client {
                 let current = self.worker.current();
                 let guest = Guest::enter(&self.worker, self.peer.address.ip(), &current.live.config);
                 let is_welcome = guest.is_ok();
-                self.permit.guest = guest.unwrap_or_default();
+                if let Some(permit) = &mut self.permit {
+                    permit.guest = guest.unwrap_or_default();
+                }
                 Some(is_welcome)
             }
             Ok(None) => {
@@ -197,6 +209,10 @@ impl Client {
 
     /// What is next by `bytes`, with nothing unread before them; what it does not need of them is unread then.
     fn admit(&mut self, bytes: &mut [u8]) -> Option<Next> {
+        if self.requests == 0 && self.begins_http2(bytes) {
+            self.unread.extend(bytes, &self.worker.buffers);
+            return Some(Next::Http2);
+        }
         let record = Record::new(self.began.take());
         let (next, consumed) = match admit::admit(&self.worker, self.peer, record, bytes, self.requests) {
             Admission::Partial(record) => {
@@ -209,6 +225,16 @@ impl Client {
         self.requests = self.requests.saturating_add(next.is_some().into());
         self.unread.extend(&bytes[consumed..], &self.worker.buffers);
         next
+    }
+
+    /// Whether it knows beforehand that HTTP/2 is spoken here (RFC 9113, section 3.3).
+    fn begins_http2(&self, bytes: &[u8]) -> bool {
+        let count = bytes.len().min(HTTP2_PREFACE.len());
+        // So much is also enough for the other reader to refuse it.
+        count >= "PRI * HTTP/2.0".len()
+            && bytes[..count] == HTTP2_PREFACE[..count]
+            && !self.peer.is_secure
+            && self.worker.current().live.config.http2.cleartext
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>, since: Tick) -> Poll<Next> {
@@ -247,7 +273,7 @@ impl Client {
 
     /// Tells of the requests of this client.
     pub(super) fn teller(&self) -> Teller<'_> {
-        let tls = self.socket.session().and_then(|session| session.connection().protocol_version());
+        let tls = self.socket.session().and_then(|session| session.connection().protocol_version()).or(self.peer.tls);
         Teller { worker: &self.worker, address: self.peer.address, tls }
     }
 
@@ -305,7 +331,9 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.worker.deadlines.give_back(self.place);
-        self.worker.proxy.tally.close(self.worker.number);
+        if !matches!(self.socket, Stream::Lane(_)) {
+            self.worker.proxy.tally.close(self.worker.number);
+        }
     }
 }
 

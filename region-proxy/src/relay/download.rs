@@ -237,7 +237,10 @@ impl Download {
     ) -> Poll<Result<(), DownloadError>> {
         let worker = Rc::clone(&client.worker);
         let mut buffer = worker.buffers.read.borrow_mut();
-        let count = ready!(server.poll_read(cx, &mut buffer)).map_err(DownloadError::Server)?;
+        let room = ready!(client.socket.poll_room(cx)).max(ROOM_MIN).min(buffer.len());
+        // TLS needs room for whole records.
+        let room = if server.plain().is_some() { &mut buffer[..room] } else { &mut buffer[..] };
+        let count = ready!(server.poll_read(cx, room)).map_err(DownloadError::Server)?;
         if count == 0 {
             return Poll::Ready(self.end(cx, client));
         }
@@ -479,6 +482,9 @@ impl Download {
 
 /// Interim responses to one request: far more than hints and words of patience need.
 const INTERIMS_MAX: u8 = 32;
+
+/// With less at a time, a client with a small window would cost a system call for each piece.
+const ROOM_MIN: usize = 16 * 1024;
 
 /// Moving so few octets behind the head costs less than telling the kernel of several parts.
 const GATHERED_MAX: usize = 4096;

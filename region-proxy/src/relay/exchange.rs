@@ -270,7 +270,7 @@ impl Exchange {
         };
         if self.download.is_answered() && !self.is_answer_noted {
             self.is_answer_noted = true;
-            self.flight.answered();
+            self.flight.answered(self.download.status());
             self.record.answer(self.download.status());
         }
         match down {

@@ -28,6 +28,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
 use super::inherited::Inherited;
+use crate::changes::Changes;
 
 /// Some of the sockets.
 #[derive(Debug, Deserialize, Serialize)]
@@ -39,12 +40,15 @@ struct Part {
 }
 
 /// What goes over beside the sockets.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Carried {
     /// The old process.
     pub pid: u32,
     /// Whether an operator drains it.
     pub is_draining: bool,
+    /// What operators changed of its servers; `None`: it is in the state file.
+    #[serde(default)]
+    pub servers: Option<Changes>,
 }
 
 /// The new process takes clients.
@@ -77,7 +81,7 @@ impl Successor {
         let child = Command::new(program).args(arguments).env(VARIABLE, VERSION).stdin(Stdio::from(theirs)).spawn()?;
         let pid = child.id().ok_or_else(|| io::Error::other("it has ended at once"))?;
         let talk = tokio::task::spawn_blocking(move || {
-            give(ours.as_fd(), &sockets, carried)?;
+            give(ours.as_fd(), &sockets, &carried)?;
             receive(ours.as_fd()).map(|(ready, _)| ready)
         });
         Ok(Self { pid, child, talk, error: None })
@@ -151,11 +155,15 @@ impl Predecessor {
     }
 }
 
-fn give(channel: BorrowedFd<'_>, sockets: &[(SocketAddr, OwnedFd)], carried: Carried) -> io::Result<()> {
+fn give(channel: BorrowedFd<'_>, sockets: &[(SocketAddr, OwnedFd)], carried: &Carried) -> io::Result<()> {
     let mut parts = sockets.chunks(SOCKETS_MAX).peekable();
     while let Some(part) = parts.next() {
-        let last = parts.peek().is_none().then_some(carried);
+        let last = parts.peek().is_none().then(|| carried.clone());
         let text = serde_json::to_vec(&Part { sockets: part.iter().map(|(asked, _)| *asked).collect(), last })?;
+        if text.len() > PART_OCTETS_MAX {
+            let what = "more was changed of servers than can be handed over: expected a state_file for it";
+            return Err(io::Error::other(what));
+        }
         let fds: Vec<_> = part.iter().map(|(_, fd)| fd.as_fd()).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);

@@ -13,6 +13,7 @@ use super::handover::{Carried, Ready, Successor};
 use super::signals::{Signals, Word};
 use super::sockets::{self, Sockets};
 use super::{ServeError, tell_system};
+use crate::admin::local::LocalListener;
 use crate::config::Entry;
 use crate::listen::{Gate, Phase};
 use crate::live::Proxy;
@@ -58,6 +59,10 @@ impl Running {
             worker::start(number, Arc::clone(&proxy), receiver, gate.clone(), ended.clone())?;
             threads.push(sender);
         }
+        if let Some(path) = &live.config.admin_socket {
+            let listener = LocalListener::bind(path)?;
+            tokio::spawn(admin::serve::serve(listener, Arc::clone(&proxy), phase.subscribe()));
+        }
         let status = TcpListener::from_std(sockets.status()?.into())?;
         tokio::spawn(admin::serve::serve(status, Arc::clone(&proxy), phase.subscribe()));
         sockets.start(threads)?;
@@ -89,8 +94,10 @@ impl Running {
         // They may have changed between reading and watching.
         reloader.reload(Cause::FolderChanged, &mut self.sockets).await;
         let mut successor: Option<Successor> = None;
+        let mut reloads = self.proxy.reloads.take();
         loop {
             follow(watch.as_mut(), &self.proxy);
+            let mut waiting = None;
             let cause = tokio::select! {
                 word = signals.next() => match word {
                     Word::Stop => return End::stop(successor),
@@ -101,6 +108,10 @@ impl Running {
                     Word::Reload => Cause::Asked,
                 },
                 () = changed(watch.as_mut()) => Cause::FolderChanged,
+                one = asked(reloads.as_mut()) => {
+                    waiting = Some(one);
+                    Cause::Asked
+                }
                 outcome = outcome(successor.as_mut()) => match (outcome, &successor) {
                     (Ok(ready), Some(successor)) => return End::HandedOver(successor.pid, ready),
                     (outcome, _) => {
@@ -114,6 +125,10 @@ impl Running {
             // The one that takes over reads them by itself; if it does not, they are read then.
             if successor.is_none() {
                 self.reload(reloader, cause).await;
+                if let Some(waiting) = waiting {
+                    // Who asked may be gone.
+                    let _ = waiting.send(reloader.problems().to_vec());
+                }
             }
         }
     }
@@ -135,7 +150,10 @@ impl Running {
     /// Starts the program that is to take the place of this process.
     fn upgrade(&self) -> Option<Successor> {
         let is_draining = self.proxy.is_draining.load(Ordering::Relaxed);
-        let carried = Carried { pid: std::process::id(), is_draining };
+        // What is in the state file already is read from there.
+        let has_file = self.proxy.live.load().config.state_file.is_some();
+        let servers = (!has_file).then(|| self.proxy.control().changes().clone());
+        let carried = Carried { pid: std::process::id(), is_draining, servers };
         match self.sockets.copies().and_then(|sockets| Successor::start(sockets, carried)) {
             Ok(successor) => {
                 tracing::info!(pid = successor.pid, "upgrading: started the program anew");
@@ -213,6 +231,16 @@ async fn changed(watch: Option<&mut Watch>) {
         Some(watch) => watch.changed().await,
         None => std::future::pending().await,
     }
+}
+
+/// The next who wants the settings read again.
+async fn asked<T>(asking: Option<&mut mpsc::Receiver<T>>) -> T {
+    if let Some(asking) = asking
+        && let Some(one) = asking.recv().await
+    {
+        return one;
+    }
+    std::future::pending().await
 }
 
 async fn outcome(successor: Option<&mut Successor>) -> Result<Ready, String> {

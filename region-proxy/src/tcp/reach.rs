@@ -116,7 +116,7 @@ impl Reach {
 
     /// What begins with `server`, to which it came.
     pub(super) fn reached(mut self, client: &Client, server: Stream) -> Reached {
-        self.flight.answered();
+        self.flight.answered(0);
         let mut to_server = Vec::new();
         if let Some(version) = self.flight.service().config.send_proxy {
             client.peer.introduce(version, &mut to_server);

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{Exchange, Failed, Stage};
 use crate::clock::{Tick, Waiting};
 use crate::http1::{Persistence, Version};
-use crate::plan::{self, Connection, Failure, Next};
+use crate::plan::{self, Failure, Next};
 use crate::relay::answer::{Answer, Saying};
 use crate::relay::client::{After, Client};
 use crate::relay::download::DownloadError;
@@ -59,7 +59,7 @@ impl Exchange {
         let Stage::Relaying(_, connection) = self.stage else { return Ok(Some(After::Close)) };
         // A server that has begun to answer has acted on the request: it is not for another connection.
         let failure = match self.download.has_begun() || is_bad {
-            true => Failure::Broken(Connection::New),
+            true => Failure::BadResponse,
             false if self.upload.is_unsent() => Failure::Unsent(connection),
             false => Failure::Broken(connection),
         };
@@ -221,6 +221,9 @@ impl Exchange {
     fn break_off(&mut self, by: By, why: Cause, cause: &str) -> After {
         self.record.end(by, why, cause);
         self.note_failure();
+        if matches!(by, By::Server | By::ServerLate) {
+            self.flight.failed();
+        }
         if let Some(server) = self.flight.server()
             && let Some(left_out) = server.failures.pass(Instant::now())
         {
@@ -237,7 +240,7 @@ fn blamed(failure: Failure) -> (By, Cause) {
     match failure {
         Failure::NoConnection => (By::Server, Cause::NoConnection),
         Failure::ConnectLate => (By::ServerLate, Cause::ConnectLate),
-        Failure::Unsent(_) | Failure::Broken(_) => (By::Server, Cause::Closed),
+        Failure::Unsent(_) | Failure::Broken(_) | Failure::BadResponse => (By::Server, Cause::Closed),
         Failure::ResponseLate => (By::ServerLate, Cause::ResponseLate),
         Failure::ClientLate => (By::ClientLate, Cause::ClientLate),
         Failure::ClientBroken => (By::Proxy, Cause::ClientBroken),

@@ -2,6 +2,7 @@
 
 use super::{Exchange, Stage};
 use crate::relay::client::Client;
+use crate::relay::record::{By, Cause};
 use crate::relay::tell::tell;
 use crate::stick::{Stick, Told};
 
@@ -20,6 +21,12 @@ impl Exchange {
         if let Some(server) = self.flight.server() {
             server.tally.retry(self.flight.thread());
         }
+    }
+
+    /// Tells of it, when its client wants no more of it.
+    pub(in crate::relay) fn cancel(&mut self, client: &Client) {
+        self.record.end(By::Client, Cause::ClientGone, "stream reset");
+        self.report(client);
     }
 
     /// Tells of it.

@@ -1,0 +1,10 @@
+//! HTTP/2 against the real program, frame by frame.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod abuse;
+mod raw;
+mod requests;
+mod rules;
+mod stopping;
