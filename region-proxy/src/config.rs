@@ -9,6 +9,7 @@ use shared::problem::{Problem, Problems};
 use shared::settings::{Document, Table, Value};
 use shared::token::Token;
 
+use crate::clients::Rules;
 use crate::forwarded::Forwarded;
 use crate::routes::Routes;
 use crate::stick::key::Secret;
@@ -16,6 +17,7 @@ use crate::stick::key::Secret;
 mod access_log;
 mod balance;
 mod check;
+mod clients;
 mod http2;
 mod limits;
 mod peers;
@@ -76,6 +78,8 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
     /// Bounds on connections, heads and waiting.
     pub limits: Limits,
+    /// Bounds on each client.
+    pub clients: Rules,
     /// Where HTTP/2 is spoken, and its bounds.
     pub http2: Http2,
     /// What is believed and told of where requests come from.
@@ -183,6 +187,7 @@ impl Reader<'_> {
         let retries = root.value("retries").and_then(|value| value.integer(0..=10)).map_or(1, |count| count as u32);
         let limits = root.table("limits").map(|table| limits::limits(&table)).unwrap_or_default();
         let access_log = root.table("access_log").and_then(|table| access_log::access_log(&table, self.folder));
+        let clients = clients::clients(root);
         let forwarded = peers::forwarded(root);
         let tls_listen = tls.as_ref().map_or(&[][..], |tls| &tls.listen);
         let tcp_tables = root.table_list("tcp");
@@ -221,6 +226,7 @@ impl Reader<'_> {
             retries,
             access_log,
             limits,
+            clients,
             http2,
             forwarded,
             proxy_protocol,

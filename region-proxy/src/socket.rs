@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -161,19 +162,19 @@ impl Socket {
         told.is_ok_and(|count| count > 0) && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
     }
 
-    /// Has the connection reset when it is dropped, with all that was not sent yet.
-    pub fn reset(&self) {
-        if let Ok(fd) = self.fd() {
-            // A connection that is gone already has nobody to tell.
-            let _ = sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO));
-        }
-    }
-
     /// Tells the other side that no more will come.
     pub fn end_writing(&self) {
         if let Ok(fd) = self.fd() {
             // A connection that is gone already has nobody to tell.
             let _ = rustix::net::shutdown(fd, Shutdown::Write);
+        }
+    }
+
+    /// Has it end in a reset when it is dropped: what was not sent is lost.
+    pub fn reset_on_close(&self) {
+        if let Ok(fd) = self.fd() {
+            // A connection that is gone already has nobody to tell.
+            let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
         }
     }
 

@@ -145,9 +145,9 @@ impl Stream {
         }
     }
 
-    /// Has the connection reset when it is dropped.
-    pub fn reset(&self) {
-        self.socket().inspect(|socket| socket.reset());
+    /// Has it end in a reset when it is dropped, so that the peer takes nothing for the end in order.
+    pub fn reset_on_close(&self) {
+        self.socket().inspect(|socket| socket.reset_on_close());
     }
 
     fn socket(&self) -> Option<&Socket> {

@@ -40,6 +40,8 @@ pub(super) struct Asked {
     pub(super) version: Version,
     /// Whether the client keeps its connection.
     pub(super) persistence: Persistence,
+    /// The largest body that it may have, in octets of data.
+    pub(super) body_max: u64,
 }
 
 /// Which server a request would have.

@@ -184,7 +184,7 @@ impl Http2 {
             }
         };
         let lane = Stream::Lane(Lane::new(Rc::clone(&self.session), stream));
-        let client = Client::new(Rc::clone(worker), lane, peer, false);
+        let client = Client::new(Rc::clone(worker), lane, peer, false, None);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { waker: self.ready.waker(self.slots.len()), request: None });
             self.slots.len() - 1
