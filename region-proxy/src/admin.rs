@@ -254,7 +254,7 @@ mod tests {
         );
         let config = crate::config::Config::parse(std::path::Path::new("p.toml"), &text, &|_| Err(String::new()))
             .expect("right");
-        let proxy = Arc::new(Proxy::new(config, None, false, 1));
+        let proxy = Arc::new(Proxy::new(config, crate::tls::Certificates::default(), false, 1));
         // Opening a pipe to write to waits for a reader, so the saving stands still.
         let pipe = folder.path().join("state.json.new");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()));

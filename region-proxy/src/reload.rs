@@ -17,7 +17,7 @@ use crate::config::{Config, LogTarget};
 use crate::control;
 use crate::live::Proxy;
 use crate::serve::sockets::Sockets;
-use crate::tls::Front;
+use crate::tls::{Certificates, Front};
 
 /// The settings in `file` and in the files that it names, or every mistake in them.
 pub fn read(file: &Path) -> Result<Config, Vec<Problem>> {
@@ -98,12 +98,14 @@ impl Reloader {
         let (file, proxy) = (self.file.clone(), Arc::clone(&self.proxy));
         let Ok(found) = tokio::task::spawn_blocking(move || Found::read(&file, &proxy)).await else { return };
         let log_before = self.log_target();
-        match (found.config, found.front) {
-            (Ok(next), Ok(front)) => self.take_over(cause, next, front, sockets),
+        match (found.config, found.certificates) {
+            (Ok(next), Ok(certificates)) => self.take_over(cause, next, certificates, sockets),
             // A certificate that was renewed does not wait until the settings are right.
-            (Err(problems), front) => {
+            (Err(problems), certificates) => {
                 self.refuse(cause, problems);
-                self.replace_front(front.ok().flatten());
+                if let Ok(certificates) = certificates {
+                    self.replace_certificates(certificates);
+                }
             }
             (_, Err(problems)) => self.refuse(cause, problems),
         }
@@ -118,10 +120,10 @@ impl Reloader {
         self.proxy.live.load().config.access_log.as_ref().map(|log| log.target.clone())
     }
 
-    fn take_over(&mut self, cause: Cause, next: Config, front: Option<Front>, sockets: &mut Sockets) {
+    fn take_over(&mut self, cause: Cause, next: Config, certificates: Certificates, sockets: &mut Sockets) {
         if next == *self.proxy.control().file() && cause == Cause::FolderChanged {
             self.last_problems.clear();
-            return self.replace_front(front);
+            return self.replace_certificates(certificates);
         }
         let file = self.file.display().to_string();
         let change = match sockets.prepare(&next) {
@@ -132,7 +134,7 @@ impl Reloader {
             }
         };
         self.last_problems.clear();
-        self.replace_front(front);
+        self.replace_certificates(certificates);
         for key in self.started.restart_keys(&next) {
             tracing::warn!(key, "takes effect only after a restart or an upgrade");
         }
@@ -159,6 +161,21 @@ impl Reloader {
         self.last_problems = problems;
     }
 
+    /// The next handshake of each thread, with clients and servers, sees `certificates`.
+    fn replace_certificates(&self, certificates: Certificates) {
+        let Certificates { front, back } = certificates;
+        self.replace_front(front);
+        if self.proxy.tls.back.load().is_same(&back) {
+            return;
+        }
+        for problem in &back.broken {
+            tracing::error!(%problem, "certificate for servers not reloaded: the old one stays");
+        }
+        tracing::info!(broken = back.broken.len(), "certificates for servers reloaded");
+        self.proxy.live.load().equip(&back);
+        self.proxy.tls.back.store(Arc::new(back));
+    }
+
     /// The next handshake of each thread sees `front`; connections go on by what they began with.
     fn replace_front(&self, front: Option<Front>) {
         let Some(front) = front else { return };
@@ -179,16 +196,15 @@ impl Reloader {
 struct Found {
     config: Result<Config, Vec<Problem>>,
     /// By these settings; where they have mistakes, by the present ones.
-    front: Result<Option<Front>, Vec<Problem>>,
+    certificates: Result<Certificates, Vec<Problem>>,
 }
 
 impl Found {
     fn read(file: &Path, proxy: &Proxy) -> Self {
         let config = read(file);
         let present = proxy.live.load();
-        let tls = config.as_ref().map_or(&present.config.tls, |next| &next.tls);
-        let front = tls.as_ref().map(|tls| Front::read(tls, proxy.tls.front.load().as_deref())).transpose();
-        Self { config, front }
+        let certificates = Certificates::read(config.as_ref().unwrap_or(&present.config), Some(&proxy.tls));
+        Self { config, certificates }
     }
 }
 

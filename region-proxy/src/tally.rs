@@ -116,6 +116,8 @@ pub struct OwnCounts {
     pub open: u64,
     /// Those that were closed at once: not from where a PROXY header may come.
     pub turned_away: u64,
+    /// Those that were closed at once: their client had as many as it may.
+    pub crowded: u64,
     /// Those that had to wait for a place.
     pub waited: u64,
 }
@@ -287,6 +289,11 @@ impl OwnTally {
         self.pages.add(thread, own::TURNED_AWAY, 1);
     }
 
+    /// One is not let in, as its client has as many as it may.
+    pub fn crowd(&self, thread: usize) {
+        self.pages.add(thread, own::CROWDED, 1);
+    }
+
     /// One has to wait for a place.
     pub fn wait(&self, thread: usize) {
         self.pages.add(thread, own::WAITED, 1);
@@ -322,6 +329,7 @@ impl OwnTally {
             accepted: self.pages.sum(own::ACCEPTED),
             open: self.open(),
             turned_away: self.pages.sum(own::TURNED_AWAY),
+            crowded: self.pages.sum(own::CROWDED),
             waited: self.pages.sum(own::WAITED),
         }
     }
@@ -435,7 +443,8 @@ mod own {
     pub(super) const CLOSED: usize = ACCEPTED + 1;
     pub(super) const TURNED_AWAY: usize = CLOSED + 1;
     pub(super) const WAITED: usize = TURNED_AWAY + 1;
-    pub(super) const COUNT: usize = WAITED + 1;
+    pub(super) const CROWDED: usize = WAITED + 1;
+    pub(super) const COUNT: usize = CROWDED + 1;
 }
 
 #[cfg(test)]

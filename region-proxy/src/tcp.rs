@@ -11,10 +11,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use crate::clock::{Tick, Waiting};
 use crate::config::Tcp;
+use crate::listen::Permit;
 use crate::local::{Flight, Local};
 use crate::proxy_protocol;
 use crate::relay::Peer;
@@ -38,7 +37,7 @@ pub fn connection(
     peer: Peer,
     at: SocketAddr,
     is_unintroduced: bool,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
 ) -> impl Future<Output = ()> {
     let place = worker.deadlines.take();
     worker.proxy.tally.accept(worker.number);
@@ -51,7 +50,7 @@ struct Connection {
     client: Client,
     at: SocketAddr,
     stage: Stage,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 /// The client's side.

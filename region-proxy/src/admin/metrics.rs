@@ -164,7 +164,12 @@ impl Scrape {
     }
 
     fn encode_tls(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
-        let front = self.proxy.tls.front.load();
+        let (front, back) = (self.proxy.tls.front.load(), self.proxy.tls.back.load());
+        let broken = front.as_ref().map_or(0, |front| front.broken.len()) + back.broken.len();
+        if front.is_some() || !back.is_empty() {
+            let help = "Mistakes in files in whose place older ones serve on";
+            sheet.gauge("region_proxy_certificate_problems", help, broken as u64)?;
+        }
         let Some(front) = front.as_ref() else { return Ok(()) };
         let ends = front.identities().iter().map(|identity| {
             (identity.files.certificate.display().to_string(), u64::try_from(identity.about.not_after).unwrap_or(0))
@@ -173,8 +178,6 @@ impl Scrape {
         let rows = ends.iter().map(|(file, end)| (vec![("file", file.as_str())], *end));
         let help = "When a certificate ends, in seconds since 1970";
         sheet.gauges("region_proxy_certificate_expiry_seconds", help, rows)?;
-        let help = "Mistakes in files in whose place older ones serve on";
-        sheet.gauge("region_proxy_certificate_problems", help, front.broken.len() as u64)?;
         let tally = &self.proxy.tls.tally;
         let outcomes = [("full", &tally.full), ("resumed", &tally.resumed), ("failed", &tally.failed)];
         let rows = outcomes.map(|(outcome, count)| (vec![("outcome", outcome)], count.begun()));

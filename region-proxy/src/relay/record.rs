@@ -156,11 +156,17 @@ pub enum Cause {
     ClientLate,
     /// The body of the request is malformed.
     ClientBroken,
+    /// The body of the request is larger than it may be.
+    TooLarge,
+    /// Its client asks too often.
+    TooMany,
+    /// There is more to do than time for it.
+    Overloaded,
 }
 
 impl Cause {
     /// All, in their order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Refused,
         Self::NoService,
         Self::NoServer,
@@ -176,6 +182,9 @@ impl Cause {
         Self::ClientGone,
         Self::ClientLate,
         Self::ClientBroken,
+        Self::TooLarge,
+        Self::TooMany,
+        Self::Overloaded,
     ];
 
     /// Its word in metrics.
@@ -196,6 +205,9 @@ impl Cause {
             Self::ClientGone => "client_gone",
             Self::ClientLate => "client_timeout",
             Self::ClientBroken => "client_body",
+            Self::TooLarge => "body_too_large",
+            Self::TooMany => "rate_limit",
+            Self::Overloaded => "overload",
         }
     }
 
@@ -216,6 +228,7 @@ impl From<Failure> for Cause {
             Failure::ResponseLate => Self::ResponseLate,
             Failure::ClientLate => Self::ClientLate,
             Failure::ClientBroken => Self::ClientBroken,
+            Failure::ClientTooLarge => Self::TooLarge,
         }
     }
 }
