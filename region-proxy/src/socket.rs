@@ -4,7 +4,6 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -175,14 +174,6 @@ impl Socket {
         if let Ok(fd) = self.fd() {
             // A connection that is gone already has nobody to tell.
             let _ = rustix::net::shutdown(fd, Shutdown::Write);
-        }
-    }
-
-    /// Has it end in a reset when it is dropped: what was not sent is lost.
-    pub fn reset_on_close(&self) {
-        if let Ok(fd) = self.fd() {
-            // A connection that is gone already needs none.
-            let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
         }
     }
 

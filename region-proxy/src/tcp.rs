@@ -41,6 +41,7 @@ pub fn connection(
     permit: OwnedSemaphorePermit,
 ) -> impl Future<Output = ()> {
     let place = worker.deadlines.take();
+    worker.proxy.tally.accept(worker.number);
     let client = Client { worker, stream: Stream::Plain(socket), peer, place };
     let stage = Stage::Hearing(Hearing { since: Tick::now(), is_unintroduced, unread: Vec::new() });
     Connection { client, at, stage, _permit: permit }
@@ -126,7 +127,7 @@ impl Future for Connection {
                     let end = ready!(pass.poll(cx, client));
                     if end != End::Whole {
                         // Neither side may take what it has for all that there was.
-                        client.stream.reset_on_close();
+                        client.stream.reset();
                         pass.reset_server(end);
                     }
                     return Poll::Ready(());
@@ -199,6 +200,7 @@ impl Hearing {
 impl Drop for Client {
     fn drop(&mut self) {
         self.worker.deadlines.give_back(self.place);
+        self.worker.proxy.tally.close(self.worker.number);
     }
 }
 

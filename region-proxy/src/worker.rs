@@ -165,7 +165,7 @@ impl Worker {
             if now.since(swept) >= Duration::from_secs(1) {
                 swept = now;
                 let current = self.current();
-                self.pools.sweep(current.live.config.limits.upstream_idle);
+                self.pools.sweep(current.live.config.limits.upstream_idle, &self.buffers.read);
                 for server in current.live.services().flat_map(|service| &service.servers) {
                     server.tally.set_idle(self.number, self.pools.idle(server.number));
                 }

@@ -111,7 +111,7 @@ impl Pass {
 
     /// Has the server's side see that this was no end in order.
     pub(super) fn reset_server(&mut self, end: End) {
-        self.server.reset_on_close();
+        self.server.reset();
         let (service, server) = (self.flight.service(), self.flight.server());
         let server = server.map(|server| server.name.as_str());
         tracing::debug!(service = %service.name, server, ?end, "connection cut");

@@ -150,8 +150,7 @@ impl Exchange {
         let next = plan::next(failed.failure, retries_left, can_repeat);
         self.log_failed(&failed, next);
         let failed_late = failed.failure == Failure::ResponseLate;
-        let (by, why) = blamed(failed.failure);
-        self.record.end(by, why, failed.cause);
+        self.record.end(blamed(failed.failure), failed.failure.into(), failed.cause);
         if !failed.failure.is_of_client() {
             self.flight.failed();
             self.note_failure();
@@ -243,15 +242,13 @@ impl Exchange {
     }
 }
 
-/// Who is to blame for `failure`, and for what.
-fn blamed(failure: Failure) -> (By, Cause) {
+/// Who is to blame for `failure`.
+fn blamed(failure: Failure) -> By {
     match failure {
-        Failure::NoConnection => (By::Server, Cause::NoConnection),
-        Failure::ConnectLate => (By::ServerLate, Cause::ConnectLate),
-        Failure::Unsent(_) | Failure::Broken(_) | Failure::BadResponse => (By::Server, Cause::Closed),
-        Failure::ResponseLate => (By::ServerLate, Cause::ResponseLate),
-        Failure::ClientLate => (By::ClientLate, Cause::ClientLate),
-        Failure::ClientBroken => (By::Proxy, Cause::ClientBroken),
+        Failure::NoConnection | Failure::Unsent(_) | Failure::Broken(_) => By::Server,
+        Failure::ConnectLate | Failure::ResponseLate => By::ServerLate,
+        Failure::ClientLate => By::ClientLate,
+        Failure::BadResponse | Failure::ClientBroken => By::Proxy,
     }
 }
 
