@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::health::Checks;
 use crate::live::Proxy;
 use crate::reload::{Reloader, Watch};
-use crate::tls::Front;
+use crate::tls::Certificates;
 use crate::{control, vip};
 
 mod events;
@@ -64,21 +64,21 @@ pub enum ServeError {
     System(#[from] io::Error),
 }
 
-/// Runs the proxy of `config`, which was read from `file`, and of `front`, to which its `[tls]` leads, until SIGTERM or
+/// Runs the proxy of `config`, which was read from `file`, and of the `certificates` that it names, until SIGTERM or
 /// SIGINT, or until another process has taken its place.
 ///
 /// Answers nobody before every server was checked once. Returns after the requests in flight are finished, or their
 /// time limit is over.
-pub fn run(file: PathBuf, config: Config, front: Option<Front>) -> Result<(), ServeError> {
+pub fn run(file: PathBuf, config: Config, certificates: Certificates) -> Result<(), ServeError> {
     // Serves gslb-dns, checks servers and reloads; requests have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(file, config, front));
+    let outcome = runtime.block_on(serve(file, config, certificates));
     // What is still open has had its time.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<(), ServeError> {
+async fn serve(file: PathBuf, config: Config, certificates: Certificates) -> Result<(), ServeError> {
     let mut signals = Signals::new()?;
     let watch =
         Watch::start(&file).map_err(|error| tracing::warn!(%error, "settings are not watched: use SIGHUP")).ok();
@@ -88,7 +88,7 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
     let sockets = Sockets::open(&config, threads, &mut inherited)?;
     rights::raise_files(&config.limits);
     config.user.as_deref().map(rights::become_user).transpose()?;
-    let proxy = build(config, front, threads, predecessor.as_ref())?;
+    let proxy = build(config, certificates, threads, predecessor.as_ref())?;
     let mut first_round = Checks::start(&proxy);
     tokio::select! {
         () = first_round.end() => {}
@@ -112,13 +112,13 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
 /// The proxy of `config`, with what operators changed before.
 fn build(
     config: Config,
-    front: Option<Front>,
+    certificates: Certificates,
     threads: usize,
     predecessor: Option<&Predecessor>,
 ) -> Result<Arc<Proxy>, ServeError> {
     let saved = saved(&config, predecessor);
     let log = config.access_log.as_ref().map(|log| log.target.clone());
-    let proxy = Arc::new(Proxy::new(config, front, saved.is_draining, threads));
+    let proxy = Arc::new(Proxy::new(config, certificates, saved.is_draining, threads));
     proxy.access.start(log.as_ref()).map_err(ServeError::AccessLog)?;
     control::restore(&proxy, saved.servers);
     Ok(proxy)

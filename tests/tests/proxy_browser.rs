@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use gslb_tests::harness::browser::Browser;
 use gslb_tests::harness::certificates::Authority;
+use gslb_tests::harness::http::Request;
 use gslb_tests::harness::process::Process;
 use gslb_tests::harness::site::{ROOT, SERVICE, SERVICES, Site, TLS};
 use gslb_tests::harness::tools::require_module;
+use gslb_tests::harness::within;
+use gslb_tests::harness::world::TOKEN;
 use serde_json::Value;
 
 type Held = Result<(), String>;
@@ -34,7 +37,7 @@ fn start(stick: &str) -> Result<(Site, Process), String> {
     let arguments = [&*server, "ws-1", &address.ip().to_string(), "9000"];
     let server = Process::start("server", &require_module("websockets")?, &arguments);
     let server = server.map_err(|error| error.to_string())?;
-    server.wait_for_line("listening", 0, Duration::from_secs(60))?;
+    server.wait_for_line("listening", 0, LIMIT)?;
     site.run(&format!("{ROOT}{TLS}{SERVICES}{stick}{SOCKET}"))?;
     Ok((site, server))
 }
@@ -63,6 +66,8 @@ fn a_page_stays_with_its_server_until_that_dies_and_then_has_another() -> Held {
         (&"Lax".into(), &"/".into(), &SERVICE.into())
     );
     assert!(before["expiry"].is_null(), "it ends with the browser: {before}");
+    let protocol = "performance.getEntriesByType('navigation')[0].nextHopProtocol";
+    assert_eq!(browser.value(protocol)?, "h2");
     assert_eq!(browser.text("#cookies")?, "", "scripts do not see it");
     browser.wait_for_text("#socket", &format!("hello from {server}"))?;
     for _ in 0..5 {
@@ -84,3 +89,56 @@ fn a_page_stays_with_its_server_until_that_dies_and_then_has_another() -> Held {
     }
     browser.wait_for_text("#socket", &format!("hello from {other}")).map(drop)
 }
+
+/// Loads the page until the text of what `selector` finds holds `part`: what it shows is looked at now and then.
+fn reload_until(browser: &Browser, selector: &str, part: &str) -> Result<String, String> {
+    let look = || {
+        browser.reload()?;
+        let text = browser.text(selector)?;
+        if text.contains(part) { Ok(text) } else { Err(format!("{selector}: no {part:?} in {text:?}")) }
+    };
+    within(LIMIT, look).map(|(text, _)| text)
+}
+
+/// What the page shows of `server`.
+fn row(browser: &Browser, server: &str) -> Result<String, String> {
+    let rows =
+        format!("[...document.querySelectorAll('tr')].find(row => row.innerText.includes('{server}')).innerText");
+    browser.value(&rows)?.as_str().map(str::to_owned).ok_or_else(|| format!("no row of {server}"))
+}
+
+#[test]
+fn the_stats_page_shows_pools_servers_and_why_one_is_down() -> Held {
+    let (mut site, _sockets) = start(STICK)?;
+    let browser = Browser::start(&site)?;
+    browser.open(&format!("https://{SERVICE}:8443/page"))?;
+    browser.open(&format!("http://{}/stats", site.status_address()))?;
+    assert_eq!(browser.text("h1")?, "seoul-1");
+    assert!(browser.text("header")?.contains("serving"));
+    let pools = browser.value("[...document.querySelectorAll('h2')].map(head => head.innerText)")?;
+    for pool in [SERVICE, "socket.gslb.test"] {
+        assert!(pools.as_array().is_some_and(|pools| pools.contains(&pool.into())), "{pools}");
+    }
+    reload_until(&browser, "main", "3 of 3 up")?;
+    for server in ["app-1", "app-2", "app-3", "ws-1"] {
+        let row = row(&browser, server)?;
+        assert!(row.contains("up") && row.contains("check succeeded"), "{row}");
+    }
+
+    site.kill_server("app-2")?;
+    reload_until(&browser, "main", "2 of 3 up")?;
+    let dead = row(&browser, "app-2")?;
+    assert!(dead.contains("down") && dead.to_lowercase().contains("refused"), "{dead}");
+    assert!(row(&browser, "app-1")?.contains("check succeeded"));
+
+    let drained = Request::post("/drain", TOKEN).send(site.status_address())?;
+    assert_eq!(drained.status, 200);
+    reload_until(&browser, "header", "draining")?;
+    site.write("proxy.toml", "region = 1")?;
+    let text = reload_until(&browser, "main", "the last reload was refused")?;
+    assert!(text.contains("proxy: missing"), "it says why: {text}");
+    Ok(())
+}
+
+/// A machine with two cores runs many of these at once.
+const LIMIT: Duration = Duration::from_secs(60);
