@@ -9,7 +9,7 @@ use common::{Origin, Proxy, ask, scripted, settings, unchecked, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 fn logged(format: &str, more: &str) -> String {
     format!("access_log = {{ file = \"access.log\", format = \"{format}\" {more} }}\nthreads = 1")
@@ -42,14 +42,18 @@ fn shape(line: &str) -> String {
     parts.join(" ")
 }
 
-async fn nothing_there() -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("an address");
-    listener.local_addr().expect("an address")
+/// An address where nobody listens, and nobody else can while this lives.
+fn nothing_there() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("an address");
+    let address = socket.local_addr().expect("an address");
+    (socket, address)
 }
 
 /// Sends one request of each kind to a proxy whose log has `format`; returns it and its lines.
 async fn each_kind(format: &str) -> (Proxy, Vec<String>) {
-    let (origin, dead) = (Origin::start("one").await, nothing_there().await);
+    let origin = Origin::start("one").await;
+    let (_nobody, dead) = nothing_there();
     let (garbage, _) = scripted("220 mail.example ESMTP\r\n").await;
     let (short, _) = scripted("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok\r\n").await;
     let services = [
