@@ -233,7 +233,7 @@ impl Added {
             is_backup: self.backup,
             connections: self.connections,
             check: self.check,
-            ..ServerConfig::new(self.address)
+            ..ServerConfig::new(self.address, settings.tls.clone())
         })
     }
 
@@ -265,7 +265,8 @@ fn with(settings: &ServiceConfig, name: &ServerName, server: ServerConfig, key: 
 fn without(settings: &ServiceConfig, name: &ServerName) -> Result<ServiceConfig, String> {
     let mut next = settings.clone();
     let mut keys = keys_of(settings);
-    (keys.remove(name), next.servers.remove(name));
+    keys.remove(name);
+    next.servers.remove(name);
     if next.servers.values().all(|server| server.is_backup) {
         return Err(
             "no server but backups would be left: expected one to stay; put it in maintenance instead".to_owned()

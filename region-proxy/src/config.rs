@@ -23,6 +23,7 @@ mod limits;
 mod peers;
 mod probe;
 mod routes;
+mod server_tls;
 mod service;
 mod stick;
 mod tcp;
@@ -35,7 +36,8 @@ pub use http2::Http2;
 pub use limits::Limits;
 pub use peers::ProxyProtocol;
 pub use probe::{BodyMatch, Probe, Question, Statuses};
-pub use service::{ProxyHeader, ServerConfig, ServiceConfig, ServiceMode, unfit_address};
+pub use server_tls::{ClientIdentity, ServerTls};
+pub use service::{ProxyHeader, ServerConfig, ServerProtocol, ServiceConfig, ServiceMode, unfit_address};
 pub use tcp::{ByName, Tcp};
 pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};
 
@@ -136,6 +138,13 @@ impl Config {
         http.chain(https).chain(tcp)
     }
 
+    /// All files of certificates that it names, towards clients and servers.
+    pub fn certificate_files(&self) -> impl Iterator<Item = &Path> {
+        let servers = self.services.values().flat_map(|service| service.servers.values());
+        let servers = servers.filter_map(|server| server.tls.as_ref()).flat_map(ServerTls::files);
+        self.tls.iter().flat_map(|tls| tls.files()).chain(servers)
+    }
+
     /// The keys whose new value in `next` takes effect only after a restart or an upgrade.
     pub fn restart_keys(&self, next: &Self) -> Vec<&'static str> {
         let changed = [
@@ -188,7 +197,7 @@ impl Reader<'_> {
         let proxy_protocol = peers::proxy_protocol(root, own);
         let secret = root.value("cookie_secret_file").and_then(|value| self.token(&value));
         let secret = secret.map_or(Secret::PUBLIC, |secret| Secret::from_text(secret.reveal()));
-        let services = service::services(root, own, &secret);
+        let services = service::services(root, self.folder, own, &secret);
         let default_service = root.value("default_service").and_then(|value| known_service(&value, &services));
         let routes = routes::routes(root, &services);
         let tcp = tcp::tcp(&tcp_tables, tcp_listen, &services);

@@ -264,29 +264,35 @@ fn settle(live: &Live, changes: &Changes) {
 }
 
 /// Those who want the settings read again, and wait to hear of the mistakes in them.
+pub type Reloads = Asking<Vec<Problem>>;
+
+/// Those who want the program started anew, and wait for the id of the process that took over, or why there is none.
+pub type Upgrades = Asking<Result<u32, String>>;
+
+/// Those who want something of the thread that keeps the proxy going, and wait for its answer.
 #[derive(Debug)]
-pub struct Reloads {
-    sender: mpsc::Sender<oneshot::Sender<Vec<Problem>>>,
-    receiver: Mutex<Option<mpsc::Receiver<oneshot::Sender<Vec<Problem>>>>>,
+pub struct Asking<A> {
+    sender: mpsc::Sender<oneshot::Sender<A>>,
+    receiver: Mutex<Option<mpsc::Receiver<oneshot::Sender<A>>>>,
 }
 
-impl Default for Reloads {
+impl<A> Default for Asking<A> {
     fn default() -> Self {
         let (sender, receiver) = mpsc::channel(16);
         Self { sender, receiver: Mutex::new(Some(receiver)) }
     }
 }
 
-impl Reloads {
-    /// Has the settings read again; the mistakes for which the old ones stay. `None` where nobody reads them.
-    pub async fn ask(&self) -> Option<Vec<Problem>> {
+impl<A> Asking<A> {
+    /// Asks, and waits for the answer; `None` where nobody answers any more.
+    pub async fn ask(&self) -> Option<A> {
         let (answer, answered) = oneshot::channel();
         self.sender.try_send(answer).ok()?;
         answered.await.ok()
     }
 
     /// The questions, for the one who answers them.
-    pub fn take(&self) -> Option<mpsc::Receiver<oneshot::Sender<Vec<Problem>>>> {
+    pub fn take(&self) -> Option<mpsc::Receiver<oneshot::Sender<A>>> {
         self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -70,6 +70,9 @@ enum Order {
     Reset { server: Option<Target> },
     /// Have the settings read again; exit 1 when there is a mistake in them.
     Reload,
+    /// Start the program anew, as it is on the disk now, in the place of the running one, without losing a connection;
+    /// exit 1 when it cannot start, and the running one serves on.
+    Upgrade,
     /// The proxy wants no new clients: it serves on, and gslb-dns sends clients elsewhere.
     DrainAll,
     /// Take that back.
@@ -161,6 +164,7 @@ impl Order {
             Self::Reset { server: Some(server) } => Ask::change(server, serde_json::json!({ "reset": true })),
             Self::Reset { server: None } => Ask::new("POST", "/reset"),
             Self::Reload => Ask::new("POST", "/reload"),
+            Self::Upgrade => Ask::new("POST", "/upgrade"),
             Self::DrainAll => Ask::new("POST", "/drain"),
             Self::UndrainAll => Ask::new("POST", "/undrain"),
         })
@@ -177,6 +181,7 @@ impl Order {
             Self::Remove { server, .. } => format!("removed {}\n", server.0.trim_start_matches("/servers/")),
             Self::Reset { .. } => "as in the settings\n".to_owned(),
             Self::Reload => "reloaded\n".to_owned(),
+            Self::Upgrade => "upgraded\n".to_owned(),
             Self::DrainAll | Self::UndrainAll => String::from_utf8_lossy(body).into_owned(),
         })
     }
@@ -240,8 +245,9 @@ pub fn run(ctl: &Ctl, door: &Door) -> Result<(), String> {
     let ask = ctl.order.ask()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    let answer = runtime.block_on(async { timeout(ANSWER_LIMIT, send(door, &ask)).await });
-    let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_LIMIT:?}")))?;
+    let limit = if matches!(ctl.order, Order::Upgrade) { UPGRADE_LIMIT } else { ANSWER_LIMIT };
+    let answer = runtime.block_on(async { timeout(limit, send(door, &ask)).await });
+    let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))?;
     if !(200..300).contains(&answer.status) {
         return Err(refusal(&answer.body));
     }
@@ -360,6 +366,9 @@ fn table<const N: usize>(columns: &[&str; N], rows: &[[String; N]]) -> String {
 
 /// A proxy that takes longer is not well; a reload reads files.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// A new program checks all servers before it serves, and is given up after a minute.
+const UPGRADE_LIMIT: Duration = Duration::from_secs(70);
 
 /// Thousands of servers are told of in less.
 const ANSWER_OCTETS_MAX: usize = 64 * 1024 * 1024;

@@ -2,6 +2,7 @@
 //!
 //! One task checks a server, one asks its agent, never two at a time of either; one task judges a service by its traffic.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,32 +23,32 @@ mod probe;
 
 /// The running checks of what runs; they end when this is dropped.
 #[derive(Debug)]
-pub struct Checks(#[expect(dead_code, reason = "its tasks end with it")] JoinSet<()>);
+pub struct Checks {
+    services: Vec<(Arc<Service>, JoinSet<()>)>,
+    turns: Arc<Semaphore>,
+}
 
 /// The end of the first round of checks.
 #[derive(Debug)]
 pub struct FirstRound(mpsc::Receiver<()>);
 
 impl Checks {
-    /// Starts to check every server of what `proxy` runs, in the place of the checks that ran: those that were never
-    /// checked at once, the others when they are due.
+    /// Starts to check every server of what `proxy` runs: those that were never checked at once, the others when they are
+    /// due. Checks of services that run already go on, others end.
     pub fn start(proxy: &Arc<Proxy>) -> FirstRound {
+        let mut checks = proxy.checks();
+        let before = checks.take();
+        let turns = before.as_ref().map_or_else(|| Arc::new(Semaphore::new(AT_A_TIME)), |old| Arc::clone(&old.turns));
+        let key = |service: &Arc<Service>| Arc::as_ptr(service).addr();
+        let old = before.into_iter().flat_map(|old| old.services);
+        let mut old: HashMap<_, _> = old.map(|(service, tasks)| (key(&service), tasks)).collect();
         let (done, first_round) = mpsc::channel(1);
-        let turns = Arc::new(Semaphore::new(AT_A_TIME));
-        let mut tasks = JoinSet::new();
+        let mut services = Vec::new();
         for service in proxy.live.load().services() {
-            for server in &service.servers {
-                let of = || Of { proxy: Arc::clone(proxy), service: Arc::clone(service), server: Arc::clone(server) };
-                tasks.spawn(of().check_for_ever(Arc::clone(&turns), done.clone()));
-                if let Some(agent) = service.config.agent.clone() {
-                    tasks.spawn(of().ask_for_ever(agent, done.clone()));
-                }
-            }
-            if let Some(observe) = service.config.observe {
-                tasks.spawn(judge_for_ever(Arc::clone(proxy), Arc::clone(service), observe));
-            }
+            let tasks = old.remove(&key(service)).unwrap_or_else(|| start_service(proxy, service, &turns, &done));
+            services.push((Arc::clone(service), tasks));
         }
-        *proxy.checks() = Some(Self(tasks));
+        *checks = Some(Self { services, turns });
         FirstRound(first_round)
     }
 
@@ -58,6 +59,26 @@ impl Checks {
             Self::start(proxy);
         }
     }
+}
+
+fn start_service(
+    proxy: &Arc<Proxy>,
+    service: &Arc<Service>,
+    turns: &Arc<Semaphore>,
+    done: &mpsc::Sender<()>,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for server in &service.servers {
+        let of = || Of { proxy: Arc::clone(proxy), service: Arc::clone(service), server: Arc::clone(server) };
+        tasks.spawn(of().check_for_ever(Arc::clone(turns), done.clone()));
+        if let Some(agent) = service.config.agent.clone() {
+            tasks.spawn(of().ask_for_ever(agent, done.clone()));
+        }
+    }
+    if let Some(observe) = service.config.observe {
+        tasks.spawn(judge_for_ever(Arc::clone(proxy), Arc::clone(service), observe));
+    }
+    tasks
 }
 
 impl FirstRound {
@@ -172,7 +193,10 @@ async fn judge_for_ever(proxy: Arc<Proxy>, service: Arc<Service>, observe: Obser
             match observe.then {
                 Then::Down => of.tell(server.convict(verdict.to_string(), Timestamp::now())),
                 Then::Check => {
-                    tracing::warn!(service = %service.name, server = %server.name, reason = %verdict, "checked at once")
+                    if let Some(left_out) = server.verdicts.pass(std::time::Instant::now()) {
+                        let (service, server) = (service.name.as_str(), server.name.as_str());
+                        tracing::warn!(service, server, reason = %verdict, left_out, "checked at once");
+                    }
                 }
             }
             server.check_now();

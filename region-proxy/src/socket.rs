@@ -173,7 +173,7 @@ impl Socket {
     /// Has it end in a reset when it is dropped: what was not sent is lost.
     pub fn reset_on_close(&self) {
         if let Ok(fd) = self.fd() {
-            // A connection that is gone already needs none.
+            // A connection that is gone already has nobody to tell.
             let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
         }
     }

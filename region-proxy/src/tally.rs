@@ -4,13 +4,18 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use shared::moment::Moment;
 
 use crate::http1::Reason;
 use crate::relay::record::Cause;
 
 mod pages;
+mod recent;
+
+pub use recent::Lately;
 
 use pages::Pages;
+use recent::{Recent, Sample};
 
 /// Statuses by their first digit; 0 stands for none.
 pub const CLASSES: usize = 6;
@@ -40,6 +45,7 @@ pub struct Histogram {
 pub struct ServerTally {
     pages: Pages<{ server::COUNT }>,
     last_failure: Mutex<Option<(Timestamp, String)>>,
+    recent: Mutex<Recent>,
 }
 
 /// What a server's requests were so far.
@@ -119,7 +125,7 @@ pub struct OwnCounts {
 impl ServerTally {
     /// Of a server that so many threads use.
     pub fn new(threads: usize) -> Self {
-        Self { pages: Pages::new(threads), last_failure: Mutex::default() }
+        Self { pages: Pages::new(threads), last_failure: Mutex::default(), recent: Mutex::default() }
     }
 
     /// It gets a request.
@@ -177,9 +183,25 @@ impl ServerTally {
         self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Takes a sample, for [`Self::recent`]: to be called about once a second.
+    pub fn sample(&self, now: Moment) {
+        let sample = Sample::of(self);
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).add(now, sample);
+    }
+
+    /// What it was like in the last minute.
+    pub fn recent(&self) -> Lately {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).lately()
+    }
+
     /// The requests that it has in hand.
     pub fn in_flight(&self) -> u64 {
         self.pages.open(server::BEGUN, server::ENDED)
+    }
+
+    /// All that it ever got.
+    fn begun(&self) -> u64 {
+        self.pages.sum(server::BEGUN)
     }
 
     /// All of it.

@@ -40,6 +40,7 @@ pub fn connection(
     permit: Permit,
 ) -> impl Future<Output = ()> {
     let place = worker.deadlines.take();
+    worker.proxy.tally.accept(worker.number);
     let client = Client { worker, stream: Stream::Plain(socket), peer, place };
     let stage = Stage::Hearing(Hearing { since: Tick::now(), is_unintroduced, unread: Vec::new() });
     Connection { client, at, stage, _permit: permit }
@@ -198,6 +199,7 @@ impl Hearing {
 impl Drop for Client {
     fn drop(&mut self) {
         self.worker.deadlines.give_back(self.place);
+        self.worker.proxy.tally.close(self.worker.number);
     }
 }
 

@@ -23,6 +23,7 @@ use crate::pipe::Pipes;
 use crate::tls::handshakes::Handshakes;
 use crate::tls::session::Scratch;
 use crate::upstream::Pools;
+use crate::upstream::links::Links;
 
 /// What the connections of one thread share.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Worker {
     pub deadlines: Deadlines,
     /// Its idle connections to servers.
     pub pools: Pools,
+    /// Its connections to servers that speak HTTP/2.
+    pub links: Links,
     /// Its buffers.
     pub buffers: Buffers,
     /// Its empty pipes.
@@ -103,6 +106,7 @@ impl Worker {
             number,
             deadlines: Deadlines::default(),
             pools: Pools::default(),
+            links: Links::default(),
             buffers: Buffers::default(),
             pipes: Pipes::default(),
             handshakes: Handshakes::default(),
@@ -185,7 +189,7 @@ impl Worker {
             if now.since(swept) >= Duration::from_secs(1) {
                 swept = now;
                 let current = self.current();
-                self.pools.sweep(current.live.config.limits.upstream_idle);
+                self.pools.sweep(current.live.config.limits.upstream_idle, &self.buffers.read);
                 for server in current.live.services().flat_map(|service| &service.servers) {
                     server.tally.set_idle(self.number, self.pools.idle(server.number));
                 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -208,6 +209,30 @@ async fn systemd_is_told_which_process_is_the_main_one() {
     assert_eq!(main.trim(), format!("MAINPID={}", successors.pids()[0]));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_changed_of_servers_is_carried_over_to_a_new_process() {
+    let (one, two) = (Origin::start("one").await, Origin::start("two").await);
+    let root = "threads = 2\nadmin_socket = \"admin.sock\"\nadmin_token_file = \"token\"";
+    let services = unchecked("www.gslb.test", &[("app-1", one.address), ("app-2", two.address)]);
+    let mut proxy = Proxy::start(&settings(root, &services)).await;
+    let _successors = Successors::of(&proxy);
+    let socket = proxy.folder.path().join("admin.sock");
+    let ctl = async |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_region-proxy"));
+        let output = command.args(["ctl", "--socket"]).arg(&socket).args(arguments).output().await.expect("it ran");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    ctl(&["drain", "www.gslb.test/app-1"]).await;
+    proxy.signal(Signal::SIGUSR2);
+    proxy.logged("handed over").await;
+    assert!(proxy.exit().await.success());
+    for _ in 0..6 {
+        assert!(ask(proxy.listen, GET).await.body.starts_with("two "));
+    }
+    assert!(ctl(&["servers"]).await.contains("drain (operator)"), "the new process has the socket");
+}
+
 /// The user ids of a process: real, effective, saved.
 fn users(pid: i32) -> Vec<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
@@ -243,4 +268,47 @@ async fn who_serves_is_the_user_of_the_settings_and_can_be_upgraded() {
     for _ in 0..10 {
         assert_eq!(ask(proxy.listen, GET).await.status, 200);
     }
+}
+
+async fn ctl(proxy: &Proxy, order: &str) -> std::process::Output {
+    let config = proxy.config_file();
+    let command =
+        Command::new(env!("CARGO_BIN_EXE_region-proxy")).args(["ctl", order, "--config"]).arg(config).output();
+    command.await.expect("it ran")
+}
+
+/// Puts a program in the place of another, as packages do.
+fn replace(program: &Path, write: impl FnOnce(&Path)) {
+    let new = program.with_extension("new");
+    write(&new);
+    std::fs::set_permissions(&new, Permissions::from_mode(0o755)).expect("set");
+    std::fs::rename(new, program).expect("renamed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_an_upgrade_hears_what_came_of_it() {
+    let (origin, folder) = (Origin::start("one").await, Arc::new(TempDir::new().expect("a folder")));
+    let program = folder.path().join("region-proxy");
+    let real = |path: &Path| {
+        std::fs::copy(env!("CARGO_BIN_EXE_region-proxy"), path).expect("copied");
+    };
+    replace(&program, real);
+    let mut command = Command::new(&program);
+    command.args(["serve", "--config"]).arg(folder.path().join("proxy.toml"));
+    let text = settings("admin_socket = \"ctl.sock\"", &unchecked("www.gslb.test", &[("app-1", origin.address)]));
+    let mut proxy = Proxy::start_by(command, folder, &text).await;
+    let successors = Successors::of(&proxy);
+
+    replace(&program, |path| std::fs::write(path, "#!/bin/sh\nexit 3\n").expect("written"));
+    let refused = ctl(&proxy, "upgrade").await;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && said.contains("exit status: 3"), "{said}");
+    assert_eq!(proxy.get("/").await.status, 200);
+
+    replace(&program, real);
+    let done = ctl(&proxy, "upgrade").await;
+    assert!(done.status.success(), "{done:?}");
+    assert!(proxy.exit().await.success());
+    assert!(is_alive(successors.pids()[1]));
+    assert!(ctl(&proxy, "servers").await.status.success(), "the new one listens at the socket");
 }

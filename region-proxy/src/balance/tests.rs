@@ -368,3 +368,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_server_that_is_added_gets_its_share_slowly() {
+    let rules = Rules { slow_start: Duration::from_secs(60), ..Rules::default() };
+    let before = balancer_of(rules, &[server(0, 1)]);
+    let mut balancer = Balancer::new(rules, &[server(0, 1), server(1, 1)]);
+    balancer.inherit(&before, |index| (index == 0).then_some(0));
+    for index in 0..2 {
+        balancer.set_standing(index, Health::Up, Mode::Ready, START);
+    }
+    let chosen = choices(&mut balancer, 100);
+    assert!(count(&chosen, 1) <= 2, "{}", count(&chosen, 1));
+}

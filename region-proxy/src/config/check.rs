@@ -84,13 +84,15 @@ pub(super) fn check(table: Option<&Table<'_>>) -> Check {
     let count = |key: &str, default: u32| {
         table.and_then(|table| table.value(key)?.integer(1..=100)).map_or(default, |count| count as u32)
     };
-    let interval_or = interval.unwrap_or(SECOND);
+    let interval = interval.unwrap_or(SECOND);
+    let down_interval = span(table, "down_interval", 3600).unwrap_or(interval);
     Check {
         probe: table.map_or(Probe::Connect, probe),
         place: table.map(place).unwrap_or_default(),
-        interval: interval_or,
-        fast_interval: span(table, "fast_interval", 3600).unwrap_or(interval_or),
-        down_interval: span(table, "down_interval", 3600).unwrap_or(interval_or),
+        interval,
+        // A server that is coming up is not looked at less often than before.
+        fast_interval: span(table, "fast_interval", 3600).unwrap_or(interval.min(down_interval)),
+        down_interval,
         time_limit: span(table, "time_limit", 60).unwrap_or(SECOND),
         rise: count("rise", 2),
         fall: count("fall", 3),

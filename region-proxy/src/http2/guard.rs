@@ -38,6 +38,16 @@ impl Guard {
         }
     }
 
+    /// Notes that something moved: who measures the way with PING as data comes does what it should.
+    pub fn note_data(&mut self) {
+        self.controls.give(2);
+    }
+
+    /// Notes that a stream was answered in full.
+    pub fn note_answer(&mut self) {
+        self.resets.give(1);
+    }
+
     /// Whether the peer may do `deed` at `now`; counts it.
     pub fn allows(&mut self, deed: Deed, now: Moment) -> bool {
         match deed {
@@ -48,6 +58,10 @@ impl Guard {
 }
 
 impl Allowance {
+    fn give(&mut self, count: u32) {
+        self.left = (self.left + count).min(self.most);
+    }
+
     fn take(&mut self, now: Moment) -> bool {
         if self.left == 0 {
             let gained = now.since(self.at).as_millis() * u128::from(self.per_second) / 1000;

@@ -269,6 +269,25 @@ impl Session {
         Some(Event::Ended { stream })
     }
 
+    /// Begins no more streams.
+    pub fn retire(&mut self) {
+        self.has_goaway = true;
+        self.wake_driver();
+    }
+
+    /// Nothing more will come or go.
+    pub fn break_all(&mut self) {
+        self.has_goaway = true;
+        for (_, stream) in &mut self.streams {
+            if stream.has_ended {
+                stream.is_deaf = true;
+                stream.wake_writer();
+            } else {
+                stream.cut(Code::InternalError as u32);
+            }
+        }
+    }
+
     fn note_early_end(&mut self, stream: u32) {
         if self.ended_early.len() == ENDED_EARLY_MAX {
             self.ended_early.pop_front();
@@ -281,7 +300,13 @@ impl Session {
             Deed::FutileStream => "too many streams come to nothing",
             Deed::Control => "too many frames that move nothing",
         };
-        if self.guard.allows(deed, self.now) { Ok(()) } else { Err(Fatal { code: Code::EnhanceYourCalm, what }) }
+        // A server may end what it likes.
+        let is_free = deed == Deed::FutileStream && self.role == Role::Client;
+        if is_free || self.guard.allows(deed, self.now) {
+            Ok(())
+        } else {
+            Err(Fatal { code: Code::EnhanceYourCalm, what })
+        }
     }
 
     fn wake_writers(&mut self) {
@@ -317,3 +342,6 @@ const OUT_MAX: usize = 256 * 1024;
 
 /// As many of the streams that were reset are remembered, so that what was on its way is no mistake.
 const ENDED_EARLY_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests;

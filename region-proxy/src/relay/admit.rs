@@ -13,11 +13,11 @@ use super::upload::Upload;
 use crate::access::Captured;
 use crate::balance::{Policy, Sticky, hash};
 use crate::clock::unix_secs;
-use crate::config::{Config, Limits, ServiceConfig};
+use crate::config::{Config, Limits, ServerProtocol, ServiceConfig};
 use crate::forward;
 use crate::forwarded::Seen;
 use crate::http1::{
-    Edits, Framing, HeadLimits, Header, Hop, Persistence, Refusal, Request, Version, read_request, write_request,
+    Edits, Framing, HeadLimits, Header, Hop, Persistence, Refusal, Request, Version, list, read_request, write_request,
 };
 use crate::local::{Flight, Local};
 use crate::plan;
@@ -150,6 +150,9 @@ fn admit_head(
         return Err(own(200, ""));
     }
     forward::to_server(request, peer.is_http2, config.proxy.as_str(), &mut edits);
+    if flight.service().config.protocol == ServerProtocol::Http2 && takes_trailers(request) {
+        edits.append("TE", &[b"trailers"]);
+    }
     let mut wish = Wish::of(&flight.service().config, origin.client, request, &mut edits);
     if let Some((index, route)) = route {
         route.request.apply(request.fields, &mut edits);
@@ -182,7 +185,8 @@ fn write_head(
     flight: Flight,
     wish: Wish,
 ) -> Admitted {
-    let upgrade = request.upgrade.filter(|protocols| is_upgrade_allowed(request, protocols));
+    let is_http1 = flight.service().config.protocol == ServerProtocol::Http1;
+    let upgrade = request.upgrade.filter(|protocols| is_http1 && is_upgrade_allowed(request, protocols));
     let mut head = worker.buffers.take();
     if let Some(version) = flight.service().config.send_proxy {
         peer.introduce(version, &mut head);
@@ -276,6 +280,13 @@ fn admit_body(worker: &Rc<Worker>, admitted: Admitted, mut record: Record, bytes
     let upload = Upload::new(head, body, room);
     let exchange = Exchange::new(Rc::clone(worker), flight, asked, wish, upload, record);
     Admission::Next(Next::Exchange(Box::new(exchange)), consumed)
+}
+
+/// Whether the client says so, as gRPC has it do.
+fn takes_trailers(request: &Request<'_>) -> bool {
+    let is_te = |field: &&Header<'_>| field.name.eq_ignore_ascii_case("te");
+    let mut options = request.fields.iter().filter(is_te).flat_map(|field| list(field.value));
+    options.any(|option| option.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// WebSocket alone: of other protocols this proxy does not know what they would let pass.

@@ -13,12 +13,13 @@ use super::tunnel::Tunnel;
 use super::upload::{Upload, UploadError};
 use crate::balance::{Choice, Sticky};
 use crate::clock::Tick;
+use crate::config::ServerProtocol;
 use crate::http1::{Persistence, Version};
 use crate::local::{Call, Flight};
 use crate::plan::{self, Connection, Failure};
 use crate::stick;
 use crate::stream::Stream;
-use crate::upstream::{self, Care};
+use crate::upstream::{self, Care, Target};
 use crate::worker::Worker;
 
 mod failure;
@@ -72,6 +73,8 @@ pub(super) struct Exchange {
     is_answer_noted: bool,
     /// Why the rest of the request cannot be sent, where the response may still come.
     cut: Option<String>,
+    /// Whether a server has sent it back unseen.
+    was_refused: bool,
     record: Record,
     /// When it was last looked whether the client is still there.
     looked: Tick,
@@ -123,6 +126,7 @@ impl Exchange {
             last_answer: None,
             is_answer_noted: false,
             cut: None,
+            was_refused: false,
             record,
             looked: Tick::now(),
         }
@@ -146,7 +150,7 @@ impl Exchange {
                     }
                 }
                 Stage::Connecting(connecting) => match connecting.as_mut().poll(cx) {
-                    Poll::Ready(Ok(socket)) => self.begin(socket, Connection::New),
+                    Poll::Ready(Ok(socket)) => self.begin_new(socket),
                     Poll::Ready(Err((failure, cause))) => self.fail(Failed { failure, cause }),
                     Poll::Pending => return self.poll_client(cx, client, Tick::NEVER),
                 },
@@ -215,9 +219,16 @@ impl Exchange {
             return self.answer_no_server(Cause::NoServer, "no server is up");
         };
         self.record.assign(index);
+        if self.speaks_http2() {
+            return match self.worker.links.lane(server.number) {
+                Some(lane) => self.begin(Stream::Lane(lane), Connection::Kept),
+                None => self.connect(),
+            };
+        }
         let (number, can_repeat) = (server.number, self.asked.is_idempotent && self.upload.is_held());
         let care = if can_repeat { Care::Usual } else { Care::Utmost };
-        match self.worker.pools.kept(number, self.flight.live().config.limits.upstream_idle, care) {
+        let room = &self.worker.buffers.read;
+        match self.worker.pools.kept(number, self.flight.live().config.limits.upstream_idle, care, room) {
             Some(socket) => self.begin(socket, Connection::Kept),
             None => self.connect(),
         }
@@ -227,8 +238,30 @@ impl Exchange {
         let Some(server) = self.flight.server() else {
             return self.answer_no_server(Cause::NoServer, "no server is up");
         };
+        let target = Target::of(server, self.flight.service().config.protocol);
         let limit = self.flight.live().config.limits.connect;
-        self.stage = Stage::Connecting(Box::pin(upstream::connect(server.address, limit)));
+        self.stage = Stage::Connecting(Box::pin(upstream::connect(Rc::clone(&self.worker), target, limit)));
+    }
+
+    /// Whether its servers speak HTTP/2.
+    fn speaks_http2(&self) -> bool {
+        self.flight.service().config.protocol == ServerProtocol::Http2
+    }
+
+    /// Has the request sent on a connection that was just made, or on a stream of it.
+    fn begin_new(&mut self, socket: Stream) {
+        let number = self.flight.server().map_or(0, |server| server.number);
+        let socket = match self.speaks_http2() {
+            true => self.worker.links.start(&self.worker, number, socket).map(Stream::Lane),
+            false => Some(socket),
+        };
+        match socket {
+            Some(socket) => self.begin(socket, Connection::New),
+            None => {
+                let cause = "the connection takes no stream".to_owned();
+                self.fail(Failed { failure: Failure::NoConnection, cause });
+            }
+        }
     }
 
     fn begin(&mut self, socket: Stream, connection: Connection) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::access::Captured;
 use crate::clock::Tick;
 use crate::http1::{Reason, Version};
+use crate::plan::Failure;
 
 /// One request, from its first octet to the last of its answer.
 #[derive(Debug)]
@@ -217,6 +218,21 @@ impl Cause {
     }
 }
 
+impl From<Failure> for Cause {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoConnection => Self::NoConnection,
+            Failure::ConnectLate => Self::ConnectLate,
+            Failure::Unsent(_) | Failure::Broken(_) => Self::Closed,
+            Failure::BadResponse => Self::BadResponse,
+            Failure::ResponseLate => Self::ResponseLate,
+            Failure::ClientLate => Self::ClientLate,
+            Failure::ClientBroken => Self::ClientBroken,
+            Failure::ClientTooLarge => Self::TooLarge,
+        }
+    }
+}
+
 /// How long each part of a request took, as HAProxy's log has it; `None` for what it never came to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Times {
@@ -353,6 +369,8 @@ impl Record {
             By::Here => 'L',
         };
         let during = match self.during {
+            // None was there to connect to.
+            None if self.cause == Some(Cause::NoServer) => 'C',
             None | Some(During::Request) => 'R',
             Some(During::Queue) => 'Q',
             Some(During::Connect) => 'C',

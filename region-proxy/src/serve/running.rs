@@ -7,17 +7,18 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
+use super::events::{Ears, Event, Upgrade, Waiting};
 use super::handover::{Carried, Ready, Successor};
-use super::signals::{Signals, Word};
+use super::signals::Signals;
 use super::sockets::{self, Sockets};
 use super::{ServeError, tell_system};
 use crate::admin::local::LocalListener;
 use crate::config::Entry;
 use crate::listen::{Gate, Phase};
 use crate::live::Proxy;
-use crate::reload::{Cause, Reloader, Watch};
+use crate::reload::{Cause, Reloader};
 use crate::{admin, worker};
 
 /// The threads that serve, and what they serve.
@@ -85,49 +86,40 @@ impl Running {
     }
 
     /// Follows the settings, until it is told to stop or another process has taken its place.
-    pub(super) async fn keep(
-        &mut self,
-        signals: &mut Signals,
-        mut watch: Option<Watch>,
-        reloader: &mut Reloader,
-    ) -> End {
+    pub(super) async fn keep(&mut self, mut ears: Ears<'_>, reloader: &mut Reloader) -> End {
         // They may have changed between reading and watching.
         reloader.reload(Cause::FolderChanged, &mut self.sockets).await;
-        let mut successor: Option<Successor> = None;
-        let mut reloads = self.proxy.reloads.take();
+        let mut upgrade = None;
         loop {
-            follow(watch.as_mut(), &self.proxy);
-            let mut waiting = None;
-            let cause = tokio::select! {
-                word = signals.next() => match word {
-                    Word::Stop => return End::stop(successor),
-                    Word::Upgrade => {
-                        successor = successor.or_else(|| self.upgrade());
-                        continue;
+            ears.follow(&self.proxy);
+            match ears.next(upgrade.as_mut()).await {
+                Event::Stop => {
+                    if let Some(upgrade) = upgrade {
+                        upgrade.give_up("the running proxy was told to stop".to_owned());
                     }
-                    Word::Reload => Cause::Asked,
-                },
-                () = changed(watch.as_mut()) => Cause::FolderChanged,
-                one = asked(reloads.as_mut()) => {
-                    waiting = Some(one);
-                    Cause::Asked
+                    return End::Stop;
                 }
-                outcome = outcome(successor.as_mut()) => match (outcome, &successor) {
-                    (Ok(ready), Some(successor)) => return End::HandedOver(successor.pid, ready),
-                    (outcome, _) => {
-                        let why = outcome.err().unwrap_or_default();
-                        tracing::error!(why, "not upgraded: this process serves on; the log of the new one says more");
-                        successor = None;
-                        Cause::FolderChanged
+                Event::Upgrade(waiting) => self.upgrade(&mut upgrade, waiting),
+                Event::Upgraded(Ok(ready)) => {
+                    // Never absent: only one that there is can end.
+                    let pid = upgrade.map_or(0, Upgrade::succeed);
+                    return End::HandedOver(pid, ready);
+                }
+                Event::Upgraded(Err(why)) => {
+                    tracing::error!(why, "not upgraded: this process serves on; the log of the new one says more");
+                    if let Some(upgrade) = upgrade.take() {
+                        upgrade.give_up(why);
                     }
-                },
-            };
-            // The one that takes over reads them by itself; if it does not, they are read then.
-            if successor.is_none() {
-                self.reload(reloader, cause).await;
-                if let Some(waiting) = waiting {
-                    // Who asked may be gone.
-                    let _ = waiting.send(reloader.problems().to_vec());
+                    self.reload(reloader, Cause::FolderChanged).await;
+                }
+                // The one that takes over reads them by itself; if it does not, they are read then.
+                Event::Reload(..) if upgrade.is_some() => {}
+                Event::Reload(cause, waiting) => {
+                    self.reload(reloader, cause).await;
+                    if let Some(waiting) = waiting {
+                        // Who asked may be gone.
+                        let _ = waiting.send(reloader.problems().to_vec());
+                    }
                 }
             }
         }
@@ -147,8 +139,11 @@ impl Running {
         }
     }
 
-    /// Starts the program that is to take the place of this process.
-    fn upgrade(&self) -> Option<Successor> {
+    /// Starts the program that is to take the place of this process, unless there is one already; tells who waits.
+    fn upgrade(&self, present: &mut Option<Upgrade>, waiting: Option<Waiting>) {
+        if let Some(present) = present {
+            return present.join(waiting);
+        }
         let is_draining = self.proxy.is_draining.load(Ordering::Relaxed);
         // What is in the state file already is read from there.
         let has_file = self.proxy.live.load().config.state_file.is_some();
@@ -157,11 +152,14 @@ impl Running {
         match self.sockets.copies().and_then(|sockets| Successor::start(sockets, carried)) {
             Ok(successor) => {
                 tracing::info!(pid = successor.pid, "upgrading: started the program anew");
-                Some(successor)
+                present.insert(Upgrade::new(successor)).join(waiting);
             }
             Err(error) => {
                 tracing::error!(%error, "not upgraded: cannot start the program anew");
-                None
+                if let Some(waiting) = waiting {
+                    // Who asked may be gone.
+                    let _ = waiting.send(Err(format!("cannot start the program anew: {error}")));
+                }
             }
         }
     }
@@ -179,6 +177,7 @@ impl Running {
         tracing::info!(pid, limit = ?limits.handover, "handed over: finishing what is under way");
         self.sockets.hand_over(&ready.left);
         self.clients.phase.send_replace(Phase::HandedOver);
+        sleep(LAST_WORDS).await;
         tokio::select! {
             left = self.clients.finish(limits.handover) => report(left),
             () = signals.stop() => self.clients.stop(limits.stop).await,
@@ -203,15 +202,6 @@ impl Clients {
     }
 }
 
-impl End {
-    fn stop(successor: Option<Successor>) -> Self {
-        if let Some(mut successor) = successor {
-            successor.stop();
-        }
-        Self::Stop
-    }
-}
-
 fn report(left: usize) {
     match left {
         0 => tracing::info!("stopped"),
@@ -219,33 +209,5 @@ fn report(left: usize) {
     }
 }
 
-/// Watches the files of the present settings too.
-fn follow(watch: Option<&mut Watch>, proxy: &Proxy) {
-    if let Some(watch) = watch {
-        watch.follow(proxy.live.load().config.tls.iter().flat_map(|tls| tls.files()));
-    }
-}
-
-async fn changed(watch: Option<&mut Watch>) {
-    match watch {
-        Some(watch) => watch.changed().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The next who wants the settings read again.
-async fn asked<T>(asking: Option<&mut mpsc::Receiver<T>>) -> T {
-    if let Some(asking) = asking
-        && let Some(one) = asking.recv().await
-    {
-        return one;
-    }
-    std::future::pending().await
-}
-
-async fn outcome(successor: Option<&mut Successor>) -> Result<Ready, String> {
-    match successor {
-        Some(successor) => successor.outcome().await,
-        None => std::future::pending().await,
-    }
-}
+/// For answers to what the status listener was asked before.
+const LAST_WORDS: Duration = Duration::from_millis(100);

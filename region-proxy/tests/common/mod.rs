@@ -269,7 +269,7 @@ impl Proxy {
             log,
             child,
         };
-        let ready = proxy.logged("ready").await;
+        let ready = proxy.logged(" status=").await;
         let field = |name: &str| {
             let at = ready.find(name).expect("it names its addresses") + name.len();
             ready[at..]

@@ -4,6 +4,7 @@
 mod common;
 
 mod abuse;
+mod grpc;
 mod raw;
 mod requests;
 mod rules;

@@ -47,6 +47,9 @@ impl Session {
         stream.data.extend_from_slice(data);
         stream.has_ended |= is_end;
         stream.wake_reader();
+        if !data.is_empty() {
+            self.guard.note_data();
+        }
         Ok(None)
     }
 

@@ -113,9 +113,16 @@ impl Session {
         if self.is_idle(head.stream) {
             return Err(protocol("RST_STREAM on a stream that is idle"));
         }
+        let role = self.role;
         let Some(stream) = self.find(head.stream) else {
             return self.allow(Deed::Control).map(|()| None);
         };
+        if role == Role::Client && stream.has_ended {
+            // RFC 9113, section 8.1: the answer counts all the same.
+            stream.is_deaf = true;
+            stream.wake_writer();
+            return Ok(None);
+        }
         let is_futile = !stream.is_over();
         stream.has_ended = true;
         stream.is_unprocessed = code == Code::RefusedStream as u32;

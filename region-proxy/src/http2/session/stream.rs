@@ -28,8 +28,12 @@ pub(super) struct Stream {
     pub(super) speaking: Speaking,
     /// The error that it was reset with, by either side.
     pub(super) reset: Option<u32>,
+    /// The peer takes nothing more, though its answer is whole.
+    pub(super) is_deaf: bool,
     /// The peer has never looked at it.
     pub(super) is_unprocessed: bool,
+    /// What a switch to WebSocket must be accepted with.
+    pub(super) switch: Option<String>,
     /// What the request asks for.
     pub(super) expected: Expected,
     pub(super) reader: Option<Waker>,
@@ -87,7 +91,9 @@ impl Stream {
             has_ended: false,
             speaking: Speaking::Head,
             reset: None,
+            is_deaf: false,
             is_unprocessed: false,
+            switch: None,
             expected: Expected::default(),
             reader: None,
             writer: None,

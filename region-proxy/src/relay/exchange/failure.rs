@@ -1,6 +1,7 @@
 //! What becomes of a request when its server or its client fails it: another attempt, an answer of the proxy, or the end of
 //! the connection.
 
+use std::io::ErrorKind;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,13 @@ use jiff::Timestamp;
 use super::{Exchange, Failed, Stage};
 use crate::clock::{Tick, Waiting};
 use crate::http1::{Persistence, Version};
-use crate::plan::{self, Failure, Next};
+use crate::plan::{self, Connection, Failure, Next};
 use crate::relay::answer::{Answer, Saying};
 use crate::relay::client::{After, Client};
 use crate::relay::download::DownloadError;
 use crate::relay::record::{By, Cause};
 use crate::relay::upload::UploadError;
+use crate::stream::Stream;
 
 impl Exchange {
     /// What follows when the client does not send its body as it should.
@@ -37,7 +39,7 @@ impl Exchange {
 
     /// What follows when the response cannot be passed on.
     pub(super) fn blame(&mut self, error: DownloadError) -> Result<Option<After>, Failed> {
-        let is_answered = self.download.is_answered();
+        let (is_answered, mut is_unseen) = (self.download.is_answered(), false);
         let (cause, is_bad) = match error {
             DownloadError::Client(error) => {
                 tracing::debug!(cause = %error, "client gone");
@@ -47,7 +49,10 @@ impl Exchange {
                 }
                 return Ok(Some(After::Close));
             }
-            DownloadError::Server(error) => (self.cut.take().unwrap_or_else(|| error.to_string()), false),
+            DownloadError::Server(error) => {
+                is_unseen = error.kind() == ErrorKind::ConnectionRefused;
+                (self.cut.take().unwrap_or_else(|| error.to_string()), false)
+            }
             DownloadError::Bad(cause) => (cause, true),
         };
         if is_bad {
@@ -60,7 +65,9 @@ impl Exchange {
         // A server that has begun to answer has acted on the request: it is not for another connection.
         let failure = match self.download.has_begun() || is_bad {
             true => Failure::BadResponse,
-            false if self.upload.is_unsent() => Failure::Unsent(connection),
+            // A stream that its server has never looked at: there may be room for it on another connection.
+            false if is_unseen && !std::mem::replace(&mut self.was_refused, true) => Failure::Unsent(Connection::Kept),
+            false if self.upload.is_unsent() || is_unseen => Failure::Unsent(connection),
             false => Failure::Broken(connection),
         };
         Err(Failed { failure, cause })
@@ -144,11 +151,14 @@ impl Exchange {
         let can_repeat = self.asked.is_idempotent && self.upload.is_held();
         let next = plan::next(failed.failure, retries_left, can_repeat);
         self.log_failed(&failed, next);
-        let (by, why) = blamed(failed.failure);
-        self.record.end(by, why, failed.cause);
+        let failed_late = failed.failure == Failure::ResponseLate;
+        self.record.end(blamed(failed.failure), failed.failure.into(), failed.cause);
         if !failed.failure.is_of_client() {
             self.flight.failed();
             self.note_failure();
+        }
+        if failed_late && let Stage::Relaying(Stream::Lane(lane), _) = &mut self.stage {
+            lane.retire();
         }
         self.cut = None;
         match next {
@@ -235,16 +245,13 @@ impl Exchange {
     }
 }
 
-/// Who is to blame for `failure`, and for what.
-fn blamed(failure: Failure) -> (By, Cause) {
+/// Who is to blame for `failure`.
+fn blamed(failure: Failure) -> By {
     match failure {
-        Failure::NoConnection => (By::Server, Cause::NoConnection),
-        Failure::ConnectLate => (By::ServerLate, Cause::ConnectLate),
-        Failure::Unsent(_) | Failure::Broken(_) | Failure::BadResponse => (By::Server, Cause::Closed),
-        Failure::ResponseLate => (By::ServerLate, Cause::ResponseLate),
-        Failure::ClientLate => (By::ClientLate, Cause::ClientLate),
-        Failure::ClientBroken => (By::Proxy, Cause::ClientBroken),
-        Failure::ClientTooLarge => (By::Proxy, Cause::TooLarge),
+        Failure::NoConnection | Failure::Unsent(_) | Failure::Broken(_) => By::Server,
+        Failure::ConnectLate | Failure::ResponseLate => By::ServerLate,
+        Failure::ClientLate => By::ClientLate,
+        Failure::BadResponse | Failure::ClientBroken | Failure::ClientTooLarge => By::Proxy,
     }
 }
 
