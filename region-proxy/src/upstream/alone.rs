@@ -20,10 +20,13 @@ pub struct Alone<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Alone<S> {
-    /// Over `connection`, on which nothing was said.
-    pub fn new(connection: S) -> Self {
+    /// Over `connection`, which has TLS or not, and on which nothing was said.
+    pub fn new(connection: S, is_secure: bool) -> Self {
         let limits = Limits { streams: 0, head_octets: HEAD_OCTETS, stream_window: WINDOW, connection_window: WINDOW };
         let mut session = Session::new(Role::Client, limits, Tick::now().moment());
+        if is_secure {
+            session.set_secure();
+        }
         // Never absent on a connection that is new.
         let stream = session.open().unwrap_or(1);
         Self { connection, session, stream, block: Block::new(HEAD_OCTETS), left: Vec::new() }
@@ -123,13 +126,13 @@ mod tests {
         let server = tokio::spawn(async move {
             let mut connection = handshake(far).await.expect("prefaces");
             while let Some(Ok((request, mut respond))) = connection.accept().await {
-                assert_eq!(request.uri(), "http://www.example.com/health");
+                assert_eq!(request.uri(), "https://www.example.com/health");
                 let mut send = respond.send_response(Response::new(()), false).expect("sent");
                 send.send_data(vec![b'x'; 5000].into(), false).expect("sent");
                 send.send_trailers(HeaderMap::new()).expect("sent");
             }
         });
-        let mut alone = Alone::new(near);
+        let mut alone = Alone::new(near, true);
         alone.write_all(b"GET /health HTTP/1.1\r\nHost: www.example.com\r\n\r\n").await.expect("written");
         let mut text = Vec::new();
         while !text.ends_with(b"\r\n0\r\n\r\n") {
