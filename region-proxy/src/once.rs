@@ -9,6 +9,10 @@ use tokio::net::TcpStream;
 
 use crate::http1::{Asked, ChunkLimits, Chunked, Framing, HeadLimits, Header, read_response};
 
+mod http2;
+
+pub use http2::OverHttp2;
+
 /// A request that is sent over a connection of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Once<'r> {

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use tokio::time::timeout;
 
-use crate::config::{Probe, ProxyHeader, Question};
+use crate::config::{Probe, ProxyHeader, Question, ServerProtocol};
 use crate::live::{Server, Service};
-use crate::once::{self, Once};
+use crate::once::{self, Once, OverHttp2};
 use crate::proxy_protocol;
 
 /// Whether `server` is well; else why not, in words.
@@ -43,7 +43,14 @@ async fn ask(service: &Service, address: SocketAddr, question: &Question) -> Res
         body: b"",
     };
     let body_max = if question.body.is_some() { question.body_octets } else { 0 };
-    let answer = once::fetch(address, request, body_max).await?;
+    let mut stream = once::connect(address).await?;
+    let answer = match service.config.protocol {
+        ServerProtocol::Http1 => once::fetch_over(&mut stream, request, body_max).await?,
+        ServerProtocol::Http2 => {
+            let mut stream = OverHttp2::new(stream).map_err(|error| error.to_string())?;
+            once::fetch_over(&mut stream, request, body_max).await?
+        }
+    };
     judge(question, &answer)
 }
 

@@ -234,3 +234,42 @@ async fn a_client_that_cancels_frees_the_server() {
     drop(response);
     until("the server is told", async || seen.resets.load(Ordering::SeqCst) == 1).await;
 }
+
+/// An HTTP/2 server that answers every request with `status` and `body`.
+async fn fixed(status: u16, body: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    assert_eq!(request.uri().to_string(), "http://www.gslb.test/health?deep=1");
+                    let head = Response::builder().status(status).body(()).expect("a head");
+                    let mut send = respond.send_response(head, false).expect("sent");
+                    let _ = send.send_data(Bytes::from_static(body.as_bytes()), true);
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn checks_speak_what_their_servers_do() {
+    let (well, sick) = (fixed(200, "all well").await, fixed(200, "not at all").await);
+    let (closed, http1) = (fixed(503, "").await, crate::common::Origin::start("one").await);
+    let check =
+        "{ path = \"/health?deep=1\", body = \"all well\", interval = \"20ms\", time_limit = \"500ms\", fall = 1 }";
+    let servers = [("a", well), ("b", sick), ("c", closed), ("d", http1.address)];
+    let service = crate::common::service("www.gslb.test", &servers, check) + "protocol = \"h2\"\n";
+    let proxy = Proxy::start(&settings("", &service)).await;
+    proxy.logged("is not in the body").await;
+    proxy.logged("status 503, expected 200").await;
+    until("one is up", async || proxy.service_status().await.servers_up == 1).await;
+    until("three are down", async || {
+        let log = proxy.log.lock().expect("not poisoned");
+        log.iter().filter(|line| line.contains("server is down")).count() == 3
+    })
+    .await;
+}
