@@ -6,7 +6,7 @@
 //!                                                       ▲ plan: another server on failure, at most `retries`
 //! ```
 //! Pure, without clock, socket or file: [`config`], [`http1`], [`sni`], [`route`], [`routes`], [`stick`], [`balance`], [`forward`],
-//! [`forwarded`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`].
+//! [`forwarded`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`], [`vrrp`].
 //! All the rest is the edge around them: a [`worker::Worker`] for each core, which share nothing on the path of a request.
 //! One [`live::Live`] holds what the settings say; a reload swaps it whole.
 
@@ -42,4 +42,5 @@ pub mod stream;
 pub mod tls;
 pub mod upstream;
 pub mod vip;
+pub mod vrrp;
 pub mod worker;
