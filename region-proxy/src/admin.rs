@@ -88,6 +88,7 @@ pub async fn answer(proxy: Arc<Proxy>, peer: SocketAddr, asked: Asked<'_>) -> Re
         ("/metrics", "GET" | "HEAD") => {
             let mut text = String::new();
             proxy.tls.write_metrics(&mut text);
+            proxy.vrrp.write_metrics(&mut text);
             let fields = vec![("Content-Type", "text/plain; version=0.0.4; charset=utf-8")];
             Reply { status: 200, fields, body: text.into_bytes() }
         }

@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 use crate::once::{self, Once};
+use crate::takeover::watchdog;
 use crate::tls::Front;
 use crate::{reload, serve};
 
@@ -39,6 +40,9 @@ enum Command {
     Drain(Settings),
     /// Take the running proxy's drain back.
     Undrain(Settings),
+    /// What a proxy with [vrrp] starts beside itself.
+    #[command(name = watchdog::COMMAND, hide = true)]
+    VrrpWatchdog,
 }
 
 #[derive(Args, Debug)]
@@ -74,6 +78,16 @@ pub fn run() -> ExitCode {
         }),
         Command::Drain(settings) => with(&settings, |config| post(&settings.config, &config, "/drain")),
         Command::Undrain(settings) => with(&settings, |config| post(&settings.config, &config, "/undrain")),
+        Command::VrrpWatchdog => {
+            start_log(LogFormat::Text);
+            match watchdog::run() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!(%error, "watchdog: ended");
+                    ExitCode::FAILURE
+                }
+            }
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod routes;
 mod service;
 mod stick;
 mod tls;
+mod vrrp;
 
 pub use balance::Balance;
 pub use check::{Check, Probe};
@@ -28,6 +29,7 @@ pub use limits::Limits;
 pub use peers::ProxyProtocol;
 pub use service::{ProxyHeader, ServerConfig, ServiceConfig};
 pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};
+pub use vrrp::{Track, TrackedService, VipMac, VirtualRouter};
 
 /// Everything that an operator says about one proxy.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,6 +48,8 @@ pub struct Config {
     pub status: SocketAddr,
     /// Addresses that must all be on this machine for "holds the VIP"; empty: always held.
     pub vips: Vec<IpAddr>,
+    /// VIPs that it holds in turn with others; `vips` is empty then.
+    pub vrrp: Vec<VirtualRouter>,
     /// What drain and undrain must show; `None`: both are refused.
     pub token: Option<Token>,
     /// Where the drain is kept over a restart.
@@ -93,6 +97,11 @@ impl Config {
         self.tls.as_ref().map_or(&[], |tls| &tls.listen)
     }
 
+    /// All addresses that may be on this machine at one time and not at another.
+    pub fn held_vips(&self) -> Vec<IpAddr> {
+        self.vrrp.iter().flat_map(|router| router.vips.iter()).chain(&self.vips).copied().collect()
+    }
+
     /// The keys whose new value in `next` takes effect only after a restart.
     pub fn restart_keys(&self, next: &Self) -> Vec<&'static str> {
         let changed = [
@@ -100,6 +109,7 @@ impl Config {
             ("listen", self.listen != next.listen),
             ("tls.listen", self.tls_listen() != next.tls_listen()),
             ("status", self.status != next.status),
+            ("vrrp", self.vrrp != next.vrrp),
             ("limits.connections", self.limits.connections != next.limits.connections),
         ];
         changed.iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| *key).collect()
@@ -140,6 +150,7 @@ impl Reader<'_> {
         let services = service::services(root, own, &secret);
         let default_service = root.value("default_service").and_then(|value| known_service(&value, &services));
         let routes = routes::routes(root, &services);
+        let vrrp = vrrp::vrrp(root, &services);
         if let Some(status) = status
             && own.iter().any(|&listen| clash(listen, status))
         {
@@ -155,6 +166,7 @@ impl Reader<'_> {
             tls,
             status,
             vips,
+            vrrp,
             token,
             state_file,
             default_service,

@@ -39,6 +39,7 @@ pub mod sni;
 pub mod socket;
 pub mod stick;
 pub mod stream;
+pub mod takeover;
 pub mod tls;
 pub mod upstream;
 pub mod vip;

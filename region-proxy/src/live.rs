@@ -19,6 +19,7 @@ use crate::balance::Health;
 use crate::config::{Check, Config, ServerConfig, ServiceConfig};
 use crate::count::Counts;
 use crate::rate::Rate;
+use crate::takeover::report::Reports;
 use crate::tls::Front;
 use crate::tls::report::TlsState;
 
@@ -40,6 +41,8 @@ pub struct Proxy {
     pub holds_vip: AtomicBool,
     /// TLS towards clients.
     pub tls: TlsState,
+    /// Who holds the VIPs that are held in turn with others.
+    pub vrrp: Reports,
 }
 
 /// The settings and what runs by them.
@@ -111,7 +114,7 @@ pub struct Change {
 impl Proxy {
     /// Runs `config` on `threads` threads with nothing known of any server; `front` is what its `[tls]` leads to.
     pub fn new(config: Config, front: Option<Front>, is_draining: bool, threads: usize) -> Self {
-        let holds_vip = AtomicBool::new(config.vips.is_empty());
+        let holds_vip = AtomicBool::new(config.held_vips().is_empty());
         Self {
             live: ArcSwap::from_pointee(Live::new(config, threads)),
             generation: AtomicU64::new(0),
@@ -119,6 +122,7 @@ impl Proxy {
             saving: tokio::sync::Mutex::default(),
             holds_vip,
             tls: TlsState::new(front, threads),
+            vrrp: Reports::default(),
         }
     }
 
@@ -148,6 +152,7 @@ impl Proxy {
             holds_vip: self.holds_vip.load(Ordering::Relaxed),
             is_draining: self.is_draining.load(Ordering::Relaxed),
             services: services.collect::<BTreeMap<_, _>>(),
+            virtual_routers: self.vrrp.statuses(),
         }
     }
 }

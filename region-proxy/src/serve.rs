@@ -1,7 +1,7 @@
 //! The running proxy: starts everything, keeps it going, ends it in order.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,9 +16,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::health::Checks;
-use crate::listen::{self, Gate, Listener, Sharing};
+use crate::listen::{self, Gate, Listener, Presence, Sharing};
 use crate::live::Proxy;
 use crate::reload::{Cause, Reloader, Watch};
+use crate::takeover::Takeover;
 use crate::tls::Front;
 use crate::{admin, vip, worker};
 
@@ -59,10 +60,12 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
     let mut watch =
         Watch::start(&file).map_err(|error| tracing::warn!(%error, "settings are not watched: use SIGHUP")).ok();
     // First, so that a second process on the same settings ends before it takes clients.
-    let status = TcpListener::from_std(bind(config.status, Sharing::Alone)?.into())?;
+    let status = TcpListener::from_std(bind(config.status, Sharing::Alone, Presence::Now)?.into())?;
     let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let plain = config.listen.len();
-    let listeners = bind_all(&[&config.listen, config.tls_listen()].concat(), threads)?;
+    let vips: Vec<IpAddr> = config.vrrp.iter().flat_map(|router| router.vips.iter().copied()).collect();
+    let listeners = bind_all(&[&config.listen, config.tls_listen()].concat(), &vips, threads)?;
+    let listeners_total = listeners.iter().map(Vec::len).sum::<usize>();
     let connections_max = config.limits.connections;
     let is_draining = config.state_file.as_deref().is_some_and(was_draining);
     let proxy = Arc::new(Proxy::new(config, front, is_draining, threads));
@@ -84,7 +87,10 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
         let listeners = listeners.into_iter().enumerate().map(listener).collect();
         worker::start(number, Arc::clone(&proxy), listeners, clients.clone(), ended.clone())?;
     }
+    let listening = ended.downgrade();
     drop(ended);
+    // Last, so that whoever comes by the VIPs is served.
+    let takeover = Takeover::start(Arc::clone(&proxy), move || listening.strong_count() >= listeners_total)?;
     tokio::spawn(admin::serve::serve(status, Arc::clone(&proxy), stopping));
     tell_system(&[NotifyState::Ready]);
 
@@ -102,6 +108,10 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
         reload(&mut reloader, cause);
     }
     tell_system(&[NotifyState::Stopping]);
+    if let Some(takeover) = takeover {
+        // First, so that clients find the next holder while this one finishes what it has.
+        takeover.stop();
+    }
     let limit = proxy.live.load().config.limits.stop;
     tracing::info!(?limit, "stopping: finishing the requests in flight");
     stop.send_replace(true);
@@ -114,18 +124,23 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
     Ok(())
 }
 
-fn bind(address: SocketAddr, sharing: Sharing) -> Result<Socket, ServeError> {
-    listen::bind(address, sharing).map_err(|error| ServeError::Listen { address, error })
+fn bind(address: SocketAddr, sharing: Sharing, presence: Presence) -> Result<Socket, ServeError> {
+    listen::bind(address, sharing, presence).map_err(|error| ServeError::Listen { address, error })
 }
 
-/// Listeners on all `addresses` for each of so many threads.
-fn bind_all(addresses: &[SocketAddr], threads: usize) -> Result<Vec<Vec<Socket>>, ServeError> {
-    let first = addresses.iter().map(|address| bind(*address, Sharing::Shared)).collect::<Result<Vec<_>, _>>()?;
+/// Listeners on all `addresses` for each of so many threads; `vips` may be on another machine now.
+fn bind_all(addresses: &[SocketAddr], vips: &[IpAddr], threads: usize) -> Result<Vec<Vec<Socket>>, ServeError> {
+    let presence = |address: &SocketAddr| match vips.contains(&address.ip()) {
+        true => Presence::AtTimes,
+        false => Presence::Now,
+    };
+    let bind = |address: &SocketAddr| bind(*address, Sharing::Shared, presence(address));
+    let first = addresses.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
     // Where the settings leave the port to the system, the other threads take what the first was given.
     let bound = first.iter().map(local).collect::<io::Result<Vec<_>>>()?;
     let mut all = vec![first];
     for _ in 1..threads {
-        all.push(bound.iter().map(|address| bind(*address, Sharing::Shared)).collect::<Result<_, _>>()?);
+        all.push(bound.iter().map(bind).collect::<Result<_, _>>()?);
     }
     Ok(all)
 }
@@ -209,6 +224,10 @@ fn housekeep(proxy: &Proxy, started: Instant) {
     let live = proxy.live.load();
     for service in live.services() {
         service.sample(now);
+    }
+    if !live.config.vrrp.is_empty() {
+        // Who holds these says so itself.
+        return;
     }
     let holds_vip = vip::holds(&live.config.vips);
     if proxy.holds_vip.swap(holds_vip, Ordering::Relaxed) != holds_vip {

@@ -10,3 +10,4 @@ pub mod frame;
 pub mod group;
 pub mod machine;
 pub mod packet;
+pub mod track;

@@ -40,7 +40,7 @@ const REGION_PROXY: Layers = &[
     &["explain"],
     &[
         "admin", "cli", "clock", "count", "health", "listen", "live", "local", "main", "once", "pipe", "relay",
-        "reload", "serve", "socket", "status", "stream", "tls", "upstream", "vip", "worker",
+        "reload", "serve", "socket", "status", "stream", "takeover", "tls", "upstream", "vip", "worker",
     ],
 ];
 
