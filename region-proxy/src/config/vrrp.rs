@@ -287,8 +287,8 @@ mod tests {
         assert_eq!(
             problems("[vrrp.web]\npreempt = 3\n"),
             [
-                "p.toml:7: vrrp.web.id: missing: expected a whole number from 1 to 255, the same on all that share the VIPs",
                 "p.toml:7: vrrp.web.interface: missing: expected the name of an Ethernet interface",
+                "p.toml:7: vrrp.web.id: missing: expected a whole number from 1 to 255, the same on all that share the VIPs",
                 "p.toml:7: vrrp.web.priority: missing: expected a whole number from 1 to 255: the highest holds the VIPs",
                 "p.toml:7: vrrp.web.vips: missing: expected a list of IP addresses",
                 "p.toml:8: vrrp.web.preempt: 3 is not true or false",

@@ -134,6 +134,8 @@ pub struct Machine {
     /// Whether who was active let go.
     was_left: bool,
     announcements: Announcements,
+    /// When it last became active.
+    risen: Moment,
     /// When another active one was last heard.
     other_heard: Option<Moment>,
 }
@@ -159,6 +161,7 @@ impl Machine {
             wants: false,
             was_left: false,
             announcements: Announcements::default(),
+            risen: Moment::START,
             other_heard: None,
         }
     }
@@ -261,6 +264,7 @@ impl Machine {
         let why = if self.was_left { Why::LetGo } else { Why::Silence };
         let mut actions = vec![Action::Note(Note::Became(State::Active, why))];
         self.enter(State::Active);
+        self.risen = now;
         actions.extend(self.advertise(now));
         actions.push(Action::Take);
         self.announcements = Announcements::default().after(now);
@@ -291,7 +295,7 @@ impl Machine {
 
     // heard in Active                          what is done (section 6.4.3)
     // priority 0                               advertise at once: others may have taken it for ours
-    // higher, or its own from a higher address Backup
+    // higher, or its own from a higher address advertise a last time, Backup
     // lower, or its own from a lower address   advertise at once, so that the other steps down
     fn hear_as_active(&mut self, now: Moment, heard: Heard) -> Vec<Action> {
         let Standing::Able { address, priority } = self.standing else { return Vec::new() };
@@ -308,11 +312,13 @@ impl Machine {
             return self.fall(now, State::Backup, Why::Better(heard.from));
         }
         let mut actions = self.advertise(now);
-        if self.other_heard.replace(now).is_none() {
+        // One that it has just taken over from had to be heard once more.
+        let is_last_word = now.since(self.risen) < self.rules.interval.duration();
+        if !is_last_word && self.other_heard.replace(now).is_none() {
             actions.push(Action::Note(Note::TwoActives(heard.from)));
         }
         // Caches believed the other: they are told again, and once more when it has stepped down.
-        self.announcements = self.announcements.anew(now);
+        self.announcements = Announcements::anew(now);
         actions
     }
 
@@ -336,9 +342,10 @@ impl Machine {
     fn fall(&mut self, now: Moment, to: State, why: Why) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.state == State::Active {
-            if !matches!(why, Why::Better(_)) {
-                actions.push(Action::Advertise(0));
-            }
+            // After a split the better one may not have heard of this one yet, and who believed this one would never
+            // hear that one's announcement: a last word makes it announce the VIPs again.
+            let is_better = matches!(why, Why::Better(_));
+            actions.push(Action::Advertise(if is_better { self.priority() } else { 0 }));
             actions.push(Action::LetGo);
         }
         actions.push(Action::Note(Note::Became(to, why)));
@@ -389,9 +396,9 @@ impl Announcements {
         Self { next, made: self.made.saturating_add(1) }
     }
 
-    /// All are made again: the first at once, or when the next was due anyway.
-    fn anew(self, now: Moment) -> Self {
-        Self { next: Some(self.next.unwrap_or(now)), made: 0 }
+    /// All are made again, the first at `now`.
+    fn anew(now: Moment) -> Self {
+        Self { next: Some(now), made: 0 }
     }
 }
 

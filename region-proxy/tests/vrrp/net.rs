@@ -45,8 +45,8 @@ impl Net {
             net.sysctl(host, "net.ipv6.conf.default.accept_dad=0");
             net.sysctl(host, "net.ipv6.conf.default.addr_gen_mode=1");
             net.ip(host, "link set lo up");
-            net.ip("switch", &format!("link add {host} type veth peer name eth0 netns {}", net.name(host)));
-            net.ip("switch", &format!("link set {host} master br0 up"));
+            net.ip("switch", &format!("link add name {host} type veth peer name eth0 netns {}", net.name(host)));
+            net.ip("switch", &format!("link set dev {host} master br0 up"));
             net.ip(host, &format!("addr add 192.0.2.{number}/24 dev eth0"));
             net.ip(host, &format!("addr add fe80::{number}/64 dev eth0 nodad"));
             net.ip(host, "link set eth0 up");
@@ -98,7 +98,11 @@ impl Net {
     }
 
     /// Runs `work` on a thread that is on `host`.
-    pub(crate) fn within<T: Send + 'static>(&self, host: &str, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    pub(crate) fn within<T: Send + 'static>(
+        &self,
+        host: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
         let space = File::open(format!("/run/netns/{}", self.name(host))).expect("the namespace is there");
         std::thread::spawn(move || {
             setns(&space, CloneFlags::CLONE_NEWNET).expect("it may be entered");

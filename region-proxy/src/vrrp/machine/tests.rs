@@ -114,17 +114,14 @@ fn an_active_one_steps_down_for_a_better_one_alone() {
         let actions = machine.hear(at(100), heard(from, priority));
         assert_eq!(machine.state() == State::Backup, steps_down, "{from} {priority}");
         assert_eq!(actions.contains(&Action::LetGo), steps_down);
-        assert_eq!(actions.contains(&Action::Advertise(150)), !steps_down, "the other learns at once");
+        assert_eq!(actions[0], Action::Advertise(150), "the other learns at once");
     }
 }
 
 #[test]
 fn a_split_is_told_healed_and_announced_again() {
     let mut machine = active(150);
-    while machine.announcements.next.is_some() {
-        machine.tick(machine.due().expect("something is due"));
-    }
-    let now = at(60_000);
+    let now = at(1000);
     machine.tick(now);
     let actions = machine.hear(now, heard(ABOVE, 100));
     assert_eq!(actions, [Action::Advertise(150), Action::Note(Note::TwoActives(ABOVE))]);
@@ -133,6 +130,16 @@ fn a_split_is_told_healed_and_announced_again() {
     assert!(machine.hears_other_active());
     let actions = machine.tick(now + Duration::from_millis(600));
     assert!(actions.contains(&Action::Note(Note::OneActive)) && !machine.hears_other_active());
+}
+
+#[test]
+fn the_last_word_of_one_that_it_took_over_from_is_no_split() {
+    let mut machine = backup(150, AT_ONCE);
+    machine.rise(at(1000));
+    let actions = machine.hear(at(1001), heard(ABOVE, 100));
+    assert_eq!((actions, machine.hears_other_active()), (vec![Action::Advertise(150)], false));
+    machine.hear(at(1201), heard(ABOVE, 100));
+    assert!(machine.hears_other_active());
 }
 
 #[test]
