@@ -5,12 +5,13 @@
 mod net;
 mod peers;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use net::{Net, left_out, until};
 use nix::sys::signal::Signal;
 use peers::Peer;
+use socket2::{Domain, Protocol, Socket, Type};
 
 const VIP: &str = "192.0.2.10";
 
@@ -174,4 +175,256 @@ fn a_cable_that_is_pulled_and_a_failing_service_make_room() {
     net.ip("b", "link set eth0 up");
     b.until_state(&net, "active");
     until("there is one holder", || net.holders(VIP) == ["b"]);
+}
+
+/// What keepalived is told for the same.
+fn keepalived(priority: u8, more: &str) -> String {
+    format!("priority {priority}\n advert_int 0.2\n virtual_ipaddress {{\n {VIP}/32\n }}\n{more}")
+}
+
+#[test]
+fn keepalived_and_a_proxy_hand_a_vip_over_both_ways() {
+    if left_out().is_some() {
+        return;
+    }
+    let net = pair_net();
+    // The only form that keepalived of Debian 12 takes.
+    let ours = |priority| format!("{}checksum = \"pseudo_header\"\n", web(priority, "200ms"));
+    let b = Peer::keepalived(&net, "b", &keepalived(150, ""));
+    until("keepalived is active", || net.holders(VIP) == ["b"]);
+    // Ours preempts, and stays while keepalived hears it.
+    let a = Peer::proxy(&net, "a", &ours(200));
+    a.until_state(&net, "active");
+    until("keepalived let go", || net.holders(VIP) == ["a"]);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(net.holders(VIP), ["a"], "{}", b.log());
+    // Ours leaves by priority 0: keepalived does not wait for its silence.
+    let probe = net.probe("client", vip());
+    std::thread::sleep(Duration::from_millis(100));
+    a.stop();
+    until("keepalived took over", || net.holders(VIP) == ["b"]);
+    std::thread::sleep(Duration::from_millis(50));
+    let seen = probe.finish();
+    println!("keepalived follows a proxy: gap {:?}", seen.gap());
+    assert!(seen.gap() < Duration::from_millis(250), "{:?}", seen.gap());
+    // Without preemption keepalived waits until ours dies; ours, cut off, yields when it hears that one's higher priority.
+    let a = Peer::proxy(&net, "a", &ours(200));
+    a.until_state(&net, "active");
+    until("keepalived let go", || net.holders(VIP) == ["a"]);
+    let probe = net.probe("client", vip());
+    std::thread::sleep(Duration::from_millis(100));
+    net.cut("a");
+    until("keepalived took over", || net.holders(VIP) == ["a", "b"]);
+    std::thread::sleep(Duration::from_millis(50));
+    println!("keepalived misses a proxy: gap {:?}", probe.finish().gap());
+    net.mend("a");
+    until("keepalived let go", || net.holders(VIP) == ["a"]);
+}
+
+#[test]
+fn a_proxy_is_backup_to_a_better_keepalived() {
+    if left_out().is_some() {
+        return;
+    }
+    let net = pair_net();
+    let b = Peer::keepalived(&net, "b", &keepalived(150, ""));
+    until("keepalived is active", || net.holders(VIP) == ["b"]);
+    // What keepalived sends has the form with the pseudo-header: both are heard, whatever is sent.
+    let a = Peer::proxy(&net, "a", &web(100, "200ms"));
+    a.until_state(&net, "backup");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(net.holders(VIP), ["b"], "{}", a.log());
+    assert_eq!(a.router(&net).expect("a status")["holder"], "192.0.2.3");
+    let probe = net.probe("client", vip());
+    std::thread::sleep(Duration::from_millis(100));
+    b.stop();
+    a.until_state(&net, "active");
+    std::thread::sleep(Duration::from_millis(50));
+    let seen = probe.finish();
+    println!("a proxy of priority 100 follows keepalived: gap {:?}", seen.gap());
+    assert!(seen.gap() < Duration::from_millis(200), "{:?}", seen.gap());
+    // keepalived preempts.
+    let b = Peer::keepalived(&net, "b", &keepalived(150, ""));
+    a.until_state(&net, "backup");
+    until("there is one holder", || net.holders(VIP) == ["b"]);
+    let probe = net.probe("client", vip());
+    std::thread::sleep(Duration::from_millis(100));
+    net.cut("b");
+    a.until_state(&net, "active");
+    std::thread::sleep(Duration::from_millis(50));
+    let seen = probe.finish();
+    println!("a proxy of priority 100 misses keepalived: gap {:?}", seen.gap());
+    assert!(seen.gap() < Duration::from_millis(800), "{:?}", seen.gap());
+    net.mend("b");
+    until("there is one holder", || net.holders(VIP) == ["b"]);
+    drop(b);
+}
+
+#[test]
+fn unicast_without_preemption_goes_with_keepalived() {
+    if left_out().is_some() {
+        return;
+    }
+    let net = pair_net();
+    let unicast = "unicast_src_ip 192.0.2.3\n unicast_peer {\n 192.0.2.2\n }\n nopreempt\n";
+    let ours = |priority, more: &str| {
+        let settings = "checksum = \"pseudo_header\"\npeers = [\"192.0.2.3\"]\n";
+        format!("{}{settings}{more}", web(priority, "200ms"))
+    };
+    let a = Peer::proxy(&net, "a", &ours(100, ""));
+    a.until_state(&net, "active");
+    let b = Peer::keepalived(&net, "b", &keepalived(150, unicast));
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(net.holders(VIP), ["a"], "{}", b.log());
+    a.stop();
+    until("keepalived took over", || net.holders(VIP) == ["b"]);
+    let a = Peer::proxy(&net, "a", &ours(200, "preempt = false\n"));
+    a.until_state(&net, "backup");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(net.holders(VIP), ["b"], "{}", a.log());
+    b.stop();
+    a.until_state(&net, "active");
+    assert_eq!(net.holders(VIP), ["a"]);
+}
+
+/// What keepalived and a proxy share on IPv6.
+const VIPS_V6: [&str; 2] = ["fe80::10", "2001:db8::10"];
+
+#[test]
+fn ipv6_goes_with_keepalived_and_among_proxies() {
+    if left_out().is_some() {
+        return;
+    }
+    let net = pair_net();
+    let [link_local, global] = VIPS_V6;
+    net.ip("client", "addr add 2001:db8::4/64 dev eth0 nodad");
+    for host in ["a", "b"] {
+        net.ip(host, "route add 2001:db8::/64 dev eth0");
+    }
+    let ours =
+        |priority| format!("priority = {priority}\ninterval = \"200ms\"\nvips = [\"{link_local}\", \"{global}\"]\n");
+    let theirs =
+        format!("priority 150\n advert_int 0.2\n virtual_ipaddress {{\n {link_local}/128\n {global}/128\n }}\n");
+    let b = Peer::keepalived(&net, "b", &theirs);
+    until("keepalived is active", || net.holders(global) == ["b"]);
+    let a = Peer::proxy(&net, "a", &ours(100));
+    a.until_state(&net, "backup");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(net.holders(global), ["b"], "{}", a.log());
+    b.stop();
+    a.until_state(&net, "active");
+    let b = Peer::keepalived(&net, "b", &theirs);
+    a.until_state(&net, "backup");
+    until("there is one holder", || net.holders(global) == ["b"]);
+    b.stop();
+    a.until_state(&net, "active");
+
+    let b = Peer::proxy(&net, "b", &ours(220));
+    b.until_state(&net, "active");
+    until("there is one holder", || net.holders(global) == ["b"] && net.holders(link_local) == ["b"]);
+    let probe = net.probe("client", global.parse().expect("an address"));
+    std::thread::sleep(Duration::from_millis(100));
+    net.cut("b");
+    a.until_state(&net, "active");
+    std::thread::sleep(Duration::from_millis(100));
+    let seen = probe.finish();
+    println!("IPv6, dead host, priority 100 behind it: gap {:?}", seen.gap());
+    assert!(seen.gap() < Duration::from_millis(800) && seen.last == "a", "{:?} {}", seen.gap(), seen.last);
+    let probe = net.probe("client", global.parse().expect("an address"));
+    net.mend("b");
+    a.until_state(&net, "backup");
+    std::thread::sleep(Duration::from_millis(200));
+    let seen = probe.finish();
+    assert_eq!((net.holders(global), seen.last.as_str()), (vec!["b"], "b"));
+}
+
+#[test]
+fn with_a_virtual_mac_clients_notice_no_other_address() {
+    if left_out().is_some() {
+        return;
+    }
+    let net = pair_net();
+    let ours = |priority| format!("{}mac = \"virtual\"\n", web(priority, "100ms"));
+    let a = Peer::proxy(&net, "a", &ours(250));
+    a.until_state(&net, "active");
+    let b = Peer::proxy(&net, "b", &ours(220));
+    b.until_state(&net, "backup");
+    let neighbour = || net.ip("client", "neigh show 192.0.2.10");
+    let probe = net.probe("client", vip());
+    until("the client knows the VIP", || neighbour().contains("00:00:5e:00:01:33"));
+    std::thread::sleep(Duration::from_millis(100));
+    net.cut("a");
+    b.until_state(&net, "active");
+    std::thread::sleep(Duration::from_millis(200));
+    let seen = probe.finish();
+    println!("virtual MAC: dead host: gap {:?}", seen.gap());
+    assert!(seen.gap() < Duration::from_millis(400) && seen.last == "b", "{:?} {}", seen.gap(), seen.last);
+    // Both send from the same MAC: they must hear each other all the same.
+    let probe = net.probe("client", vip());
+    net.mend("a");
+    b.until_state(&net, "backup");
+    std::thread::sleep(Duration::from_millis(300));
+    let seen = probe.finish();
+    assert_eq!((net.holders(VIP), seen.last.as_str()), (vec!["a"], "a"));
+    assert!(neighbour().contains("00:00:5e:00:01:33"), "{}", neighbour());
+    a.stop();
+    b.until_state(&net, "active");
+    assert!(!net.ip("a", "link show").contains("vrrp4.51"), "nothing is left of it");
+}
+
+/// Sends advertisements of the highest priority from the client's host, which a better router would yield to.
+fn forge(net: &Net, router: u8, hop_limit: u32) {
+    use region_proxy::vrrp::packet;
+    let forging = net.within("client", move || {
+        let (source, destination) = ([192, 0, 2, 4].into(), packet::GROUP_V4);
+        let interval = packet::Interval::from_centis(20).expect("it is in range");
+        let router = packet::RouterId::from_number(router).expect("it is not 0");
+        let sent = packet::Advertisement { router, priority: 255, interval, addresses: vec![vip()] };
+        let message = packet::write(&sent, packet::Path::V4 { source, destination }, packet::ChecksumForm::Message);
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(112))).expect("root may");
+        socket.set_multicast_ttl_v4(hop_limit).expect("it is a TTL");
+        socket.set_multicast_if_v4(&source).expect("it is its own");
+        for _ in 0..10 {
+            socket.send_to(&message, &SocketAddr::from((destination, 0)).into()).expect("it is sent");
+        }
+    });
+    forging.join().expect("it ends well");
+}
+
+#[test]
+fn forged_advertisements_and_those_of_others_count_for_nothing() {
+    if left_out().is_some() {
+        return;
+    }
+    let net = pair_net();
+    let a = Peer::proxy(&net, "a", &web(250, "200ms"));
+    a.until_state(&net, "active");
+    let refused = "region_proxy_vrrp_refused_total{router=\"web\",cause=\"hop_limit\"}";
+    forge(&net, 51, 254);
+    until("they are refused", || a.metric(&net, refused) == 10);
+    forge(&net, 52, 255);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(net.holders(VIP), ["a"]);
+    assert_eq!(a.metric(&net, "region_proxy_vrrp_advertisements_received_total"), 0);
+    // The same with nothing wrong is believed.
+    forge(&net, 51, 255);
+    a.until_state(&net, "backup");
+}
+
+#[test]
+fn two_of_the_same_priority_are_told_apart_by_their_addresses() {
+    if left_out().is_some() {
+        return;
+    }
+    let net = pair_net();
+    let b = Peer::keepalived(&net, "b", &keepalived(150, ""));
+    until("keepalived is active", || net.holders(VIP) == ["b"]);
+    // Cut off from each other both are active; the higher address wins, and no preemption of equals comes before.
+    net.cut("a");
+    let a = Peer::proxy(&net, "a", &format!("{}checksum = \"pseudo_header\"\n", web(150, "200ms")));
+    a.until_state(&net, "active");
+    net.mend("a");
+    a.until_state(&net, "backup");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(net.holders(VIP), ["b"], "{}", b.log());
 }
