@@ -1,12 +1,12 @@
-//! The status listener: `GET /status` for `gslb-dns`, `GET /metrics`, `POST /drain` and `POST /undrain` for operators.
+//! The status listener: `GET /status` for `gslb-dns`, `GET /metrics`; for operators, who have another on a Unix socket,
+//! `POST /drain`, `POST /undrain` and what [`servers`] tells of.
 
-use std::io::{self, Write};
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::live::Proxy;
 use crate::tls::report::Report;
@@ -14,14 +14,10 @@ use jiff::Timestamp;
 use shared::published::Status;
 use shared::token::Token;
 
+pub mod local;
 pub mod serve;
-
-/// What survives a restart.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct SavedState {
-    /// Whether an operator drains the proxy.
-    pub is_draining: bool,
-}
+pub mod servers;
+pub mod state;
 
 /// What `GET /status` tells: what `gslb-dns` reads, and more for operators.
 #[derive(Debug, Serialize)]
@@ -39,8 +35,30 @@ pub struct Asked<'r> {
     pub method: &'r str,
     /// The path.
     pub path: &'r str,
+    /// The query; empty where there is none.
+    pub query: &'r str,
     /// The value of `Authorization`.
     pub authorization: Option<&'r [u8]>,
+    /// The body.
+    pub body: &'r [u8],
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Peer {
+    /// Somebody at this address.
+    Remote(SocketAddr),
+    /// The user of this number on this machine, whom the file of the socket let in.
+    Local(u32),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Remote(address) => address.fmt(f),
+            Self::Local(user) => write!(f, "user {user}"),
+        }
+    }
 }
 
 /// What it answers.
@@ -67,6 +85,25 @@ impl Reply {
         reply
     }
 
+    /// The same text as the error of a JSON.
+    fn in_json(mut self) -> Self {
+        let json = Self::error(self.status, String::from_utf8_lossy(&self.body).trim_end());
+        self.fields.retain(|(name, _)| *name != "Content-Type");
+        self.fields.extend(json.fields);
+        Self { fields: self.fields, ..json }
+    }
+
+    /// One line of JSON that says what is wrong and what would be right.
+    fn error(status: u16, what: impl fmt::Display) -> Self {
+        Self { status, ..Self::json(&serde_json::json!({ "error": what.to_string() })) }
+    }
+
+    fn json_not_allowed(allow: &'static str) -> Self {
+        let mut reply = Self::error(405, format_args!("expected one of the methods {allow}"));
+        reply.fields.push(("Allow", allow));
+        reply
+    }
+
     fn json(value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(mut body) => {
@@ -80,7 +117,7 @@ impl Reply {
 }
 
 /// Answers one request to the status listener, from `peer`.
-pub async fn answer(proxy: Arc<Proxy>, peer: SocketAddr, asked: Asked<'_>) -> Reply {
+pub async fn answer(proxy: Arc<Proxy>, peer: Peer, asked: Asked<'_>) -> Reply {
     match (asked.path, asked.method) {
         ("/status", "GET" | "HEAD") => {
             Reply::json(&FullStatus { status: proxy.status(), tls: proxy.tls.report(Timestamp::now()) })
@@ -93,15 +130,34 @@ pub async fn answer(proxy: Arc<Proxy>, peer: SocketAddr, asked: Asked<'_>) -> Re
             Reply { status: 200, fields, body: text.into_bytes() }
         }
         ("/status" | "/metrics", _) => Reply::not_allowed("GET, HEAD"),
-        ("/drain" | "/undrain", "POST") => {
-            let token = proxy.live.load().config.token.clone();
-            match authorize(asked.authorization, token.as_ref()) {
-                Ok(()) => change_draining(Arc::clone(&proxy), asked.path == "/drain", peer).await,
-                Err(refusal) => *refusal,
-            }
-        }
+        ("/drain" | "/undrain", "POST") => match allow(&proxy, peer, &asked) {
+            Ok(()) => change_draining(Arc::clone(&proxy), asked.path == "/drain", peer).await,
+            Err(refusal) => *refusal,
+        },
         ("/drain" | "/undrain", _) => Reply::not_allowed("POST"),
-        _ => Reply::text(404, "no such path: expected /status, /metrics, /drain or /undrain"),
+        (path, _) if is_of_servers(path) => match allow(&proxy, peer, &asked) {
+            Ok(()) => servers::answer(&proxy, &peer.to_string(), &asked).await.unwrap_or_else(no_such_path),
+            Err(refusal) => refusal.in_json(),
+        },
+        _ => no_such_path(),
+    }
+}
+
+fn is_of_servers(path: &str) -> bool {
+    let first = path.trim_start_matches('/').split('/').next();
+    matches!(first, Some("servers" | "services" | "reset" | "reload" | "upgrade"))
+}
+
+fn no_such_path() -> Reply {
+    let paths = "/status, /metrics, /drain, /undrain, /servers, /services, /reset, /reload or /upgrade";
+    Reply::text(404, &format!("no such path: expected {paths}"))
+}
+
+/// Whether `peer` may change what it asks to be changed; else the answer that refuses it.
+fn allow(proxy: &Proxy, peer: Peer, asked: &Asked<'_>) -> Result<(), Box<Reply>> {
+    match peer {
+        Peer::Local(_) => Ok(()),
+        Peer::Remote(_) => authorize(asked.authorization, proxy.live.load().config.token.as_ref()),
     }
 }
 
@@ -122,51 +178,25 @@ fn authorize(authorization: Option<&[u8]>, token: Option<&Token>) -> Result<(), 
 }
 
 /// Changes and saves to the end, even when the client does not wait for it: two savings at a time would mix.
-async fn change_draining(proxy: Arc<Proxy>, is_draining: bool, peer: SocketAddr) -> Reply {
+async fn change_draining(proxy: Arc<Proxy>, is_draining: bool, peer: Peer) -> Reply {
     let changing = tokio::spawn(async move { set_draining(&proxy, is_draining, peer).await });
     changing.await.unwrap_or_else(|error| Reply::text(500, &error.to_string()))
 }
 
-async fn set_draining(proxy: &Proxy, is_draining: bool, peer: SocketAddr) -> Reply {
+async fn set_draining(proxy: &Proxy, is_draining: bool, peer: Peer) -> Reply {
     // Taken before the change and held until it is saved, so that the file ends as the last change did.
     let _saving = proxy.saving.lock().await;
     let was_draining = proxy.is_draining.swap(is_draining, Ordering::Relaxed);
     if was_draining != is_draining {
         tracing::warn!(%peer, from = was_draining, to = is_draining, "draining changed");
     }
-    let state = SavedState { is_draining };
-    let Some(file) = proxy.live.load().config.state_file.clone() else { return Reply::json(&state) };
-    let saved = tokio::task::spawn_blocking(move || save(&file, state)).await.unwrap_or_else(|error| Err(error.into()));
-    match saved {
-        Ok(()) => Reply::json(&state),
+    match servers::save(proxy).await {
+        Ok(()) => Reply::json(&serde_json::json!({ "is_draining": is_draining })),
         Err(error) => {
-            tracing::error!(%error, "cannot save the state");
             let text =
                 format!("is_draining is {is_draining} now, but would not survive a restart: state_file: {error}");
             Reply::text(500, &text)
         }
-    }
-}
-
-/// Replaces `file` whole: a crash leaves the old state or the new one, and the new one once this returns.
-pub fn save(file: &Path, state: SavedState) -> io::Result<()> {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".new");
-    let mut new = std::fs::File::create(&name)?;
-    serde_json::to_writer(&mut new, &state)?;
-    new.write_all(b"\n")?;
-    new.sync_all()?;
-    std::fs::rename(&name, file)?;
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::File::open(folder)?.sync_all()
-}
-
-/// The saved state; the default where there is no file yet.
-pub fn load(file: &Path) -> io::Result<SavedState> {
-    match std::fs::read(file) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(SavedState::default()),
-        Err(error) => Err(error),
     }
 }
 
@@ -196,17 +226,6 @@ mod tests {
         assert_eq!(status_of(Some("Bearer 0123456789abcdef"), None), Err(403));
     }
 
-    #[test]
-    fn state_is_read_as_it_was_saved() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("state.json");
-        assert_eq!(load(&file).ok(), Some(SavedState::default()));
-        save(&file, SavedState { is_draining: true }).expect("saved");
-        assert_eq!(load(&file).ok(), Some(SavedState { is_draining: true }));
-        std::fs::write(&file, "{").expect("written");
-        assert!(load(&file).is_err());
-    }
-
     #[tokio::test]
     async fn no_other_change_begins_before_one_is_saved_even_when_its_client_leaves() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -215,12 +234,13 @@ mod tests {
              services.s.servers.a = \"192.0.2.1:80\"\n",
             folder.path().join("state.json").display()
         );
-        let config = crate::config::Config::parse(Path::new("p.toml"), &text, &|_| Err(String::new())).expect("right");
+        let config = crate::config::Config::parse(std::path::Path::new("p.toml"), &text, &|_| Err(String::new()))
+            .expect("right");
         let proxy = Arc::new(Proxy::new(config, None, false, 1));
         // Opening a pipe to write to waits for a reader, so the saving stands still.
         let pipe = folder.path().join("state.json.new");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()));
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let peer = Peer::Local(0);
         let change = change_draining(Arc::clone(&proxy), true, peer);
         let left = tokio::time::timeout(std::time::Duration::from_millis(50), change).await;
         let is_saving = proxy.saving.try_lock().is_err();

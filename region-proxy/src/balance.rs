@@ -14,8 +14,11 @@
 //! A server that is down, in maintenance or drained, or whose weight is 0, is in no tier. What sticks to a server goes
 //! there unless it is down or in maintenance; to a drained one by [`Rules::drained`].
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use shared::moment::Moment;
 
 pub mod budget;
@@ -46,7 +49,8 @@ pub enum Policy {
 }
 
 /// What is known of a server's health.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Health {
     /// Its checks succeed.
     Up,
@@ -56,8 +60,9 @@ pub enum Health {
     Down,
 }
 
-/// What an operator wants of a server.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// What an operator wants of a server, from most to least.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// To serve.
     #[default]
@@ -170,7 +175,7 @@ pub enum Outcome {
 pub struct Ticket(u64);
 
 /// One thread's balancing of one pool.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Balancer {
     rules: Rules,
     slots: Vec<Slot>,
@@ -178,7 +183,7 @@ pub struct Balancer {
     queue: Queue,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Slot {
     server: Server,
     health: Health,
@@ -186,7 +191,8 @@ struct Slot {
     tier: Option<Tier>,
     /// Since when its weight grows; `None`: it has all of it.
     grows_since: Option<Moment>,
-    in_flight: u32,
+    /// Shared with the balancers before and after it, where the server is the same.
+    in_flight: Rc<Cell<u32>>,
     /// What round robin owes it.
     credit: i64,
     latency: Ewma,
@@ -210,12 +216,17 @@ impl Balancer {
 
     /// Takes over what `before` knows of the servers: `same` gives the index there of a server here.
     ///
-    /// What is in flight stays with `before`, where it ends.
+    /// What is in flight is counted together from now on, by whichever of the two it ends.
     pub fn inherit(&mut self, before: &Self, same: impl Fn(usize) -> Option<usize>) {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if let Some(old) = same(index).and_then(|index| before.slots.get(index)) {
                 (slot.health, slot.mode) = (old.health, old.mode);
                 (slot.grows_since, slot.latency) = (old.grows_since, old.latency);
+                slot.in_flight = Rc::clone(&old.in_flight);
+                slot.settle();
+            } else {
+                // One that was not there: what is told of it next is its way up, which may be slow.
+                slot.health = Health::Down;
                 slot.settle();
             }
         }
@@ -237,6 +248,13 @@ impl Balancer {
         if let Some(slot) = self.slots.get_mut(server) {
             slot.server.weight = weight;
             slot.settle();
+        }
+    }
+
+    /// Gives `server` another bound on the requests that this thread may have there at one time: its [`share`] of all.
+    pub fn set_in_flight_max(&mut self, server: usize, most: Option<u32>) {
+        if let Some(slot) = self.slots.get_mut(server) {
+            slot.server.in_flight_max = most;
         }
     }
 
@@ -264,7 +282,7 @@ impl Balancer {
     /// A place is free then: [`next_waiting`](Self::next_waiting) says for whom.
     pub fn end(&mut self, server: usize, outcome: Outcome, now: Moment) {
         let Some(slot) = self.slots.get_mut(server) else { return };
-        slot.in_flight = slot.in_flight.saturating_sub(1);
+        slot.in_flight.set(slot.in_flight().saturating_sub(1));
         match outcome {
             Outcome::Answered(time) => slot.latency.observe(time, now, self.rules.decay),
             Outcome::Failed(time) => slot.latency.observe(time.max(FAILURE_COST), now, self.rules.decay),
@@ -297,7 +315,7 @@ impl Balancer {
                 slot.tier.is_some() && slot.tier == open && slot.has_room() && !tried.contains(&index)
             }),
         })?;
-        self.slots[server].in_flight += 1;
+        self.slots[server].count_one();
         Some((ticket, server))
     }
 
@@ -310,7 +328,7 @@ impl Balancer {
 
     /// Requests that this thread has at `server`.
     pub fn in_flight(&self, server: usize) -> u32 {
-        self.slots.get(server).map_or(0, |slot| slot.in_flight)
+        self.slots.get(server).map_or(0, Slot::in_flight)
     }
 
     /// Requests that wait.
@@ -340,7 +358,7 @@ impl Balancer {
     }
 
     fn take(&mut self, server: usize) -> Choice {
-        self.slots[server].in_flight += 1;
+        self.slots[server].count_one();
         Choice::Server(server)
     }
 }
@@ -353,7 +371,7 @@ impl Slot {
             mode: Mode::Ready,
             tier: None,
             grows_since: None,
-            in_flight: 0,
+            in_flight: Rc::default(),
             credit: 0,
             latency: Ewma::default(),
         };
@@ -377,8 +395,16 @@ impl Slot {
         }
     }
 
+    fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+
+    fn count_one(&self) {
+        self.in_flight.set(self.in_flight() + 1);
+    }
+
     fn has_room(&self) -> bool {
-        self.server.in_flight_max.is_none_or(|most| self.in_flight < most)
+        self.server.in_flight_max.is_none_or(|most| self.in_flight() < most)
     }
 
     /// Whether clients that it has may stay.
@@ -405,7 +431,8 @@ impl Slot {
 
     /// How loaded it would be with one request more, in relation to its weight: compared without division.
     fn is_less_loaded(&self, weight: u32, other: &Self, other_weight: u32) -> bool {
-        (u64::from(self.in_flight) + 1) * u64::from(other_weight) < (u64::from(other.in_flight) + 1) * u64::from(weight)
+        (u64::from(self.in_flight()) + 1) * u64::from(other_weight)
+            < (u64::from(other.in_flight()) + 1) * u64::from(weight)
     }
 }
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
+use crate::ctl::{self, Ctl, Door};
 use crate::once::{self, Once};
 use crate::takeover::watchdog;
 use crate::tls::Front;
@@ -26,7 +27,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the proxy until SIGTERM or SIGINT; SIGHUP reads the settings again.
+    /// Run the proxy until SIGTERM or SIGINT; SIGHUP reads the settings again, SIGUSR2 starts the program anew in its
+    /// place, without losing a connection.
     Serve {
         #[command(flatten)]
         settings: Settings,
@@ -40,6 +42,8 @@ enum Command {
     Drain(Settings),
     /// Take the running proxy's drain back.
     Undrain(Settings),
+    /// Ask the running proxy about its servers, and change them: drain, weight, add, remove.
+    Ctl(Ctl),
     /// What a proxy with [vrrp] starts beside itself.
     #[command(name = watchdog::COMMAND, hide = true)]
     VrrpWatchdog,
@@ -72,11 +76,15 @@ pub fn run() -> ExitCode {
             for warning in front.iter().flat_map(|front| front.warnings(Timestamp::now())) {
                 eprintln!("warning: {warning}");
             }
+            if let Some(user) = &config.user {
+                serve::rights::look_up(user).map_err(|error| error.to_string())?;
+            }
             let servers: usize = config.services.values().map(|service| service.servers.len()).sum();
             println!("{}: right: {} services, {servers} servers", settings.config.display(), config.services.len());
             Ok(())
         }),
         Command::Drain(settings) => with(&settings, |config| post(&settings.config, &config, "/drain")),
+        Command::Ctl(ctl) => run_ctl(&ctl),
         Command::Undrain(settings) => with(&settings, |config| post(&settings.config, &config, "/undrain")),
         Command::VrrpWatchdog => {
             start_log(LogFormat::Text);
@@ -87,6 +95,29 @@ pub fn run() -> ExitCode {
                     ExitCode::FAILURE
                 }
             }
+        }
+    }
+}
+
+fn run_ctl(ctl: &Ctl) -> ExitCode {
+    match (&ctl.socket, &ctl.config) {
+        (Some(socket), _) => exit(ctl::run(ctl, &Door::Socket(socket.clone()))),
+        (None, Some(file)) => {
+            with(&Settings { config: file.clone() }, |config| ctl::run(ctl, &Door::of(file, &config, reachable)?))
+        }
+        (None, None) => {
+            eprintln!("region-proxy: expected --socket PATH or --config FILE, to find the running proxy by");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn exit(outcome: Result<(), String>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("region-proxy: {error}");
+            ExitCode::FAILURE
         }
     }
 }
@@ -102,13 +133,7 @@ fn with(settings: &Settings, then: impl FnOnce(Config) -> Result<(), String>) ->
             return ExitCode::from(2);
         }
     };
-    match then(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("region-proxy: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit(then(config))
 }
 
 /// Does the same with the certificates, which are read too.
@@ -149,14 +174,14 @@ fn post(file: &Path, config: &Config, path: &str) -> Result<(), String> {
     }
     let address = reachable(config.status);
     let (host, authorization) = (address.to_string(), format!("Bearer {}", token.reveal()));
-    let fields = [("Authorization", authorization.as_str()), ("Content-Length", "0")];
-    let request = Once { method: "POST", path, host: &host, preface: b"", fields: &fields };
+    let fields = [("Authorization", authorization.as_str())];
+    let request = Once { method: "POST", path, host: &host, preface: b"", fields: &fields, body: b"" };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let answer =
         runtime.block_on(async { tokio::time::timeout(ANSWER_LIMIT, once::fetch(address, request, 64 * 1024)).await });
     let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_LIMIT:?}")));
-    let (status, body) = answer.map_err(|error| format!("{address}: {error}"))?;
+    let once::Answer { status, body, .. } = answer.map_err(|error| format!("{address}: {error}"))?;
     let text = String::from_utf8_lossy(&body);
     if (200..300).contains(&status) {
         print!("{text}");

@@ -42,6 +42,12 @@ pub fn unix_secs() -> u64 {
     clock_gettime(ClockId::RealtimeCoarse).tv_sec.try_into().unwrap_or_default()
 }
 
+/// The time of day, in milliseconds since 1970, as late as a [`Tick`]; no system call.
+pub fn unix_ms() -> u64 {
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    u64::try_from(now.tv_sec).unwrap_or_default() * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Waiting {
@@ -146,6 +152,11 @@ impl Deadlines {
             }
         }
         false
+    }
+
+    /// Has all look whether they may go on.
+    pub fn wake_all(&self) {
+        self.slots.borrow().iter().filter_map(|slot| slot.waker.as_ref()).for_each(Waker::wake_by_ref);
     }
 
     /// Tells all idle connections to close.

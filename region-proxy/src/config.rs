@@ -13,21 +13,29 @@ use crate::forwarded::Forwarded;
 use crate::routes::Routes;
 use crate::stick::key::Secret;
 
+mod access_log;
 mod balance;
 mod check;
+mod http2;
 mod limits;
 mod peers;
+mod probe;
 mod routes;
 mod service;
 mod stick;
+mod tcp;
 mod tls;
 mod vrrp;
 
+pub use access_log::{AccessLog, LogFormat, LogTarget, Only};
 pub use balance::Balance;
-pub use check::{Check, Probe};
+pub use check::{AgentCheck, Check, Observe, Place, Then};
+pub use http2::Http2;
 pub use limits::Limits;
 pub use peers::ProxyProtocol;
-pub use service::{ProxyHeader, ServerConfig, ServiceConfig};
+pub use probe::{BodyMatch, Probe, Question, Statuses};
+pub use service::{ProxyHeader, ServerConfig, ServerProtocol, ServiceConfig, ServiceMode, unfit_address};
+pub use tcp::{ByName, Tcp};
 pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};
 pub use vrrp::{Track, TrackedService, VipMac, VirtualRouter};
 
@@ -38,12 +46,16 @@ pub struct Config {
     pub region: RegionName,
     /// Its own name.
     pub proxy: ProxyName,
+    /// Who it runs as once its addresses are bound; `None`: who started it.
+    pub user: Option<String>,
     /// Threads that serve; `None`: one a core.
     pub threads: Option<usize>,
-    /// Where clients connect without TLS; empty only beside `tls`.
+    /// Where clients connect without TLS; empty only beside `tls` or `tcp`.
     pub listen: Vec<SocketAddr>,
     /// Where they connect with TLS, and what is shown to them there.
     pub tls: Option<Tls>,
+    /// Where octets are passed as they are.
+    pub tcp: Vec<Tcp>,
     /// Where `gslb-dns` asks for the status and operators drain.
     pub status: SocketAddr,
     /// Addresses that must all be on this machine for "holds the VIP"; empty: always held.
@@ -52,14 +64,22 @@ pub struct Config {
     pub vrrp: Vec<VirtualRouter>,
     /// What drain and undrain must show; `None`: both are refused.
     pub token: Option<Token>,
-    /// Where the drain is kept over a restart.
+    /// Where operators reach it on this machine.
+    pub admin_socket: Option<PathBuf>,
+    /// What keys are derived with.
+    pub cookie_secret: Secret,
+    /// Where the drain and what operators changed are kept over a restart.
     pub state_file: Option<PathBuf>,
     /// The service of requests whose Host is no service.
     pub default_service: Option<OwnerName>,
     /// Further servers that one request may be tried on.
     pub retries: u32,
+    /// What is written of each request; `None`: nothing.
+    pub access_log: Option<AccessLog>,
     /// Bounds on connections, heads and waiting.
     pub limits: Limits,
+    /// Where HTTP/2 is spoken, and its bounds.
+    pub http2: Http2,
     /// What is believed and told of where requests come from.
     pub forwarded: Forwarded,
     /// Where connections begin with a PROXY header.
@@ -68,6 +88,17 @@ pub struct Config {
     pub routes: Routes,
     /// What is forwarded; never empty.
     pub services: BTreeMap<OwnerName, ServiceConfig>,
+}
+
+/// What is spoken where clients connect.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Entry {
+    /// HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+    /// Whatever it is: the address of a `[[tcp]]`, as in the settings.
+    Tcp(SocketAddr),
 }
 
 impl Config {
@@ -102,14 +133,22 @@ impl Config {
         self.vrrp.iter().flat_map(|router| router.vips.iter()).chain(&self.vips).copied().collect()
     }
 
-    /// The keys whose new value in `next` takes effect only after a restart.
+    /// Where clients connect, and what they speak there.
+    pub fn entrances(&self) -> impl Iterator<Item = (SocketAddr, Entry)> {
+        let http = self.listen.iter().map(|&address| (address, Entry::Http));
+        let https = self.tls_listen().iter().map(|&address| (address, Entry::Https));
+        let tcp = self.tcp.iter().flat_map(|tcp| tcp.listen.iter().map(|&address| (address, Entry::Tcp(address))));
+        http.chain(https).chain(tcp)
+    }
+
+    /// The keys whose new value in `next` takes effect only after a restart or an upgrade.
     pub fn restart_keys(&self, next: &Self) -> Vec<&'static str> {
         let changed = [
+            ("user", self.user != next.user),
             ("threads", self.threads != next.threads),
-            ("listen", self.listen != next.listen),
-            ("tls.listen", self.tls_listen() != next.tls_listen()),
             ("status", self.status != next.status),
             ("vrrp", self.vrrp != next.vrrp),
+            ("admin_socket", self.admin_socket != next.admin_socket),
             ("limits.connections", self.limits.connections != next.limits.connections),
         ];
         changed.iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| *key).collect()
@@ -127,23 +166,30 @@ impl Reader<'_> {
         let region =
             root.required("region", "the name of its region").and_then(|value| value.parsed(RegionName::parse));
         let proxy = root.required("proxy", "its own name").and_then(|value| value.parsed(ProxyName::parse));
+        let user = root.value("user").and_then(|value| not_empty(&value, "a user's name").map(str::to_owned));
         let threads = root.value("threads").and_then(|value| value.integer(1..=256)).map(|count| count as usize);
         let tls_table = root.table("tls");
-        let listen = match &tls_table {
-            Some(_) => Some(root.value("listen").map(|value| addresses(&value)).unwrap_or_default()),
-            None => root.required("listen", "a list of addresses with ports").map(|value| addresses(&value)),
+        let listen = match tls_table.is_some() || root.value("tcp").is_some() {
+            true => Some(root.value("listen").map(|value| addresses(&value)).unwrap_or_default()),
+            false => root.required("listen", "a list of addresses with ports").map(|value| addresses(&value)),
         };
-        let tls = tls_table.and_then(|table| self.tls(&table, listen.as_deref().unwrap_or_default()));
+        let http2 = root.table("http2").map(|table| http2::http2(&table)).unwrap_or_default();
+        let tls = tls_table.and_then(|table| self.tls(&table, listen.as_deref().unwrap_or_default(), http2.tls));
         let status = root.required("status", "an address with port").and_then(|value| address(&value));
         let vips = root.value("vips").map(|value| vips(&value)).unwrap_or_default();
         let token = root.value("admin_token_file").and_then(|value| self.token(&value));
         let state_file =
             root.value("state_file").and_then(|value| Some(self.folder.join(not_empty(&value, "a path")?)));
+        let admin_socket = root.value("admin_socket").and_then(|value| self.admin_socket(&value));
         let retries = root.value("retries").and_then(|value| value.integer(0..=10)).map_or(1, |count| count as u32);
         let limits = root.table("limits").map(|table| limits::limits(&table)).unwrap_or_default();
+        let access_log = root.table("access_log").and_then(|table| access_log::access_log(&table, self.folder));
         let forwarded = peers::forwarded(root);
         let tls_listen = tls.as_ref().map_or(&[][..], |tls| &tls.listen);
-        let own = &[listen.as_deref().unwrap_or_default(), tls_listen].concat();
+        let tcp_tables = root.table_list("tcp");
+        let http = [listen.as_deref().unwrap_or_default(), tls_listen].concat();
+        let tcp_listen = tcp::listen(&tcp_tables, &http);
+        let own = &[&http[..], &tcp_listen.concat()].concat();
         let proxy_protocol = peers::proxy_protocol(root, own);
         let secret = root.value("cookie_secret_file").and_then(|value| self.token(&value));
         let secret = secret.map_or(Secret::PUBLIC, |secret| Secret::from_text(secret.reveal()));
@@ -151,6 +197,11 @@ impl Reader<'_> {
         let default_service = root.value("default_service").and_then(|value| known_service(&value, &services));
         let routes = routes::routes(root, &services);
         let vrrp = vrrp::vrrp(root, &services);
+        if let (Some(_), Some(router)) = (&user, vrrp.first()) {
+            let what = format_args!("[vrrp.{}] needs CAP_NET_ADMIN and CAP_NET_RAW, which this drops", router.name);
+            root.problem("user", format_args!("{what}: expected a process that is started with these two alone"));
+        }
+        let tcp = tcp::tcp(&tcp_tables, tcp_listen, &services);
         if let Some(status) = status
             && own.iter().any(|&listen| clash(listen, status))
         {
@@ -161,22 +212,41 @@ impl Reader<'_> {
         Some(Config {
             region,
             proxy,
+            user,
             threads,
             listen,
             tls,
+            tcp,
             status,
             vips,
             vrrp,
             token,
+            admin_socket,
+            cookie_secret: secret,
             state_file,
             default_service,
             retries,
+            access_log,
             limits,
+            http2,
             forwarded,
             proxy_protocol,
             routes,
             services,
         })
+    }
+
+    fn admin_socket(&self, value: &Value<'_>) -> Option<PathBuf> {
+        let path = self.folder.join(not_empty(value, "a path")?);
+        let len = path.as_os_str().len();
+        if len > SOCKET_PATH_LEN_MAX {
+            value.problem(format_args!(
+                "{}: {len} octets: expected a path of at most {SOCKET_PATH_LEN_MAX}",
+                path.display()
+            ));
+            return None;
+        }
+        Some(path)
     }
 
     fn token(&self, value: &Value<'_>) -> Option<Token> {
@@ -186,6 +256,9 @@ impl Reader<'_> {
         token.map_err(|error| value.problem(format_args!("{}: {error}", path.display()))).ok()
     }
 }
+
+/// What the kernel takes of a socket's path, less what its new one is called before it takes the old one's place.
+const SOCKET_PATH_LEN_MAX: usize = 100;
 
 fn not_empty<'a>(value: &Value<'a>, expected: &str) -> Option<&'a str> {
     let text = value.text()?;
@@ -249,7 +322,17 @@ fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || is_same_family && is_any)
 }
 
+/// A service that takes requests.
 fn known_service(value: &Value<'_>, services: &BTreeMap<OwnerName, ServiceConfig>) -> Option<OwnerName> {
+    let name = known(value, services)?;
+    if !services.get(&name)?.mode.is_http() {
+        value.problem(format_args!("{name} is for TCP alone: expected `mode = \"both\"` there, or another service"));
+        return None;
+    }
+    Some(name)
+}
+
+fn known(value: &Value<'_>, services: &BTreeMap<OwnerName, ServiceConfig>) -> Option<OwnerName> {
     let name = value.parsed(OwnerName::parse)?;
     if !services.contains_key(&name) {
         let known: Vec<&str> = services.keys().map(OwnerName::as_str).collect();
@@ -259,5 +342,7 @@ fn known_service(value: &Value<'_>, services: &BTreeMap<OwnerName, ServiceConfig
     Some(name)
 }
 
+#[cfg(test)]
+mod example;
 #[cfg(test)]
 mod tests;

@@ -3,14 +3,15 @@
 
 use crate::http1::{Edits, Header, Request, Response, Version};
 
-/// Makes a client's request head fit for a server: `via` is this proxy's name.
-pub fn to_server(request: &Request<'_>, via: &str, edits: &mut Edits) {
-    append_via(request.version, via, request.fields, edits);
+/// Makes a client's request head fit for a server: `via` is this proxy's name, `is_http2` whether it came in HTTP/2.
+pub fn to_server(request: &Request<'_>, is_http2: bool, via: &str, edits: &mut Edits) {
+    let version = if is_http2 { b"2.0 " } else { received(request.version) };
+    append_via(version, via, request.fields, edits);
 }
 
 /// Makes the head of a server's response fit for a client.
 pub fn to_client(response: &Response<'_>, via: &str, edits: &mut Edits) {
-    append_via(response.version, via, response.fields, edits);
+    append_via(received(response.version), via, response.fields, edits);
 }
 
 /// Counts `Max-Forwards` of OPTIONS and TRACE down; `false` when the request must not go further.
@@ -33,9 +34,12 @@ pub fn count_forward(request: &Request<'_>, edits: &mut Edits) -> bool {
     }
 }
 
+fn received(version: Version) -> &'static [u8; 4] {
+    if version == Version::V10 { b"1.0 " } else { b"1.1 " }
+}
+
 /// RFC 9110, section 7.6.3: the version received and a pseudonym, the last of the list.
-fn append_via(version: Version, via: &str, fields: &[Header<'_>], edits: &mut Edits) {
-    let version: &[u8] = if version == Version::V10 { b"1.0 " } else { b"1.1 " };
+fn append_via(version: &[u8], via: &str, fields: &[Header<'_>], edits: &mut Edits) {
     let last = fields.iter().rposition(|field| field.name.eq_ignore_ascii_case("via"));
     match last.filter(|&index| !fields[index].value.is_empty()) {
         Some(index) => edits.replace(index, &[fields[index].value, b", ", version, via.as_bytes()]),
@@ -57,7 +61,7 @@ mod tests {
         if !count_forward(&request, &mut edits) {
             return None;
         }
-        to_server(&request, "seoul-1", &mut edits);
+        to_server(&request, false, "seoul-1", &mut edits);
         write_request(&mut out, &request, &edits, Framing::Empty, Hop::Persistent);
         Some(String::from_utf8(out).expect("text").lines().map(str::to_ascii_lowercase).collect())
     }

@@ -1,25 +1,31 @@
-//! The reverse proxy of one region: forwards HTTP/1.1 requests to healthy origin servers and tells `gslb-dns` how they
-//! are.
+//! The reverse proxy of one region: forwards HTTP/1.1 and HTTP/2 requests, and connections as they are, to healthy origin
+//! servers and tells `gslb-dns` how they are.
 //!
 //! ```text
-//! socket ─► listen ─► (tls) ─► read head (http1) ─► route ─► balance ─► upstream: connect or reuse ─► relay ─► count
+//! socket ─► listen ─► (tls) ─► read head (http1, http2) ─► route ─► balance ─► upstream: connect or reuse ─► relay ─► count
 //!                                                       ▲ plan: another server on failure, at most `retries`
 //! ```
 //! Pure, without clock, socket or file: [`config`], [`http1`], [`sni`], [`route`], [`routes`], [`stick`], [`balance`], [`forward`],
-//! [`forwarded`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`], [`vrrp`].
+//! [`forwarded`], [`http2`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`], [`standing`], [`changes`], [`vrrp`].
 //! All the rest is the edge around them: a [`worker::Worker`] for each core, which share nothing on the path of a request.
 //! One [`live::Live`] holds what the settings say; a reload swaps it whole.
 
+pub mod access;
 pub mod admin;
 pub mod balance;
+pub mod changes;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod count;
+pub mod ctl;
 pub mod forward;
 pub mod forwarded;
 pub mod health;
 pub mod http1;
+pub mod http2;
+pub mod lane;
 pub mod listen;
 pub mod live;
 pub mod local;
@@ -37,9 +43,12 @@ pub mod routes;
 pub mod serve;
 pub mod sni;
 pub mod socket;
+pub mod standing;
 pub mod stick;
 pub mod stream;
 pub mod takeover;
+pub mod tally;
+pub mod tcp;
 pub mod tls;
 pub mod upstream;
 pub mod vip;

@@ -15,11 +15,26 @@ use rustix::net::{SocketAddrAny, SocketFlags};
 use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use crate::config::Entry;
 use crate::live::throttle::Throttle;
 use crate::relay::{self, Peer};
 use crate::socket::{Socket, Then};
+use crate::tcp;
 use crate::upstream::KEEPALIVE;
 use crate::worker::Worker;
+
+/// How far a listener, or the whole proxy, is with its end.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Phase {
+    /// It takes connections.
+    #[default]
+    Serving,
+    /// Another takes them, at the very same sockets; what is connected goes on until it is done, and what is idle until
+    /// it is used once more.
+    HandedOver,
+    /// Nobody takes them; what is under way goes on until it is done, and what is idle is closed.
+    Stopping,
+}
 
 /// The connections that may be open at one time, and the word to stop.
 #[derive(Clone, Debug)]
@@ -27,19 +42,19 @@ pub struct Gate {
     permits: Arc<Semaphore>,
     connections_max: u32,
     newcomers: Arc<AtomicUsize>,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Phase>,
 }
 
 impl Gate {
-    /// Lets `connections_max` connections in until `stop` says true.
-    pub fn new(connections_max: usize, stop: watch::Receiver<bool>) -> Self {
+    /// Lets `connections_max` connections in until `stop` has come to [`Phase::Stopping`].
+    pub fn new(connections_max: usize, stop: watch::Receiver<Phase>) -> Self {
         let connections_max = u32::try_from(connections_max).unwrap_or(u32::MAX);
         let permits = Arc::new(Semaphore::new(connections_max as usize));
         Self { permits, connections_max, newcomers: Arc::default(), stop }
     }
 
     /// The word to stop.
-    pub fn stop(&self) -> watch::Receiver<bool> {
+    pub fn stop(&self) -> watch::Receiver<Phase> {
         self.stop.clone()
     }
 
@@ -54,12 +69,13 @@ impl Gate {
             return Some(permit);
         }
         let _waiting = Newcomer::new(&self.newcomers);
+        worker.proxy.tally.wait(worker.number);
         worker.deadlines.dismiss_one();
         let mut stop = self.stop();
         tokio::select! {
             biased;
             permit = Arc::clone(&self.permits).acquire_owned() => permit.ok(),
-            () = stopped(&mut stop) => None,
+            () = over(&mut stop) => None,
         }
     }
 
@@ -96,8 +112,10 @@ impl Drop for Newcomer<'_> {
 pub struct Listener {
     /// What accepts them.
     pub fd: OwnedFd,
-    /// Whether they speak TLS there.
-    pub is_secure: bool,
+    /// What they speak there.
+    pub entry: Entry,
+    /// The word to take no more of them.
+    pub stop: watch::Receiver<Phase>,
 }
 
 /// Whether others may listen on the same address (`SO_REUSEPORT`).
@@ -133,29 +151,33 @@ pub fn bind(address: SocketAddr, sharing: Sharing, presence: Presence) -> io::Re
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(sharing == Sharing::Shared)?;
-    socket.set_nonblocking(true)?;
-    // Connections inherit these, which saves system calls for each.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    set_up(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
 }
 
-/// Serves the connections of `listener` until the gate stops; `ended` is dropped then.
+/// Gives a socket the options that its connections inherit, which saves system calls for each.
+pub fn set_up(socket: &socket2::Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)
+}
+
+/// Serves the connections of `listener` until it is told to stop; `ended` is dropped then.
 ///
-/// What waits in the kernel's queue at that moment is still served. At the bound the next connection waits for a place,
-/// and the others behind it in the queue.
+/// What waits in the kernel's queue at that moment is still served, here or by whom it was handed over to. At the bound
+/// the next connection waits for a place, and the others behind it in the queue.
 pub async fn serve(worker: Rc<Worker>, listener: Listener, gate: Gate, _ended: mpsc::Sender<()>) {
-    let Listener { fd: listener, is_secure } = listener;
+    let Listener { fd: listener, entry, mut stop } = listener;
     let own = rustix::net::getsockname(&listener).and_then(SocketAddr::try_from);
-    let own = Own { address: own.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))), is_secure };
+    let own = Own { address: own.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))), entry };
     let (mut listener, refusals) = (Socket::new(listener), Throttle::default());
-    let (mut stop, mut stall) = (gate.stop(), None);
-    let mut stopping = std::pin::pin!(stopped(&mut stop));
-    loop {
+    let (mut word, mut stall) = (stop.clone(), None);
+    let mut stopping = std::pin::pin!(stopped(&mut word));
+    // With a newcomer always waiting the word itself would not be looked for.
+    while *stop.borrow() == Phase::Serving {
         set_stall(&listener, &worker, &mut stall);
-        // Only who finds nobody waiting looks for the word to stop.
         let accepted = poll_fn(|cx| match listener.poll_take(cx, accept) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
             Poll::Pending => stopping.as_mut().poll(cx).map(|()| None),
@@ -172,6 +194,9 @@ pub async fn serve(worker: Rc<Worker>, listener: Listener, gate: Gate, _ended: m
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+    }
+    if *stop.borrow_and_update() == Phase::HandedOver {
+        return;
     }
     for _ in 0..BACKLOG {
         let Ok(Ok((accepted, _))) = listener.fd().map(accept) else { return };
@@ -193,7 +218,7 @@ fn accept(listener: BorrowedFd<'_>) -> rustix::io::Result<(Option<Accepted>, The
 #[derive(Clone, Copy, Debug)]
 struct Own {
     address: SocketAddr,
-    is_secure: bool,
+    entry: Entry,
 }
 
 /// Serves a connection to `own` once there is a place for it.
@@ -206,20 +231,28 @@ async fn begin(worker: &Rc<Worker>, gate: &Gate, own: Own, accepted: Option<Acce
     if is_unintroduced && !introduced.from.is_empty() && !introduced.from.iter().any(|from| from.contains(address.ip()))
     {
         tracing::debug!(peer = %address, "connection refused: not one that may send a PROXY header");
+        worker.proxy.tally.turn_away(worker.number);
         return;
     }
     if let Some(permit) = gate.enter(worker).await {
-        let peer = Peer { address, destination: own.address, is_secure: own.is_secure };
+        let is_secure = own.entry == Entry::Https;
+        let peer = Peer { address, destination: own.address, is_secure, is_http2: false, tls: None };
         let (worker, socket) = (Rc::clone(worker), Socket::new(fd));
-        if own.is_secure {
-            // Never absent where there is such a listener.
-            let Some(front) = worker.proxy.tls.front.load_full() else { return };
-            let config = Arc::clone(&front.config);
-            let serving = relay::secure_connection(worker, socket, peer, is_unintroduced, config, permit);
-            tokio::task::spawn_local(serving);
-            return;
+        match own.entry {
+            Entry::Http => {
+                tokio::task::spawn_local(relay::connection(worker, socket, peer, is_unintroduced, permit));
+            }
+            Entry::Https => {
+                // Never absent where there is such a listener.
+                let Some(front) = worker.proxy.tls.front.load_full() else { return };
+                let config = Arc::clone(&front.config);
+                let serving = relay::secure_connection(worker, socket, peer, is_unintroduced, config, permit);
+                tokio::task::spawn_local(serving);
+            }
+            Entry::Tcp(at) => {
+                tokio::task::spawn_local(tcp::connection(worker, socket, peer, at, is_unintroduced, permit));
+            }
         }
-        tokio::task::spawn_local(relay::connection(worker, socket, peer, is_unintroduced, permit));
     }
 }
 
@@ -234,10 +267,15 @@ fn set_stall(listener: &Socket, worker: &Worker, set: &mut Option<Duration>) {
     }
 }
 
-/// Waits for the word to stop.
-pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+/// Waits for the word to take no more connections.
+pub async fn stopped(stop: &mut watch::Receiver<Phase>) {
     // An error means that the sender is gone, and with it the proxy.
-    let _ = stop.wait_for(|stop| *stop).await;
+    let _ = stop.wait_for(|phase| *phase != Phase::Serving).await;
+}
+
+/// Waits for the word to close what is idle.
+pub async fn over(stop: &mut watch::Receiver<Phase>) {
+    let _ = stop.wait_for(|phase| *phase == Phase::Stopping).await;
 }
 
 /// Connections that the kernel completes for us before they are accepted.

@@ -5,26 +5,30 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
 use shared::moment::Moment;
 use shared::name::{OwnerName, ServerName};
 use shared::published::{ServiceStatus, Status};
 
-use crate::balance::Health;
-use crate::config::{Check, Config, ServerConfig, ServiceConfig};
+use crate::access::Access;
+use crate::config::{Config, ServerConfig, ServiceConfig};
+use crate::control::{Control, Reloads, Upgrades};
 use crate::count::Counts;
+use crate::health::Checks;
 use crate::rate::Rate;
 use crate::takeover::report::Reports;
+use crate::tally::{OwnTally, ServiceTally};
 use crate::tls::Front;
 use crate::tls::report::TlsState;
 
+pub mod seen;
+pub mod server;
 pub mod throttle;
 
+pub use server::{Change, Server};
 use throttle::Throttle;
 
 /// The running proxy.
@@ -33,9 +37,11 @@ pub struct Proxy {
     /// What the present settings made; swapped whole by [`Self::replace`].
     pub live: ArcSwap<Live>,
     generation: AtomicU64,
+    /// What ran before, while requests may still run by it.
+    retired: Mutex<Vec<Arc<Live>>>,
     /// Whether an operator drains it.
     pub is_draining: AtomicBool,
-    /// Held while a change of `is_draining` is made and saved.
+    /// Held while a change of `is_draining` or of servers is made and saved.
     pub saving: tokio::sync::Mutex<()>,
     /// Whether all VIPs were on this machine when last looked at.
     pub holds_vip: AtomicBool,
@@ -43,12 +49,22 @@ pub struct Proxy {
     pub tls: TlsState,
     /// Who holds the VIPs that are held in turn with others.
     pub vrrp: Reports,
+    control: Mutex<Control>,
+    checks: Mutex<Option<Checks>>,
+    /// Those who want the settings read again.
+    pub reloads: Reloads,
+    /// Those who want the program started anew.
+    pub upgrades: Upgrades,
+    /// What is counted of clients.
+    pub tally: OwnTally,
+    /// The access log.
+    pub access: Access,
 }
 
 /// The settings and what runs by them.
 #[derive(Debug)]
 pub struct Live {
-    /// The settings.
+    /// The settings, with what operators changed of them.
     pub config: Config,
     services: Vec<Arc<Service>>,
     by_name: HashMap<OwnerName, usize>,
@@ -75,40 +91,9 @@ pub struct Service {
 #[derive(Debug)]
 struct Traffic {
     requests: Counts,
+    tally: ServiceTally,
     per_sec_bits: AtomicU64,
     rate: Mutex<Rate>,
-}
-
-/// A server at run time; it survives reloads that keep its service, name and address.
-#[derive(Debug)]
-pub struct Server {
-    /// Its name.
-    pub name: ServerName,
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Its number among all servers that ever were, by which each thread keeps its connections.
-    pub number: u32,
-    /// Bounds the lines about the requests that it failed.
-    pub failures: Throttle,
-    health: AtomicU8,
-    history: Mutex<History>,
-}
-
-#[derive(Debug)]
-struct History {
-    health: shared::health::Health,
-    since: Timestamp,
-}
-
-/// A server's health changed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Change {
-    /// What it was.
-    pub from: Health,
-    /// What it is.
-    pub to: Health,
-    /// Since when it had been `from`.
-    pub since: Timestamp,
 }
 
 impl Proxy {
@@ -116,20 +101,34 @@ impl Proxy {
     pub fn new(config: Config, front: Option<Front>, is_draining: bool, threads: usize) -> Self {
         let holds_vip = AtomicBool::new(config.held_vips().is_empty());
         Self {
+            control: Mutex::new(Control::new(config.clone())),
+            checks: Mutex::default(),
+            reloads: Reloads::default(),
+            upgrades: Upgrades::default(),
             live: ArcSwap::from_pointee(Live::new(config, threads)),
             generation: AtomicU64::new(0),
+            retired: Mutex::default(),
             is_draining: AtomicBool::new(is_draining),
             saving: tokio::sync::Mutex::default(),
             holds_vip,
             tls: TlsState::new(front, threads),
             vrrp: Reports::default(),
+            tally: OwnTally::new(threads),
+            access: Access::default(),
         }
     }
 
     /// Puts `live` in the place of what runs; the next request of each thread sees it.
     pub fn replace(&self, live: Live) {
-        self.live.store(Arc::new(live));
+        let before = self.live.swap(Arc::new(live));
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(before);
         self.note_change();
+    }
+
+    /// Frees what ran before and nothing runs by any more: much memory at once, for which no request shall wait.
+    pub fn free_retired(&self) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|live| Arc::strong_count(live) > 1);
     }
 
     /// Has each thread look at the settings and at the health of servers before its next request.
@@ -140,6 +139,16 @@ impl Proxy {
     /// Grows with each [`Self::note_change`].
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// The settings as they were read, and what operators changed of them.
+    pub fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The running checks; `None` before they run first.
+    pub fn checks(&self) -> MutexGuard<'_, Option<Checks>> {
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What it tells `gslb-dns`.
@@ -171,8 +180,15 @@ impl Live {
     fn build(config: Config, threads: usize, previous: Option<&Self>) -> Self {
         let mut server_count = previous.map_or(0, |previous| previous.server_count);
         let service = |(name, settings): (&OwnerName, &ServiceConfig)| {
-            let before = previous.and_then(|previous| previous.find(name.as_str())).map(AsRef::as_ref);
-            Arc::new(Service::new(name.clone(), settings.clone(), before, threads, &mut server_count))
+            let before = previous.and_then(|previous| previous.services.get(previous.find(name)?));
+            match before {
+                // Each thread goes on with what it knows of it.
+                Some(before) if before.config == *settings => Arc::clone(before),
+                _ => {
+                    let before = before.map(AsRef::as_ref);
+                    Arc::new(Service::new(name.clone(), settings.clone(), before, threads, &mut server_count))
+                }
+            }
         };
         let services: Vec<_> = config.services.iter().map(service).collect();
         let by_name = services.iter().enumerate().map(|(index, service)| (service.name.clone(), index)).collect();
@@ -182,9 +198,15 @@ impl Live {
     }
 
     /// The index of the service for a host in the form of [`crate::route::host`]; the default one for `None` and for
-    /// unknown hosts.
+    /// unknown hosts, such as the names of services for TCP alone.
     pub fn service(&self, host: Option<&str>) -> Option<usize> {
-        host.and_then(|host| self.by_name.get(host)).copied().or(self.default)
+        let named = host.and_then(|host| self.by_name.get(host)).copied();
+        named.filter(|&index| self.services[index].config.mode.is_http()).or(self.default)
+    }
+
+    /// The index of the service with this name, whatever its servers take.
+    pub fn service_named(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 
     /// The threads that serve.
@@ -197,8 +219,9 @@ impl Live {
         self.services.iter()
     }
 
-    fn find(&self, name: &str) -> Option<&Arc<Service>> {
-        self.by_name.get(name).and_then(|&index| self.services.get(index))
+    /// The index of the service of this name.
+    pub fn find(&self, name: &OwnerName) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 }
 
@@ -210,13 +233,14 @@ impl Service {
         threads: usize,
         server_count: &mut u32,
     ) -> Self {
-        let server = |(name, &ServerConfig { address, .. }): (&ServerName, &ServerConfig)| {
+        let server = |(name, config): (&ServerName, &ServerConfig)| {
+            let address = config.address;
             let kept =
                 before.and_then(|before| before.servers.iter().find(|old| old.name == *name && old.address == address));
             kept.cloned().unwrap_or_else(|| {
                 let number = *server_count;
                 *server_count += 1;
-                Arc::new(Server::new(name.clone(), address, number))
+                Arc::new(Server::new(name.clone(), address, number, config.wanted(), threads))
             })
         };
         let servers = config.servers.iter().map(server).collect();
@@ -234,9 +258,14 @@ impl Service {
         self.traffic.requests.end(thread);
     }
 
+    /// What is counted of its requests.
+    pub fn tally(&self) -> &ServiceTally {
+        &self.traffic.tally
+    }
+
     /// What `gslb-dns` is told of it.
     pub fn status(&self) -> ServiceStatus {
-        let servers_up = self.servers.iter().filter(|server| server.health() == Health::Up).count();
+        let servers_up = self.servers.iter().filter(|server| server.standing().is_open()).count();
         ServiceStatus {
             servers_up: servers_up as u32,
             servers_total: self.servers.len() as u32,
@@ -244,6 +273,11 @@ impl Service {
             connections: self.traffic.requests.in_progress(),
             capacity: self.config.capacity,
         }
+    }
+
+    /// The requests that it has in hand.
+    pub fn in_flight(&self) -> u64 {
+        self.traffic.requests.in_progress()
     }
 
     /// Takes a sample of its request count, for the rate.
@@ -256,53 +290,11 @@ impl Service {
 
 impl Traffic {
     fn new(threads: usize) -> Self {
-        Self { requests: Counts::new(threads), per_sec_bits: AtomicU64::new(0), rate: Mutex::default() }
-    }
-}
-
-impl Server {
-    fn new(name: ServerName, address: SocketAddr, number: u32) -> Self {
         Self {
-            name,
-            address,
-            number,
-            failures: Throttle::default(),
-            health: AtomicU8::new(UNKNOWN),
-            history: Mutex::new(History { health: shared::health::Health::new(), since: Timestamp::now() }),
+            requests: Counts::new(threads),
+            tally: ServiceTally::new(threads),
+            per_sec_bits: AtomicU64::new(0),
+            rate: Mutex::default(),
         }
-    }
-
-    /// Its health, by its checks so far.
-    pub fn health(&self) -> Health {
-        match self.health.load(Ordering::Relaxed) {
-            UP => Health::Up,
-            DOWN => Health::Down,
-            _ => Health::Unknown,
-        }
-    }
-
-    /// Counts one check.
-    pub fn observe(&self, is_ok: bool, check: &Check, now: Timestamp) -> Option<Change> {
-        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.health.observe(is_ok, check.rise, check.fall);
-        let (from, to) = (self.health(), health_of(history.health.is_up()));
-        if from == to {
-            return None;
-        }
-        let code = if to == Health::Up { UP } else { DOWN };
-        self.health.store(code, Ordering::Relaxed);
-        Some(Change { from, to, since: std::mem::replace(&mut history.since, now) })
     }
 }
-
-fn health_of(is_up: Option<bool>) -> Health {
-    match is_up {
-        None => Health::Unknown,
-        Some(true) => Health::Up,
-        Some(false) => Health::Down,
-    }
-}
-
-const UNKNOWN: u8 = 0;
-const UP: u8 = 1;
-const DOWN: u8 = 2;

@@ -5,14 +5,16 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use crate::balance::budget::Budget;
-use crate::balance::{Ask, Balancer, Choice, Mode, Outcome, Sticky, Ticket};
+use crate::balance::{Ask, Balancer, Choice, Outcome, Sticky, Ticket, share};
 use crate::clock::Tick;
 use crate::live::{Live, Server, Service};
+use crate::standing::Standing;
+use shared::moment::Moment;
 
 /// One thread's view of the present settings. A request keeps the one that it began with to its end.
 #[derive(Debug)]
@@ -20,17 +22,23 @@ pub struct Local {
     /// The settings and what runs by them.
     pub live: Arc<Live>,
     thread: usize,
-    pools: Vec<Pool>,
+    pools: Vec<Rc<Pool>>,
 }
 
-/// One thread's view of a service.
+/// One thread's view of a service, for as long as its settings do not change.
 #[derive(Debug)]
 struct Pool {
     service: Arc<Service>,
     balancer: RefCell<Balancer>,
     budget: RefCell<Budget>,
     waiting: RefCell<HashMap<Ticket, Turn>>,
+    kin: Rc<Kin>,
 }
+
+/// The pools of one service on one thread, over changes of its settings, oldest first: as long as requests run by an
+/// earlier one, a place that one of them leaves may be the one that another waits for.
+#[derive(Debug, Default)]
+struct Kin(RefCell<Vec<Weak<Pool>>>);
 
 /// A request that waits.
 #[derive(Debug, Default)]
@@ -50,32 +58,36 @@ pub enum Call {
 }
 
 impl Local {
-    /// The view of the thread numbered `thread`; what `before` knows of servers that stay is taken over.
+    /// The view of the thread numbered `thread`; what `before` knows of servers that stay is taken over, and all of a
+    /// service whose settings stay.
     pub fn new(live: Arc<Live>, thread: usize, before: Option<&Self>) -> Self {
-        let pools = live.services().map(|service| Pool::new(service, &live, thread, before)).collect();
+        let pool = |service: &Arc<Service>| {
+            let index = before.and_then(|before| before.live.find(&service.name));
+            let old = index.and_then(|index| before.and_then(|before| before.pools.get(index)));
+            match old {
+                Some(old) if Arc::ptr_eq(&old.service, service) => Rc::clone(old),
+                _ => Pool::new(service, live.threads(), thread, old.map(AsRef::as_ref)),
+            }
+        };
+        let pools = live.services().map(pool).collect();
         let local = Self { live, thread, pools };
         local.look();
         local
     }
 
-    /// Takes note of the health of all servers.
+    /// Takes note of how all servers stand.
     pub fn look(&self) {
+        let (threads, thread) = (self.live.threads() as u32, self.thread as u32);
         let now = Tick::now().moment();
         for pool in &self.pools {
-            let mut balancer = pool.balancer.borrow_mut();
-            for (index, server) in pool.service.servers.iter().enumerate() {
-                balancer.set_standing(index, server.health(), Mode::Ready, now);
-            }
-            drop(balancer);
-            pool.call();
+            pool.kin.each(|pool| pool.look(threads, thread, now));
         }
     }
 }
 
 impl Pool {
-    fn new(service: &Arc<Service>, live: &Live, thread: usize, before: Option<&Local>) -> Self {
-        let mut balancer = service.config.balancer(live.threads() as u32, thread as u32);
-        let old = before.and_then(|before| before.pools.iter().find(|pool| pool.service.name == service.name));
+    fn new(service: &Arc<Service>, threads: usize, thread: usize, old: Option<&Self>) -> Rc<Self> {
+        let mut balancer = service.config.balancer(threads as u32, thread as u32);
         if let Some(old) = old {
             let same = |index: usize| {
                 let server: &Arc<Server> = service.servers.get(index)?;
@@ -83,13 +95,28 @@ impl Pool {
             };
             balancer.inherit(&old.balancer.borrow(), same);
         }
-        let budget = Budget::new(service.config.balance.retries, Tick::now().moment());
-        Self {
+        let pool = Rc::new(Self {
             service: Arc::clone(service),
             balancer: RefCell::new(balancer),
-            budget: RefCell::new(budget),
+            budget: RefCell::new(Budget::new(service.config.balance.retries, Tick::now().moment())),
             waiting: RefCell::default(),
+            kin: old.map(|old| Rc::clone(&old.kin)).unwrap_or_default(),
+        });
+        pool.kin.join(&pool);
+        pool
+    }
+
+    /// Takes note of how its servers stand.
+    fn look(&self, threads: u32, thread: u32, now: Moment) {
+        let mut balancer = self.balancer.borrow_mut();
+        for (index, server) in self.service.servers.iter().enumerate() {
+            let Standing { health, mode, weight, connections } = server.standing();
+            balancer.set_standing(index, health, mode, now);
+            balancer.set_weight(index, weight);
+            balancer.set_in_flight_max(index, connections.map(|most| share(most, threads, thread)));
         }
+        drop(balancer);
+        self.call();
     }
 
     /// Calls those who need not wait any longer.
@@ -114,6 +141,18 @@ impl Pool {
     }
 }
 
+impl Kin {
+    fn join(&self, pool: &Rc<Pool>) {
+        let mut pools = self.0.borrow_mut();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(Rc::downgrade(pool));
+    }
+
+    fn each(&self, then: impl Fn(&Pool)) {
+        self.0.borrow().iter().filter_map(Weak::upgrade).for_each(|pool| then(&pool));
+    }
+}
+
 /// One request in flight; counted until dropped.
 #[derive(Debug)]
 pub struct Flight {
@@ -123,6 +162,8 @@ pub struct Flight {
     ticket: Option<Ticket>,
     since: Tick,
     outcome: Outcome,
+    /// Whether what was answered speaks against its server.
+    is_faulty: bool,
 }
 
 impl Flight {
@@ -132,7 +173,7 @@ impl Flight {
         pool.service.begin(local.thread);
         pool.budget.borrow_mut().request();
         let (since, outcome) = (Tick::now(), Outcome::Unused);
-        Some(Self { local, service, server: None, ticket: None, since, outcome })
+        Some(Self { local, service, server: None, ticket: None, since, outcome, is_faulty: false })
     }
 
     /// Leaves the server that it is with and chooses one for the next attempt, where it counts from now on.
@@ -158,9 +199,21 @@ impl Flight {
         let ticket = self.pool().balancer.borrow_mut().join(server, tried);
         if let Some(ticket) = ticket {
             self.pool().waiting.borrow_mut().insert(ticket, Turn::default());
+            self.service().tally().join(self.local.thread);
+            self.since = Tick::now();
         }
         self.ticket = ticket;
         ticket.is_some()
+    }
+
+    /// How many of this thread wait for a server of its service.
+    pub fn waiting(&self) -> usize {
+        self.pool().balancer.borrow().waiting()
+    }
+
+    /// The number of its thread.
+    pub fn thread(&self) -> usize {
+        self.local.thread
     }
 
     /// Whether it was called; when it was, it waits no longer.
@@ -175,18 +228,21 @@ impl Flight {
         waiting.remove(&ticket);
         drop(waiting);
         self.ticket = None;
+        self.note_wait();
         if let Call::Server(server) = call {
             self.begin(server);
         }
         Poll::Ready(call)
     }
 
-    /// The server has answered.
-    pub fn answered(&mut self) {
+    /// The server has answered with `status`.
+    pub fn answered(&mut self, status: u16) {
         self.outcome = Outcome::Answered(Tick::now().since(self.since));
+        // As in HAProxy's `observe layer7`: the others of these say what a server is not, rather than that it fails.
+        self.is_faulty = status >= 500 && !matches!(status, 501 | 505);
     }
 
-    /// The server has failed.
+    /// The server has failed, or has broken off what it had begun to answer.
     pub fn failed(&mut self) {
         self.outcome = Outcome::Failed(Tick::now().since(self.since));
     }
@@ -218,11 +274,30 @@ impl Flight {
     /// It is with `server`, where it counts already.
     fn begin(&mut self, server: usize) {
         (self.server, self.since, self.outcome) = (Some(server), Tick::now(), Outcome::Unused);
+        self.service().servers[server].tally.begin(self.local.thread);
+    }
+
+    /// Counts its end at `server`, and what that tells of it.
+    fn note(&self, server: usize) {
+        let (service, thread) = (self.service(), self.local.thread);
+        let server = &service.servers[server];
+        server.tally.end(thread);
+        let Some(observe) = service.config.observe else { return };
+        match self.outcome {
+            Outcome::Answered(_) => server.seen.note(thread, !(self.is_faulty && observe.counts_statuses)),
+            Outcome::Failed(_) => server.seen.note(thread, false),
+            Outcome::Unused => {}
+        }
+    }
+
+    fn note_wait(&self) {
+        self.service().tally().leave(self.local.thread, Tick::now().since(self.since));
     }
 
     /// Ends its time with its server, and its waiting.
-    fn leave(&mut self) {
+    pub fn leave(&mut self) {
         let called = self.ticket.take().map(|ticket| {
+            self.note_wait();
             let turn = self.pool().waiting.borrow_mut().remove(&ticket);
             self.pool().balancer.borrow_mut().leave(ticket);
             turn.and_then(|turn| turn.call)
@@ -232,8 +307,9 @@ impl Flight {
             self.begin(server);
         }
         if let Some(server) = self.server.take() {
+            self.note(server);
             self.pool().balancer.borrow_mut().end(server, self.outcome, Tick::now().moment());
-            self.pool().call();
+            self.pool().kin.each(Pool::call);
         }
     }
 }
@@ -244,3 +320,6 @@ impl Drop for Flight {
         self.service().end(self.local.thread);
     }
 }
+
+#[cfg(test)]
+mod tests;

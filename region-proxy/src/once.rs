@@ -1,14 +1,15 @@
-//! One request over a connection of its own: for checks of servers and for `drain`.
+//! One request over a connection of its own: for checks of servers, for `drain` and for `ctl`.
 
+use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::http1::{Asked, ChunkLimits, Chunked, Framing, HeadLimits, Header, read_response};
 
-/// A request without a body that is sent over a connection of its own.
+/// A request that is sent over a connection of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Once<'r> {
     /// The method, which has an answer with a body.
@@ -21,21 +22,50 @@ pub struct Once<'r> {
     pub preface: &'r [u8],
     /// Further fields, none of them of framing or connection.
     pub fields: &'r [(&'r str, &'r str)],
+    /// The body; empty: none.
+    pub body: &'r [u8],
 }
 
-/// Status and body of the answer, of which at most `body_max` octets are read: none when it is 0.
+/// What was answered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The body, as far as it was read.
+    pub body: Vec<u8>,
+    /// Whether there is more of it.
+    pub is_cut: bool,
+}
+
+/// What the server at `address` answers; of the body at most about `body_max` octets are read: none when it is 0.
 ///
 /// Fails with a text that says at which step. Has no time limit of its own.
-pub async fn fetch(address: SocketAddr, request: Once<'_>, body_max: usize) -> Result<(u16, Vec<u8>), String> {
-    let mut stream = TcpStream::connect(address).await.map_err(|error| format!("connect: {error}"))?;
-    let Once { method, path, host, preface, fields } = request;
+pub async fn fetch(address: SocketAddr, request: Once<'_>, body_max: usize) -> Result<Answer, String> {
+    fetch_over(&mut connect(address).await?, request, body_max).await
+}
+
+/// A connection to `address`; fails with what is the matter with it.
+pub async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
+    TcpStream::connect(address).await.map_err(|error| format!("connect: {}", in_words(&error)))
+}
+
+/// What is answered over `stream`.
+pub async fn fetch_over(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: Once<'_>,
+    body_max: usize,
+) -> Result<Answer, String> {
+    let Once { method, path, host, preface, fields, body } = request;
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n");
     for (name, value) in fields {
         head += &format!("{name}: {value}\r\n");
     }
+    if !body.is_empty() || !matches!(method, "GET" | "HEAD" | "OPTIONS") {
+        head += &format!("Content-Length: {}\r\n", body.len());
+    }
     head += "Connection: close\r\n\r\n";
-    let octets = [preface, head.as_bytes()].concat();
-    stream.write_all(&octets).await.map_err(|error| format!("request: {error}"))?;
+    let octets = [preface, head.as_bytes(), body].concat();
+    stream.write_all(&octets).await.map_err(|error| format!("request: {}", in_words(&error)))?;
     let mut bytes = Vec::new();
     let (status, framing) = loop {
         if let Some((status, framing, len)) = final_head(&bytes, method)? {
@@ -45,15 +75,16 @@ pub async fn fetch(address: SocketAddr, request: Once<'_>, body_max: usize) -> R
             }
             continue;
         }
-        read_more(&mut stream, &mut bytes).await.and_then(|count| match count {
+        read_more(stream, &mut bytes).await.and_then(|count| match count {
             0 => Err("response: connection closed before the end of its head".to_owned()),
             _ => Ok(()),
         })?;
     };
     if body_max == 0 {
-        return Ok((status, Vec::new()));
+        return Ok(Answer { status, body: Vec::new(), is_cut: false });
     }
-    read_body(&mut stream, bytes, framing, body_max).await.map(|body| (status, body))
+    let (body, is_cut) = read_body(stream, bytes, framing, body_max).await?;
+    Ok(Answer { status, body, is_cut })
 }
 
 /// Status, framing and length of the head at the front of `bytes`, if it is whole.
@@ -68,13 +99,13 @@ fn final_head(bytes: &[u8], method: &str) -> Result<Option<(u16, Framing, usize)
     Ok(response.map(|response| (response.status, response.body, response.len)))
 }
 
-/// The body that begins with `bytes`, without its framing.
+/// The body that begins with `bytes`, without its framing, and whether it was cut after `body_max` octets.
 async fn read_body(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncRead + Unpin),
     mut bytes: Vec<u8>,
     framing: Framing,
     body_max: usize,
-) -> Result<Vec<u8>, String> {
+) -> Result<(Vec<u8>, bool), String> {
     let mut chunked = Chunked::new(ChunkLimits::DEFAULT);
     let mut body = Vec::new();
     loop {
@@ -97,19 +128,31 @@ async fn read_body(
                 false
             }
         };
-        if is_whole {
-            return Ok(body);
-        }
         if body.len() > body_max {
-            return Err(format!("body: longer than {body_max} octets"));
+            body.truncate(body_max);
+            return Ok((body, true));
+        }
+        if is_whole {
+            return Ok((body, false));
         }
         if read_more(stream, &mut bytes).await? == 0 {
             let is_end = framing == Framing::UntilClose;
-            return if is_end { Ok(body) } else { Err("body: connection closed before its end".to_owned()) };
+            return if is_end { Ok((body, false)) } else { Err("body: connection closed before its end".to_owned()) };
         }
     }
 }
 
-async fn read_more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<usize, String> {
-    stream.read_buf(bytes).await.map_err(|error| format!("response: {error}"))
+async fn read_more(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> Result<usize, String> {
+    stream.read_buf(bytes).await.map_err(|error| format!("response: {}", in_words(&error)))
+}
+
+/// The commonest errors in one word; what the system says of others.
+pub fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "refused".to_owned(),
+        io::ErrorKind::ConnectionReset => "reset".to_owned(),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable".to_owned(),
+        io::ErrorKind::TimedOut => "timed out".to_owned(),
+        _ => error.to_string(),
+    }
 }

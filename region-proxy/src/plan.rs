@@ -6,7 +6,8 @@
 //! new connection closed, nothing sent     another server, while `retries` last        else 502
 //! kept connection closed, nothing sent    a new connection to the same server
 //! kept connection broke after sending     replayable: a new connection to the same    else 502
-//! new connection broke after sending      502: the server may have acted on it
+//! new connection broke after sending      replayable: another server, as above        else 502
+//! the response has begun, or is none      502: the server has acted on it
 //! no head of the response in time         504
 //! the client stopped sending its body     408
 //! the client's body is broken             400
@@ -23,8 +24,10 @@ pub enum Failure {
     ConnectLate,
     /// The connection closed before anything of the request was sent.
     Unsent(Connection),
-    /// The connection broke before the head of the response.
+    /// The connection broke before the first octet of the response.
     Broken(Connection),
+    /// It broke in the head of the response, or what came is no response.
+    BadResponse,
     /// No head of the response in time.
     ResponseLate,
     /// The client stopped sending its body.
@@ -81,7 +84,8 @@ pub fn next(failure: Failure, retries_left: u32, is_replayable: bool) -> Next {
         Failure::ConnectLate => another(Answer::GatewayTimeout),
         Failure::Unsent(Connection::Kept) => Next::NewConnection,
         Failure::Broken(Connection::Kept) if is_replayable => Next::NewConnection,
-        Failure::Broken(_) => Next::Answer(Answer::BadGateway),
+        Failure::Broken(Connection::New) if is_replayable => another(Answer::BadGateway),
+        Failure::Broken(_) | Failure::BadResponse => Next::Answer(Answer::BadGateway),
         Failure::ResponseLate => Next::Answer(Answer::GatewayTimeout),
         Failure::ClientLate => Next::Answer(Answer::RequestTimeout),
         Failure::ClientBroken => Next::Answer(Answer::BadRequest),
@@ -99,13 +103,14 @@ pub fn is_idempotent(method: &str) -> bool {
 mod tests {
     use super::*;
 
-    const FAILURES: [Failure; 9] = [
+    const FAILURES: [Failure; 10] = [
         Failure::NoConnection,
         Failure::ConnectLate,
         Failure::Unsent(Connection::Kept),
         Failure::Unsent(Connection::New),
         Failure::Broken(Connection::Kept),
         Failure::Broken(Connection::New),
+        Failure::BadResponse,
         Failure::ResponseLate,
         Failure::ClientLate,
         Failure::ClientBroken,
@@ -121,8 +126,11 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_was_sent_reaches_no_other_server() {
-        for failure in [Failure::Broken(Connection::New), Failure::ResponseLate, Failure::ClientLate] {
+    fn a_request_that_was_sent_reaches_no_other_server_unless_replayable() {
+        let broken = Failure::Broken(Connection::New);
+        assert_eq!(next(broken, 9, false), Next::Answer(Answer::BadGateway));
+        assert_eq!(next(broken, 9, true), Next::AnotherServer(Answer::BadGateway));
+        for failure in [Failure::BadResponse, Failure::ResponseLate, Failure::ClientLate] {
             assert!(matches!(next(failure, 9, true), Next::Answer(_)), "{failure:?}");
         }
     }

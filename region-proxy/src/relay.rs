@@ -28,15 +28,20 @@ mod client;
 mod download;
 mod exchange;
 mod greet;
+mod http2;
+pub mod record;
+pub mod tell;
 mod tunnel;
+mod unread;
 mod upload;
 
 pub use client::Peer;
 
-use answer::Answer;
+use answer::Own;
 use client::{After, Client, Next};
 use exchange::Exchange;
 use greet::Greeting;
+use http2::Http2;
 
 /// Serves the connection of a client to its end; `permit` is its place among all connections.
 ///
@@ -81,8 +86,10 @@ enum Stage {
     Waiting(Tick),
     /// Has one forwarded.
     Exchanging(Box<Exchange>),
+    /// Has many requests at a time.
+    Http2(Box<Http2>),
     /// Is answered by the proxy itself: so many octets are sent, the last since then.
-    Answering(Box<Answer>, usize, Tick),
+    Answering(Box<Own>, usize, Tick),
     /// Was told the last; so many octets may still come, since then.
     Lingering(usize, Tick),
 }
@@ -95,6 +102,15 @@ impl Future for Connection {
         loop {
             let after = match stage {
                 Stage::Greeting(greeting) => match ready!(greeting.poll(cx, client)) {
+                    Ok(())
+                        if client
+                            .socket
+                            .session()
+                            .is_some_and(|tls| tls.connection().alpn_protocol() == Some(b"h2")) =>
+                    {
+                        *stage = Stage::Http2(Box::new(Http2::new(client)));
+                        continue;
+                    }
                     Ok(()) => After::Next,
                     // It may still be sending, and would lose the alert that tells it why.
                     Err(unmet) if unmet.is_of_peer() => After::Linger,
@@ -107,22 +123,32 @@ impl Future for Connection {
                         *stage = Stage::Exchanging(exchange);
                         continue;
                     }
+                    Next::Http2 => {
+                        *stage = Stage::Http2(Box::new(Http2::new(client)));
+                        continue;
+                    }
                     Next::Answer(answer) => {
                         *stage = Stage::Answering(answer, 0, Tick::now());
                         continue;
                     }
                 },
                 Stage::Exchanging(exchange) => ready!(exchange.poll(cx, client)),
-                Stage::Answering(answer, sent, since) => {
-                    let is_sent = ready!(client.poll_send(cx, &answer.octets, sent, *since)).is_ok();
-                    if is_sent { answer.after } else { After::Close }
+                Stage::Http2(http2) => ready!(http2.poll(cx, client)),
+                Stage::Answering(own, sent, since) => {
+                    let is_sent = ready!(client.poll_send(cx, &own.answer, sent, *since)).is_ok();
+                    own.end(client, *sent, is_sent)
                 }
                 Stage::Lingering(left, since) => return client.poll_linger(cx, *since, left),
             };
             match after {
                 After::Next => *stage = Stage::Waiting(Tick::now()),
-                After::Close => return Poll::Ready(()),
-                After::Linger => {
+                // With octets in it that nobody read, its end would be a reset, which may cost the client the answer.
+                After::Close if !client.has_unread() => return Poll::Ready(()),
+                After::Reset => {
+                    client.socket.reset();
+                    return Poll::Ready(());
+                }
+                After::Close | After::Linger => {
                     client.socket.end_writing();
                     *stage = Stage::Lingering(client::LINGER_OCTETS, Tick::now());
                 }

@@ -12,9 +12,10 @@ use shared::problem::Problem;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::config::{Config, Tls};
-use crate::health::Checks;
+use crate::config::Config;
+use crate::control;
 use crate::live::Proxy;
+use crate::serve::sockets::Sockets;
 use crate::tls::Front;
 
 /// The settings in `file` and in the files that it names, or every mistake in them.
@@ -40,59 +41,65 @@ pub enum Cause {
 pub struct Reloader {
     file: PathBuf,
     proxy: Arc<Proxy>,
-    checks: Checks,
     started: Config,
     last_problems: Vec<Problem>,
 }
 
 impl Reloader {
-    /// For `proxy`, which just started by the settings in `file` and whose servers `checks` checks.
-    pub fn new(file: PathBuf, proxy: Arc<Proxy>, checks: Checks) -> Self {
-        let started = proxy.live.load().config.clone();
-        Self { file, proxy, checks, started, last_problems: Vec::new() }
+    /// For `proxy`, which just started by the settings in `file`.
+    pub fn new(file: PathBuf, proxy: Arc<Proxy>) -> Self {
+        let started = proxy.control().file().clone();
+        Self { file, proxy, started, last_problems: Vec::new() }
     }
 
-    /// Puts the settings of the file in the place of the present ones, or leaves those when there is any mistake.
+    /// Puts the settings of the file in the place of the present ones, or leaves those when there is any mistake;
+    /// `sockets` follow.
     ///
-    /// Requests in flight end by the settings that they began with.
-    pub fn reload(&mut self, cause: Cause) {
-        let file = self.file.display().to_string();
-        match read(&self.file) {
-            Err(problems) => {
+    /// Requests in flight end by the settings that they began with. Files are read aside, so that nothing here waits.
+    pub async fn reload(&mut self, cause: Cause, sockets: &mut Sockets) {
+        let (file, proxy) = (self.file.clone(), Arc::clone(&self.proxy));
+        let Ok(found) = tokio::task::spawn_blocking(move || Found::read(&file, &proxy)).await else { return };
+        match (found.config, found.front) {
+            (Ok(next), Ok(front)) => self.take_over(cause, next, front, sockets),
+            // A certificate that was renewed does not wait until the settings are right.
+            (Err(problems), front) => {
                 self.refuse(cause, problems);
-                // A certificate that was renewed does not wait until the settings are right.
-                let present = self.proxy.live.load().config.tls.clone();
-                if let Some(front) = present.and_then(|tls| self.read_front(&tls).ok()) {
-                    self.replace_front(front);
-                }
+                self.replace_front(front.ok().flatten());
             }
-            Ok(next) => {
-                let front = next.tls.as_ref().map(|tls| self.read_front(tls)).transpose();
-                let front = match front {
-                    Ok(front) => front,
-                    Err(problems) => return self.refuse(cause, problems),
-                };
-                self.last_problems.clear();
-                if let Some(front) = front {
-                    self.replace_front(front);
-                }
-                let before = self.proxy.live.load_full();
-                if next == before.config && cause == Cause::FolderChanged {
-                    return;
-                }
-                for key in self.started.restart_keys(&next) {
-                    tracing::warn!(key, "takes effect only after a restart");
-                }
-                let live = before.successor(next);
-                self.checks = Checks::start(&live, &self.proxy);
-                self.proxy.replace(live);
-                tracing::info!(file, "settings reloaded");
-            }
+            (_, Err(problems)) => self.refuse(cause, problems),
         }
     }
-}
 
-impl Reloader {
+    fn take_over(&mut self, cause: Cause, next: Config, front: Option<Front>, sockets: &mut Sockets) {
+        let before = self.proxy.live.load_full();
+        if next == *self.proxy.control().file() && cause == Cause::FolderChanged {
+            self.last_problems.clear();
+            return self.replace_front(front);
+        }
+        let file = self.file.display().to_string();
+        let change = match sockets.prepare(&next) {
+            Ok(change) => change,
+            Err(error) => {
+                let problem = Problem { file, line: None, key: "listen".to_owned(), what: error.to_string() };
+                return self.refuse(cause, vec![problem]);
+            }
+        };
+        self.last_problems.clear();
+        self.replace_front(front);
+        self.reopen_log(cause, &before.config, &next);
+        for key in self.started.restart_keys(&next) {
+            tracing::warn!(key, "takes effect only after a restart or an upgrade");
+        }
+        control::install(&self.proxy, next);
+        sockets.commit(change);
+        tracing::info!(file, "settings reloaded");
+    }
+
+    /// The mistakes for which the settings were not taken over when they were read last.
+    pub fn problems(&self) -> &[Problem] {
+        &self.last_problems
+    }
+
     fn refuse(&mut self, cause: Cause, problems: Vec<Problem>) {
         if cause == Cause::Asked || problems != self.last_problems {
             for problem in &problems {
@@ -104,12 +111,18 @@ impl Reloader {
         self.last_problems = problems;
     }
 
-    fn read_front(&self, settings: &Tls) -> Result<Front, Vec<Problem>> {
-        Front::read(settings, self.proxy.tls.front.load().as_deref())
+    /// When asked to, as after a rotation, and when it goes elsewhere.
+    fn reopen_log(&self, cause: Cause, before: &Config, next: &Config) {
+        let target = |config: &Config| config.access_log.as_ref().map(|log| log.target.clone());
+        let (before, next) = (target(before), target(next));
+        if cause == Cause::Asked || before != next {
+            self.proxy.access.reopen(next.as_ref());
+        }
     }
 
     /// The next handshake of each thread sees `front`; connections go on by what they began with.
-    fn replace_front(&self, front: Front) {
+    fn replace_front(&self, front: Option<Front>) {
+        let Some(front) = front else { return };
         let before = self.proxy.tls.front.load_full();
         if before.as_deref().is_some_and(|before| before.is_same(&front)) {
             return;
@@ -120,6 +133,23 @@ impl Reloader {
         log_warnings(&front);
         tracing::info!(certificates = front.identities().len(), broken = front.broken.len(), "certificates reloaded");
         self.proxy.tls.front.store(Some(Arc::new(front)));
+    }
+}
+
+/// What the files say.
+struct Found {
+    config: Result<Config, Vec<Problem>>,
+    /// By these settings; where they have mistakes, by the present ones.
+    front: Result<Option<Front>, Vec<Problem>>,
+}
+
+impl Found {
+    fn read(file: &Path, proxy: &Proxy) -> Self {
+        let config = read(file);
+        let present = proxy.live.load();
+        let tls = config.as_ref().map_or(&present.config.tls, |next| &next.tls);
+        let front = tls.as_ref().map(|tls| Front::read(tls, proxy.tls.front.load().as_deref())).transpose();
+        Self { config, front }
     }
 }
 

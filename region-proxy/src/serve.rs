@@ -1,7 +1,11 @@
 //! The running proxy: starts everything, keeps it going, ends it in order.
+//!
+//! ```text
+//! take over or bind ─► drop privileges ─► check all servers ─► take clients ─► reload … ─► hand over or stop
+//! ```
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,19 +13,31 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use shared::moment::Moment;
-use socket2::Socket;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
 
+use crate::admin::state::{self, SavedState};
+use crate::clock::Deadlines;
 use crate::config::Config;
 use crate::health::Checks;
-use crate::listen::{self, Gate, Listener, Presence, Sharing};
 use crate::live::Proxy;
-use crate::reload::{Cause, Reloader, Watch};
-use crate::takeover::Takeover;
+use crate::reload::{Reloader, Watch};
 use crate::tls::Front;
-use crate::{admin, vip, worker};
+use crate::{control, vip};
+
+mod events;
+pub mod handover;
+pub mod inherited;
+pub mod rights;
+mod running;
+mod signals;
+pub mod sockets;
+
+use events::Ears;
+use handover::Predecessor;
+use inherited::Inherited;
+use rights::RightsError;
+use running::{End, Running};
+use signals::Signals;
+use sockets::Sockets;
 
 /// Why the proxy cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -34,13 +50,22 @@ pub enum ServeError {
         /// What the system says.
         error: io::Error,
     },
+    /// It cannot run as whom it should.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
+    /// The process whose place this one takes does not say what it should.
+    #[error("cannot take over from the running proxy: {0}")]
+    TakeOver(io::Error),
+    /// The access log cannot be written.
+    #[error("access_log: {0}")]
+    AccessLog(io::Error),
     /// Signals or threads are not to be had.
     #[error(transparent)]
     System(#[from] io::Error),
 }
 
 /// Runs the proxy of `config`, which was read from `file`, and of `front`, to which its `[tls]` leads, until SIGTERM or
-/// SIGINT.
+/// SIGINT, or until another process has taken its place.
 ///
 /// Answers nobody before every server was checked once. Returns after the requests in flight are finished, or their
 /// time limit is over.
@@ -54,151 +79,93 @@ pub fn run(file: PathBuf, config: Config, front: Option<Front>) -> Result<(), Se
 }
 
 async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<(), ServeError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut watch =
+    let mut signals = Signals::new()?;
+    let watch =
         Watch::start(&file).map_err(|error| tracing::warn!(%error, "settings are not watched: use SIGHUP")).ok();
-    // First, so that a second process on the same settings ends before it takes clients.
-    let status = TcpListener::from_std(bind(config.status, Sharing::Alone, Presence::Now)?.into())?;
     let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let plain = config.listen.len();
-    let vips: Vec<IpAddr> = config.vrrp.iter().flat_map(|router| router.vips.iter().copied()).collect();
-    let listeners = bind_all(&[&config.listen, config.tls_listen()].concat(), &vips, threads)?;
-    let listeners_total = listeners.iter().map(Vec::len).sum::<usize>();
-    let connections_max = config.limits.connections;
-    let is_draining = config.state_file.as_deref().is_some_and(was_draining);
-    let proxy = Arc::new(Proxy::new(config, front, is_draining, threads));
-    let mut checks = Checks::start(&proxy.live.load(), &proxy);
+    let (mut inherited, predecessor) = take_over()?;
+    // First, so that a second process on the same settings ends before it takes clients.
+    let sockets = Sockets::open(&config, threads, &mut inherited)?;
+    rights::raise_files(&config.limits);
+    config.user.as_deref().map(rights::become_user).transpose()?;
+    let saved = saved(&config, predecessor.as_ref());
+    let proxy = Arc::new(Proxy::new(config, front, saved.is_draining, threads));
+    let log = proxy.live.load().config.access_log.as_ref().map(|log| log.target.clone());
+    proxy.access.start(log.as_ref()).map_err(ServeError::AccessLog)?;
+    control::restore(&proxy, saved.servers);
+    let mut first_round = Checks::start(&proxy);
     tokio::select! {
-        () = checks.first_round() => {}
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+        () = first_round.end() => {}
+        () = signals.stop() => return Ok(()),
     }
     housekeep(&proxy, Instant::now());
     tokio::spawn(keep_house(Arc::clone(&proxy)));
-
-    let (stop, stopping) = watch::channel(false);
-    let clients = Gate::new(connections_max, stopping.clone());
-    announce(&listeners[0], plain, &status)?;
-    let (ended, mut fronts) = mpsc::channel(1);
-    for (number, listeners) in listeners.into_iter().enumerate() {
-        let listener = |(index, socket): (usize, Socket)| Listener { fd: socket.into(), is_secure: index >= plain };
-        let listeners = listeners.into_iter().enumerate().map(listener).collect();
-        worker::start(number, Arc::clone(&proxy), listeners, clients.clone(), ended.clone())?;
+    let mut running = Running::start(Arc::clone(&proxy), sockets)?;
+    running.announce()?;
+    // Who was there before tells the system manager of the change.
+    match predecessor.map(|predecessor| predecessor.dismiss(inherited.left())) {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::warn!(%error, "the proxy that was to be relieved is gone already"),
+        None => {
+            for address in inherited.left() {
+                tracing::warn!(%address, "passed by the system manager and in no setting: nobody serves it");
+            }
+            tell_system(&[NotifyState::Ready]);
+        }
     }
-    let listening = ended.downgrade();
-    drop(ended);
+    drop(inherited);
     // Last, so that whoever comes by the VIPs is served.
-    let takeover = Takeover::start(Arc::clone(&proxy), move || listening.strong_count() >= listeners_total)?;
-    tokio::spawn(admin::serve::serve(status, Arc::clone(&proxy), stopping));
-    tell_system(&[NotifyState::Ready]);
-
-    let mut reloader = Reloader::new(file, Arc::clone(&proxy), checks);
-    // They may have changed between reading and watching.
-    reloader.reload(Cause::FolderChanged);
-    loop {
-        follow(watch.as_mut(), &proxy);
-        let cause = tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => Cause::Asked,
-            () = changed(watch.as_mut()) => Cause::FolderChanged,
-        };
-        reload(&mut reloader, cause);
+    running.share_vips()?;
+    let ears = Ears::new(&mut signals, watch, &proxy);
+    let mut reloader = Reloader::new(file, Arc::clone(&proxy));
+    match running.keep(ears, &mut reloader).await {
+        End::Stop => running.stop().await,
+        End::HandedOver(pid, ready) => running.hand_over(pid, &ready, &mut signals).await,
     }
-    tell_system(&[NotifyState::Stopping]);
-    if let Some(takeover) = takeover {
-        // First, so that clients find the next holder while this one finishes what it has.
-        takeover.stop();
-    }
-    let limit = proxy.live.load().config.limits.stop;
-    tracing::info!(?limit, "stopping: finishing the requests in flight");
-    stop.send_replace(true);
-    // None comes: it closes when the last listener has ended.
-    fronts.recv().await;
-    match clients.finish(limit).await {
-        0 => tracing::info!("stopped"),
-        connections => tracing::warn!(connections, "stopped: connections cut at the time limit"),
-    }
+    finish_log(&proxy).await;
     Ok(())
 }
 
-fn bind(address: SocketAddr, sharing: Sharing, presence: Presence) -> Result<Socket, ServeError> {
-    listen::bind(address, sharing, presence).map_err(|error| ServeError::Listen { address, error })
-}
-
-/// Listeners on all `addresses` for each of so many threads; `vips` may be on another machine now.
-fn bind_all(addresses: &[SocketAddr], vips: &[IpAddr], threads: usize) -> Result<Vec<Vec<Socket>>, ServeError> {
-    let presence = |address: &SocketAddr| match vips.contains(&address.ip()) {
-        true => Presence::AtTimes,
-        false => Presence::Now,
-    };
-    let bind = |address: &SocketAddr| bind(*address, Sharing::Shared, presence(address));
-    let first = addresses.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
-    // Where the settings leave the port to the system, the other threads take what the first was given.
-    let bound = first.iter().map(local).collect::<io::Result<Vec<_>>>()?;
-    let mut all = vec![first];
-    for _ in 1..threads {
-        all.push(bound.iter().map(bind).collect::<Result<_, _>>()?);
+/// Has the last lines written.
+async fn finish_log(proxy: &Proxy) {
+    if proxy.live.load().config.access_log.is_some() {
+        // Until each thread has given them away.
+        tokio::time::sleep(Deadlines::TICK * 2).await;
+        if !proxy.access.finish(LAST_LINES) {
+            tracing::warn!("access log: its last lines are not written");
+        }
     }
-    Ok(all)
 }
 
-fn local(listener: &Socket) -> io::Result<SocketAddr> {
-    listener.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+/// The sockets of the process whose place this one takes, or those that the system manager passes.
+fn take_over() -> Result<(Inherited, Option<Predecessor>), ServeError> {
+    if let Some((inherited, predecessor)) = handover::take().map_err(ServeError::TakeOver)? {
+        tracing::info!(pid = predecessor.carried.pid, "taking over from the running proxy");
+        return Ok((inherited, Some(predecessor)));
+    }
+    Ok((Inherited::from_system()?, None))
 }
 
-/// One line with the addresses as bound, which differ from the settings where those say port 0; the first `plain` of
-/// `listeners` are without TLS.
-fn announce(listeners: &[Socket], plain: usize, status: &TcpListener) -> io::Result<()> {
-    let bound = listeners.iter().map(|listener| Ok(local(listener)?.to_string())).collect::<io::Result<Vec<_>>>()?;
-    let (listen, tls) = bound.split_at(plain);
-    let tls = (!tls.is_empty()).then(|| tracing::field::display(tls.join(",")));
-    tracing::info!(listen = %listen.join(","), tls, status = %status.local_addr()?, "ready");
-    Ok(())
+/// What operators changed before: of the process whose place this one takes, or of the one before a restart.
+fn saved(config: &Config, predecessor: Option<&Predecessor>) -> SavedState {
+    let saved = config.state_file.as_deref().map(read_state).unwrap_or_default();
+    let Some(Predecessor { carried, .. }) = predecessor else { return saved };
+    SavedState { is_draining: carried.is_draining, servers: carried.servers.clone().unwrap_or(saved.servers) }
 }
 
-fn was_draining(state_file: &Path) -> bool {
-    match admin::load(state_file) {
+fn read_state(state_file: &Path) -> SavedState {
+    match state::load(state_file) {
         Ok(state) => {
             if state.is_draining {
                 tracing::warn!("still draining since before the restart");
             }
-            state.is_draining
+            state
         }
         Err(error) => {
-            tracing::error!(file = %state_file.display(), %error, "cannot read the state: not draining");
-            false
+            let file = state_file.display();
+            tracing::error!(%file, %error, "cannot read the state: not draining, and all servers are as in the settings");
+            SavedState::default()
         }
-    }
-}
-
-/// Watches the files of the present settings too.
-fn follow(watch: Option<&mut Watch>, proxy: &Proxy) {
-    if let Some(watch) = watch {
-        watch.follow(proxy.live.load().config.tls.iter().flat_map(|tls| tls.files()));
-    }
-}
-
-async fn changed(watch: Option<&mut Watch>) {
-    match watch {
-        Some(watch) => watch.changed().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn reload(reloader: &mut Reloader, cause: Cause) {
-    if cause == Cause::Asked {
-        // systemd wants the moment with the word; without it the word is left out.
-        match NotifyState::monotonic_usec_now() {
-            Ok(moment) => tell_system(&[NotifyState::Reloading, moment]),
-            Err(error) => tracing::debug!(%error, "no clock for the system manager"),
-        }
-    }
-    reloader.reload(cause);
-    if cause == Cause::Asked {
-        tell_system(&[NotifyState::Ready]);
     }
 }
 
@@ -218,14 +185,16 @@ async fn keep_house(proxy: Arc<Proxy>) {
     }
 }
 
-/// What is looked at once a second: rates, VIPs.
+/// What is looked at once a second: rates, VIPs, what can be freed.
 fn housekeep(proxy: &Proxy, started: Instant) {
+    proxy.free_retired();
     let now = Moment::from_start(started.elapsed());
     let live = proxy.live.load();
     for service in live.services() {
         service.sample(now);
     }
-    if !live.config.vrrp.is_empty() {
+    proxy.access.tell();
+    if proxy.vrrp.has_any() {
         // Who holds these says so itself.
         return;
     }
@@ -234,3 +203,6 @@ fn housekeep(proxy: &Proxy, started: Instant) {
         tracing::info!(holds_vip, "VIP changed");
     }
 }
+
+/// How long a slow disk may hold the end up.
+const LAST_LINES: Duration = Duration::from_secs(1);

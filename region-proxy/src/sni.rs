@@ -1,9 +1,11 @@
-//! Which certificate a client gets, by the name that it asks for (RFC 6066, section 3).
+//! What a client gets that asks for a name (RFC 6066, section 3): a certificate, or the servers of a service.
 
 use std::collections::HashMap;
 
-/// The names of many certificates, which are numbered in the order of the settings.
-#[derive(Debug, Default)]
+pub mod hello;
+
+/// The names of many certificates or services, which are numbered in the order of the settings.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Names {
     exact: HashMap<String, usize>,
     /// By what follows `*.`.
@@ -11,27 +13,31 @@ pub struct Names {
 }
 
 impl Names {
-    /// Gives `name`, such as `www.example.com` or `*.example.com`, to the certificate numbered `certificate`.
+    /// Gives `name`, such as `www.example.com` or `*.example.com`, to what is numbered `number`.
     ///
-    /// Returns the number of the one that has it already, which keeps it.
-    pub fn insert(&mut self, name: &str, certificate: usize) -> Option<usize> {
+    /// Returns the number of what has it already, which keeps it.
+    pub fn insert(&mut self, name: &str, number: usize) -> Option<usize> {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         let (names, name) = match name.strip_prefix("*.") {
             Some(parent) => (&mut self.wildcard, parent.to_owned()),
             None => (&mut self.exact, name),
         };
-        let holder = *names.entry(name).or_insert(certificate);
-        (holder != certificate).then_some(holder)
+        let holder = *names.entry(name).or_insert(number);
+        (holder != number).then_some(holder)
+    }
+
+    /// What has the name `asked`, or a wildcard for it.
+    ///
+    /// A wildcard stands for one label, the leftmost (RFC 9525, section 6.3).
+    pub fn find(&self, asked: &str) -> Option<usize> {
+        let asked = asked.strip_suffix('.').unwrap_or(asked).to_ascii_lowercase();
+        let parent = || asked.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
+        self.exact.get(&asked).or_else(parent).copied()
     }
 
     /// The certificate for `asked`: the one with that name, or with a wildcard for it, or the first.
-    ///
-    /// A wildcard stands for one label, the leftmost (RFC 9525, section 6.3).
     pub fn choose(&self, asked: Option<&str>) -> usize {
-        let Some(asked) = asked else { return DEFAULT };
-        let asked = asked.strip_suffix('.').unwrap_or(asked).to_ascii_lowercase();
-        let parent = || asked.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
-        self.exact.get(&asked).or_else(parent).copied().unwrap_or(DEFAULT)
+        asked.and_then(|asked| self.find(asked)).unwrap_or(DEFAULT)
     }
 }
 

@@ -4,7 +4,9 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
 use tokio::io::Interest;
@@ -79,6 +81,12 @@ impl Socket {
         }
     }
 
+    /// Writes some of `bytes`, the last before [`Self::end_writing`] or the drop that must follow at once: what the kernel
+    /// takes leaves in one packet with that end.
+    pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_put(cx, |fd| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::MORE))
+    }
+
     /// Does `put`, which writes to the connection, once it does not block.
     pub fn poll_put<T>(
         &mut self,
@@ -135,11 +143,46 @@ impl Socket {
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// The same, by what the kernel knows at this moment. One system call.
+    pub fn is_surely_quiet(&self) -> bool {
+        self.fd().is_ok_and(|fd| peek(fd).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
+    }
+
+    /// Whether octets have come that nobody read. One system call, whatever the event queue knows.
+    pub fn has_unread(&self) -> bool {
+        self.fd().is_ok_and(|fd| matches!(peek(fd), Ok(1..)))
+    }
+
+    /// Whether the other side is gone: it has reset the connection, or the kernel gave it up. That it sends no more is not
+    /// the end. One system call.
+    pub fn is_gone(&self) -> bool {
+        let Ok(fd) = self.fd() else { return true };
+        let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
+        let told = poll(&mut polled, Some(&Timespec::default()));
+        told.is_ok_and(|count| count > 0) && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+    }
+
+    /// Has the connection reset when it is dropped, with all that was not sent yet.
+    pub fn reset(&self) {
+        if let Ok(fd) = self.fd() {
+            // A connection that is gone already has nobody to tell.
+            let _ = sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO));
+        }
+    }
+
     /// Tells the other side that no more will come.
     pub fn end_writing(&self) {
         if let Ok(fd) = self.fd() {
             // A connection that is gone already has nobody to tell.
             let _ = rustix::net::shutdown(fd, Shutdown::Write);
+        }
+    }
+
+    /// Has it end in a reset when it is dropped: what was not sent is lost.
+    pub fn reset_on_close(&self) {
+        if let Ok(fd) = self.fd() {
+            // A connection that is gone already needs none.
+            let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
         }
     }
 
@@ -174,10 +217,10 @@ pub enum Then {
     Unknown,
 }
 
-/// Looks at the next octet and leaves it there.
-fn peek(fd: BorrowedFd<'_>) -> io::Result<()> {
+/// Looks at the next octet and leaves it there; 0 at the end.
+fn peek(fd: BorrowedFd<'_>) -> io::Result<usize> {
     let mut octet = [0_u8; 1];
-    Ok(rustix::net::recv(fd, &mut octet[..], RecvFlags::PEEK).map(drop)?)
+    Ok(rustix::net::recv(fd, &mut octet[..], RecvFlags::PEEK).map(|(count, _)| count)?)
 }
 
 fn register(fd: OwnedFd) -> io::Result<TcpStream> {
@@ -193,17 +236,44 @@ mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream as Blocking};
 
+    use socket2::SockRef;
+
     use super::*;
 
-    #[tokio::test]
-    async fn a_connection_that_the_event_queue_does_not_know_is_quiet_only_while_nothing_came() {
+    fn pair() -> (Socket, Blocking) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("an address");
         let ours = Blocking::connect(listener.local_addr().expect("an address")).expect("connected");
         ours.set_nonblocking(true).expect("set");
-        let (mut theirs, _) = listener.accept().expect("accepted");
-        let socket = Socket::new(ours.into());
+        let (theirs, _) = listener.accept().expect("accepted");
+        (Socket::new(ours.into()), theirs)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_event_queue_does_not_know_is_quiet_only_while_nothing_came() {
+        let (socket, mut theirs) = pair();
         assert!(socket.is_quiet());
         theirs.write_all(b"evil").expect("sent");
         assert!(!socket.is_quiet());
+    }
+
+    #[tokio::test]
+    async fn an_end_that_the_event_queue_has_not_told_of_is_known_for_sure_all_the_same() {
+        let (mut socket, theirs) = pair();
+        socket.registered().expect("registered");
+        tokio::task::yield_now().await;
+        assert!(socket.is_surely_quiet() && !socket.is_gone());
+        drop(theirs);
+        assert!(socket.is_quiet(), "the event queue was not asked since");
+        assert!(!socket.is_surely_quiet() && !socket.has_unread());
+    }
+
+    #[test]
+    fn who_sends_no_more_is_not_gone_but_who_resets_is() {
+        let (socket, theirs) = pair();
+        theirs.shutdown(std::net::Shutdown::Write).expect("half closed");
+        assert!(!socket.is_gone());
+        SockRef::from(&theirs).set_linger(Some(std::time::Duration::ZERO)).expect("set");
+        drop(theirs);
+        assert!(socket.is_gone());
     }
 }

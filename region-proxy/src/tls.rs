@@ -113,8 +113,8 @@ impl Front {
         let mut config = builder.with_cert_resolver(Arc::new(Shown::new(&identities)));
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Arc::clone(&tickets);
-        // With "h2" before it, once the relay can tell which one was agreed on.
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let protocols: &[&[u8]] = if settings.is_http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Self { config: Arc::new(config), settings, identities, authorities, tickets, broken })
     }
 

@@ -11,15 +11,18 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::access::Pen;
 use crate::clock::{Deadlines, Tick};
 use crate::http1::Edits;
-use crate::listen::{self, Gate, Listener};
+use crate::http2::Block;
+use crate::listen::{self, Gate, Listener, Phase};
 use crate::live::Proxy;
 use crate::local::Local;
 use crate::pipe::Pipes;
 use crate::tls::handshakes::Handshakes;
 use crate::tls::session::Scratch;
 use crate::upstream::Pools;
+use crate::upstream::links::Links;
 
 /// What the connections of one thread share.
 #[derive(Debug)]
@@ -32,12 +35,16 @@ pub struct Worker {
     pub deadlines: Deadlines,
     /// Its idle connections to servers.
     pub pools: Pools,
+    /// Its connections to servers that speak HTTP/2.
+    pub links: Links,
     /// Its buffers.
     pub buffers: Buffers,
     /// Its empty pipes.
     pub pipes: Pipes,
     /// The TLS handshakes of its connections.
     pub handshakes: Handshakes,
+    /// Its lines of the access log.
+    pub pen: Pen,
     /// The memory of their TLS.
     pub tls_scratch: Rc<Scratch>,
     current: RefCell<(u64, Rc<Local>)>,
@@ -54,6 +61,8 @@ pub struct Buffers {
     pub scratch: RefCell<Vec<u8>>,
     /// The changes of one head.
     pub edits: RefCell<Edits>,
+    /// The fields of one head of HTTP/2.
+    pub block: RefCell<Block>,
     spare: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -79,6 +88,7 @@ impl Default for Buffers {
             read: RefCell::new(vec![0; READ_OCTETS].into_boxed_slice()),
             scratch: RefCell::default(),
             edits: RefCell::default(),
+            block: RefCell::new(Block::new(0)),
             spare: RefCell::default(),
         }
     }
@@ -92,9 +102,11 @@ impl Worker {
             number,
             deadlines: Deadlines::default(),
             pools: Pools::default(),
+            links: Links::default(),
             buffers: Buffers::default(),
             pipes: Pipes::default(),
             handshakes: Handshakes::default(),
+            pen: Pen::default(),
             tls_scratch: Rc::default(),
             current: RefCell::new(current),
             is_stopping: Cell::new(false),
@@ -130,44 +142,54 @@ impl Worker {
     }
 
     /// Looks after time limits and idle connections until `stop`, and then for as long as the process lives.
-    async fn keep(&self, gate: &Gate, mut stop: watch::Receiver<bool>) {
+    async fn keep(&self, gate: &Gate, mut stop: watch::Receiver<Phase>) {
         let mut ticks = interval(Deadlines::TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut swept = Tick::now();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = listen::stopped(&mut stop), if !self.is_stopping() => self.is_stopping.set(true),
+                () = listen::stopped(&mut stop), if !self.is_stopping() => {
+                    self.is_stopping.set(true);
+                    self.deadlines.wake_all();
+                }
             }
             let now = Tick::now();
             // Requests that wait for a server hear of one that came up.
             drop(self.current());
             self.deadlines.sweep(now);
+            self.pen.flush(&self.proxy.access);
             if gate.is_wanted() {
                 self.deadlines.dismiss_one();
             }
             if now.since(swept) >= Duration::from_secs(1) {
                 swept = now;
-                self.pools.sweep(self.current().live.config.limits.upstream_idle);
+                let current = self.current();
+                self.pools.sweep(current.live.config.limits.upstream_idle);
+                for server in current.live.services().flat_map(|service| &service.servers) {
+                    server.tally.set_idle(self.number, self.pools.idle(server.number));
+                }
             }
         }
     }
 
     /// Waits for the word to stop and a moment more, in which a request that was sent before is read and answered, and
     /// closes the connections that wait for a request.
-    async fn close_idle(&self, mut stop: watch::Receiver<bool>) {
-        listen::stopped(&mut stop).await;
+    async fn close_idle(&self, mut stop: watch::Receiver<Phase>) {
+        listen::over(&mut stop).await;
         sleep(LAST_WORDS).await;
         self.is_over.set(true);
         self.deadlines.dismiss_all();
+        self.deadlines.wake_all();
     }
 }
 
-/// Serves `listeners` on a thread of its own; `ended` is dropped once none of them takes connections any more.
+/// Serves the listeners that come on a thread of its own; `ended` is dropped once none takes connections any more and
+/// no more come.
 pub fn start(
     number: usize,
     proxy: Arc<Proxy>,
-    listeners: Vec<Listener>,
+    mut listeners: mpsc::UnboundedReceiver<Listener>,
     gate: Gate,
     ended: mpsc::Sender<()>,
 ) -> io::Result<()> {
@@ -178,12 +200,15 @@ pub fn start(
         };
         runtime.block_on(async move {
             let worker = Rc::new(Worker::new(number, proxy));
-            for listener in listeners {
-                tokio::task::spawn_local(listen::serve(Rc::clone(&worker), listener, gate.clone(), ended.clone()));
-            }
-            drop(ended);
             let stop = gate.stop();
-            tokio::join!(worker.keep(&gate, stop.clone()), worker.close_idle(stop));
+            let listening = async {
+                while let Some(listener) = listeners.recv().await {
+                    let (worker, gate, ended) = (Rc::clone(&worker), gate.clone(), ended.clone());
+                    tokio::task::spawn_local(listen::serve(worker, listener, gate, ended));
+                }
+                drop(ended);
+            };
+            tokio::join!(listening, worker.keep(&gate, stop.clone()), worker.close_idle(stop));
         });
     };
     std::thread::Builder::new().name(format!("serve-{number}")).spawn(runtime).map(drop)

@@ -2,67 +2,14 @@
 
 mod common;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use common::{DEADLINE, Origin, Proxy, ask, settings, unchecked, until};
+use common::raw::{GET, LAST, client_of, proxy_of, read_head, rest, server};
+use common::{DEADLINE, Origin, ask, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// A server that does `serve` on each connection that sends a head, with that head.
-async fn server<F, S>(serve: S) -> SocketAddr
-where
-    S: Fn(TcpStream, String) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = ()> + Send,
-{
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let serve = serve.clone();
-            tokio::spawn(async move {
-                let head = read_head(&mut stream).await;
-                if !head.is_empty() {
-                    serve(stream, head).await;
-                }
-            });
-        }
-    });
-    address
-}
-
-/// Reads up to the empty line; what is there of it at the end of the connection.
-async fn read_head(stream: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    while !bytes.ends_with(b"\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => bytes.push(byte),
-            Err(_) => break,
-        }
-    }
-    String::from_utf8(bytes).expect("text").to_ascii_lowercase()
-}
-
-async fn proxy_of(root: &str, address: SocketAddr) -> Proxy {
-    Proxy::start(&settings(root, &unchecked("www.gslb.test", &[("app-1", address)]))).await
-}
-
-async fn client_of(proxy: &Proxy, raw: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(proxy.listen).await.expect("connected");
-    stream.write_all(raw.as_bytes()).await.expect("sent");
-    stream
-}
-
-async fn rest(stream: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    let read = timeout(DEADLINE, stream.read_to_end(&mut bytes)).await;
-    read.expect("in time").expect("read");
-    String::from_utf8(bytes).expect("text")
-}
-
-const GET: &str = "GET / HTTP/1.1\r\nHost: www.gslb.test\r\n\r\n";
-const LAST: &str = "GET /last HTTP/1.1\r\nHost: www.gslb.test\r\nConnection: close\r\n\r\n";
 const WEBSOCKET: &str =
     "GET /chat HTTP/1.1\r\nHost: www.gslb.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 

@@ -43,6 +43,11 @@ impl Health {
         }
     }
 
+    /// Down, whatever the checks said: `rise` successes in a row bring it up.
+    pub fn take_down(&mut self) {
+        (self.is_up, self.successes) = (Some(false), 0);
+    }
+
     /// `None` until the first success or the `fall`th failure.
     pub fn is_up(&self) -> Option<bool> {
         self.is_up

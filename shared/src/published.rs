@@ -66,7 +66,7 @@ pub enum VirtualRouterState {
 /// What a proxy says of one service.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ServiceStatus {
-    /// Origin servers that its checks found up.
+    /// Origin servers that are up and take new clients.
     pub servers_up: u32,
     /// Origin servers it knows.
     pub servers_total: u32,

@@ -5,6 +5,7 @@
 //! harness  ─► the real programs, real sockets, a DNS and an HTTP client of their own
 //! demo     ─► the harness with the shipped zone, at a terminal or by a script
 //! reference ─► a naive answer to any query, for comparing with that of the engine
+//! servlet  ─► an origin server with sessions, for region-proxy
 //! bench    ─► gslb-dns and other servers side by side, one core each
 //! ```
 
@@ -14,3 +15,4 @@ pub mod harness;
 pub mod laws;
 pub mod reference;
 pub mod scenario;
+pub mod servlet;

@@ -2,29 +2,54 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-use super::{Asked, Reply, answer};
+use super::local::LocalListener;
+use super::{Asked, Peer, Reply, answer};
 use crate::http1::{Framing, HeadLimits, Header, Persistence, Refusal, read_request};
-use crate::listen::stopped;
+use crate::listen::{Phase, stopped};
 use crate::live::Proxy;
 
-/// Serves the connections of `listener` until `stop` says true.
-pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>, stop: watch::Receiver<bool>) {
+/// Where those connect who ask.
+pub trait Door: Sized {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection, and who is at its other end.
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
+}
+
+impl Door for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<(TcpStream, Peer)> {
+        self.accept().await.map(|(stream, address)| (stream, Peer::Remote(address)))
+    }
+}
+
+impl Door for LocalListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<(UnixStream, Peer)> {
+        self.accept().await.map(|(stream, user)| (stream, Peer::Local(user)))
+    }
+}
+
+/// Serves the connections of `listener` until `stop` says to take no more.
+pub async fn serve(listener: impl Door, proxy: Arc<Proxy>, stop: watch::Receiver<Phase>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut stopping = stop.clone();
     loop {
         let accepted = tokio::select! {
             biased;
             () = stopped(&mut stopping) => return,
-            accepted = listener.accept() => accepted,
+            accepted = listener.next() => accepted,
         };
         let Ok((stream, peer)) = accepted else {
             sleep(Duration::from_millis(50)).await;
@@ -42,10 +67,10 @@ pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>, stop: watch::Receiv
 
 /// Answers the requests of one connection.
 async fn connection(
-    mut stream: TcpStream,
-    peer: SocketAddr,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
     proxy: Arc<Proxy>,
-    stop: &mut watch::Receiver<bool>,
+    stop: &mut watch::Receiver<Phase>,
 ) -> io::Result<()> {
     let mut bytes = Vec::new();
     loop {
@@ -59,10 +84,11 @@ async fn connection(
             None => return Ok(()),
             Some(Err(refusal)) => (Reply::text(refusal.status, &refusal.to_string()), false, true),
             Some(Ok(head)) => {
-                let asked =
-                    Asked { method: &head.method, path: &head.path, authorization: head.authorization.as_deref() };
-                let is_head = head.method == "HEAD";
-                (answer(Arc::clone(&proxy), peer, asked).await, is_head, head.is_last || *stop.borrow())
+                let is_last = head.is_last || *stop.borrow() != Phase::Serving;
+                match timeout(HEAD_LIMIT, read_body(&mut stream, &mut bytes, head.body)).await?? {
+                    Err(refusal) => (refusal, false, true),
+                    Ok(body) => (ask(&proxy, peer, &head, &body).await, head.method == "HEAD", is_last),
+                }
             }
         };
         timeout(HEAD_LIMIT, stream.write_all(&written(&reply, is_head, is_last))).await??;
@@ -74,16 +100,27 @@ async fn connection(
     }
 }
 
+async fn ask(proxy: &Arc<Proxy>, peer: Peer, head: &Head, body: &[u8]) -> Reply {
+    let (path, query) = head.path.split_once('?').unwrap_or((&head.path, ""));
+    let authorization = head.authorization.as_deref();
+    answer(Arc::clone(proxy), peer, Asked { method: &head.method, path, query, authorization, body }).await
+}
+
 /// The head of a request, on its own.
 struct Head {
     method: String,
+    /// With its query.
     path: String,
+    body: Framing,
     authorization: Option<Vec<u8>>,
     is_last: bool,
 }
 
 /// The next head, read on in `bytes`; `None` at the end of the connection.
-async fn read_head(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<Option<Result<Head, Refusal>>> {
+async fn read_head(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes: &mut Vec<u8>,
+) -> io::Result<Option<Result<Head, Refusal>>> {
     loop {
         let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; 64];
         match read_request(bytes, &mut slots, HeadLimits::DEFAULT) {
@@ -91,13 +128,12 @@ async fn read_head(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<Op
             Ok(Some(request)) => {
                 let field = request.fields.iter().find(|field| field.name.eq_ignore_ascii_case("authorization"));
                 let path = request.target.path_and_query();
-                // Nothing that is asked here has a body; where one comes, it is not read.
-                let has_body = !matches!(request.body, Framing::Empty | Framing::Length(0));
                 let head = Head {
                     method: request.method.to_owned(),
-                    path: path.split_once('?').map_or(path, |(path, _)| path).to_owned(),
+                    path: path.to_owned(),
+                    body: request.body,
                     authorization: field.map(|field| field.value.to_vec()),
-                    is_last: has_body || request.persistence == Persistence::Close,
+                    is_last: request.persistence == Persistence::Close,
                 };
                 let len = request.len;
                 bytes.drain(..len);
@@ -109,6 +145,30 @@ async fn read_head(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<Op
             return Ok(None);
         }
     }
+}
+
+/// The body of a request, read on in `bytes`; or the answer that refuses it.
+async fn read_body(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes: &mut Vec<u8>,
+    framing: Framing,
+) -> io::Result<Result<Vec<u8>, Reply>> {
+    let length = match framing {
+        Framing::Empty => 0,
+        Framing::Length(length) => length,
+        _ => return Ok(Err(Reply::error(411, "a body without Content-Length: expected one with it"))),
+    };
+    if length > BODY_MAX {
+        let what = format_args!("a body of {length} octets: expected {BODY_MAX} at most");
+        return Ok(Err(Reply::error(413, what)));
+    }
+    let length = length as usize;
+    while bytes.len() < length {
+        if stream.read_buf(bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(Ok(bytes.drain(..length).collect()))
 }
 
 fn written(reply: &Reply, is_head: bool, is_last: bool) -> Vec<u8> {
@@ -127,22 +187,31 @@ fn written(reply: &Reply, is_head: bool, is_last: bool) -> Vec<u8> {
 fn status_line(status: u16) -> String {
     let phrase = match status {
         200 => "OK",
+        201 => "Created",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        409 => "Conflict",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        422 => "Unprocessable Content",
         500 => "Internal Server Error",
+        503 => "Service Unavailable",
         _ => "",
     };
     format!("{status} {phrase}")
 }
 
-async fn discard(stream: &mut TcpStream) -> io::Result<()> {
+async fn discard(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     let mut bytes = [0; 4096];
     while stream.read(&mut bytes).await? > 0 {}
     Ok(())
 }
+
+/// The longest body that is read, in octets: no order needs more.
+const BODY_MAX: u64 = 64 * 1024;
 
 /// A few gslb-dns nodes, each with a connection or two, and operators.
 const CONNECTIONS_MAX: usize = 256;

@@ -44,7 +44,7 @@ impl Balancer {
             }
             (Policy::Ewma, _) => {
                 let cost = |slot: &Slot| {
-                    let cost = slot.latency.cost(slot.in_flight, now, self.rules.decay);
+                    let cost = slot.latency.cost(slot.in_flight(), now, self.rules.decay);
                     cost / f64::from(slot.weight(self.rules.slow_start, now))
                 };
                 self.better_of_two(candidates, now, chance, |one, other| cost(one) <= cost(other))
@@ -131,12 +131,12 @@ impl Balancer {
             return best_by_hash(open(), weight, hash);
         };
         let (requests, weights) = open().fold((1, 0), |(requests, weights), (_, slot)| {
-            (requests + u64::from(slot.in_flight), weights + u64::from(weight(slot)))
+            (requests + u64::from(slot.in_flight()), weights + u64::from(weight(slot)))
         });
         // With at least 100 per cent, all bounds together hold all requests and the new one: some server is below its own.
         let is_below = |slot: &Slot| {
             let bound = u128::from(requests * u64::from(percent.max(100))) * u128::from(weight(slot));
-            u128::from(slot.in_flight) * 100 * u128::from(weights) < bound
+            u128::from(slot.in_flight()) * 100 * u128::from(weights) < bound
         };
         best_by_hash(open().filter(|(_, slot)| is_below(slot)), weight, hash)
     }

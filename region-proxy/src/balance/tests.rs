@@ -339,7 +339,7 @@ proptest! {
                         Choice::Server(server) => {
                             let slot = &balancer.slots[server];
                             prop_assert!(may(server, slot));
-                            prop_assert!(slot.server.in_flight_max.is_none_or(|most| slot.in_flight <= most));
+                            prop_assert!(slot.server.in_flight_max.is_none_or(|most| slot.in_flight() <= most));
                             under_way.push(server);
                         }
                         Choice::Wait(Some(server)) => prop_assert!(!balancer.slots[server].has_room() && to == Some(server)),
@@ -354,7 +354,7 @@ proptest! {
                 Event::Weigh(server, weight) => balancer.set_weight(server, weight),
             }
             for (index, slot) in balancer.slots.iter().enumerate() {
-                prop_assert_eq!(slot.in_flight as usize, under_way.iter().filter(|one| **one == index).count());
+                prop_assert_eq!(slot.in_flight() as usize, under_way.iter().filter(|one| **one == index).count());
             }
         }
     }
@@ -367,4 +367,17 @@ proptest! {
             prop_assert_eq!(count(&chosen, server), usize::from(*weight));
         }
     }
+}
+
+#[test]
+fn a_server_that_is_added_gets_its_share_slowly() {
+    let rules = Rules { slow_start: Duration::from_secs(60), ..Rules::default() };
+    let before = balancer_of(rules, &[server(0, 1)]);
+    let mut balancer = Balancer::new(rules, &[server(0, 1), server(1, 1)]);
+    balancer.inherit(&before, |index| (index == 0).then_some(0));
+    for index in 0..2 {
+        balancer.set_standing(index, Health::Up, Mode::Ready, START);
+    }
+    let chosen = choices(&mut balancer, 100);
+    assert!(count(&chosen, 1) <= 2, "{}", count(&chosen, 1));
 }

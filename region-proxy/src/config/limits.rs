@@ -33,6 +33,8 @@ pub struct Limits {
     pub tunnel: Duration,
     /// How long requests in flight may take to finish when the proxy stops.
     pub stop: Duration,
+    /// How long connections may take to finish once another process has taken over.
+    pub handover: Duration,
 }
 
 impl Default for Limits {
@@ -50,6 +52,7 @@ impl Default for Limits {
             client_stall: Duration::from_secs(30),
             tunnel: Duration::from_secs(3600),
             stop: Duration::from_secs(10),
+            handover: Duration::from_secs(600),
         }
     }
 }
@@ -76,5 +79,6 @@ pub(super) fn limits(table: &Table<'_>) -> Limits {
         client_stall: span("client_stall", second, default.client_stall),
         tunnel: span("tunnel", second, default.tunnel),
         stop: span("stop", Duration::ZERO, default.stop),
+        handover: span("handover", Duration::ZERO, default.handover),
     }
 }

@@ -111,7 +111,7 @@ fn field_rules(table: &Table<'_>) -> FieldRules {
 }
 
 /// The name of a field that is the operator's to change.
-fn own_field(name: &str, value: &Value<'_>) -> Option<Box<str>> {
+pub(super) fn own_field(name: &str, value: &Value<'_>) -> Option<Box<str>> {
     if RESERVED.iter().any(|reserved| reads_as(name, reserved)) {
         value.problem(format_args!("{name} is the proxy's own: expected another field"));
         return None;
@@ -128,7 +128,7 @@ fn field_name(name: &str, value: &Value<'_>) -> Option<Box<str>> {
 }
 
 /// RFC 9110, section 5.5, without what only confuses: white space around it, and what is not ASCII.
-fn field_value(value: &Value<'_>) -> Option<Box<str>> {
+pub(super) fn field_value(value: &Value<'_>) -> Option<Box<str>> {
     let is_value = |text: &str| text.trim() == text && text.bytes().all(|octet| matches!(octet, b' '..=b'~'));
     value.parsed_as("the value of a field: printable ASCII, without blanks around it", |text| {
         is_value(text).then(|| text.into())

@@ -9,30 +9,64 @@ use shared::published::STATUS_SIZE_MAX;
 use shared::settings::{Table, Value};
 
 use super::balance::{Balance, balance};
-use super::check::{Check, check};
+use super::check::{AgentCheck, Check, Observe, agent, check, observe};
 use super::stick::stick;
 use super::{address, clash};
-use crate::balance::{Balancer, Server, hash, share};
+use crate::balance::hash::HashOf;
+use crate::balance::{self, Balancer, Server, hash, share};
+use crate::standing::Wanted;
 use crate::stick::key::{Key, Keys, Secret};
 use crate::stick::{Mode, Stick};
 
 /// One service: a host name and the servers behind it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServiceConfig {
+    /// What its servers take.
+    pub mode: ServiceMode,
     /// Origin servers by name; never empty.
     pub servers: BTreeMap<ServerName, ServerConfig>,
     /// How their health is found.
     pub check: Check,
+    /// How their agents are asked, where they have any.
+    pub agent: Option<AgentCheck>,
+    /// How failures of requests count against them, where they do.
+    pub observe: Option<Observe>,
     /// How one of them is chosen.
     pub balance: Balance,
     /// How clients are kept on theirs, where they are.
     pub stick: Option<Stick>,
     /// What cookies call the servers by, in the order of their names.
     pub keys: Keys,
+    /// What its servers speak.
+    pub protocol: ServerProtocol,
     /// What servers are told of a connection before its first octet.
     pub send_proxy: Option<ProxyHeader>,
     /// Requests per second that the service can bear here, where known.
     pub capacity: Option<u64>,
+}
+
+/// What the servers of a service take: nobody comes to a database by a Host field.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ServiceMode {
+    /// Requests of HTTP.
+    #[default]
+    Http,
+    /// Connections of `[[tcp]]`, as they are.
+    Tcp,
+    /// Either.
+    Both,
+}
+
+impl ServiceMode {
+    /// Whether requests may come to it.
+    pub fn is_http(self) -> bool {
+        self != Self::Tcp
+    }
+
+    /// Whether connections may as they are.
+    pub fn is_tcp(self) -> bool {
+        self != Self::Http
+    }
 }
 
 /// One origin server.
@@ -46,6 +80,33 @@ pub struct ServerConfig {
     pub is_backup: bool,
     /// Requests that it may have at one time; more wait.
     pub connections: Option<u32>,
+    /// Whether it serves, unless an operator says otherwise.
+    pub mode: balance::Mode,
+    /// Where its checks go, in place of what the check of its service says.
+    pub check: Option<SocketAddr>,
+}
+
+impl ServerConfig {
+    /// The server at `address`, as one of which nothing else is said.
+    pub fn new(address: SocketAddr) -> Self {
+        let mode = balance::Mode::Ready;
+        Self { address, weight: 1, is_backup: false, connections: None, mode, check: None }
+    }
+
+    /// What it wants of its standing.
+    pub fn wanted(&self) -> Wanted {
+        Wanted { mode: self.mode, weight: self.weight, connections: self.connections }
+    }
+}
+
+/// What servers speak.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ServerProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2, from the first octet (RFC 9113, section 3.3).
+    Http2,
 }
 
 /// A version of the PROXY protocol.
@@ -111,15 +172,51 @@ fn service(
     let found = table.required("servers", "a table of server names and addresses").and_then(|value| value.table());
     let found = found.map(|found| servers(&found, listen)).unwrap_or_default();
     let check = table.table("check").map_or_else(|| check(None), |table| check(Some(&table)));
+    let (agent, observe) = (agent(table), observe(table));
+    let modes = [("http", ServiceMode::Http), ("tcp", ServiceMode::Tcp), ("both", ServiceMode::Both)];
+    let mode = table.value("mode").and_then(|value| value.choice(&modes)).unwrap_or_default();
     let balance = balance(table);
     let stick = stick(table);
+    if !mode.is_http() {
+        check_plain(table, &balance, stick.as_ref());
+    }
     let keys = keys(table, name.map_or("", OwnerName::as_str), &found, stick.as_ref(), secret);
     let versions = [("v1", ProxyHeader::V1), ("v2", ProxyHeader::V2)];
     let send_proxy = table.value("send_proxy").and_then(|value| value.choice(&versions));
+    let protocols = [("http1", ServerProtocol::Http1), ("h2", ServerProtocol::Http2)];
+    let protocol = table.value("protocol").and_then(|value| value.choice(&protocols)).unwrap_or_default();
+    if protocol == ServerProtocol::Http2 && send_proxy.is_some() {
+        table.problem(
+            "send_proxy",
+            "a connection of HTTP/2 carries requests of many clients: expected protocol = \"http1\"",
+        );
+    }
     let capacity = table.value("capacity").and_then(|value| value.integer(1..=1_000_000_000));
     let servers = found.into_iter().map(|(name, (server, _))| (name, server)).collect();
     let capacity = capacity.map(|capacity| capacity as u64);
-    Some(ServiceConfig { servers, check, balance, stick, keys: keys?, send_proxy, capacity })
+    Some(ServiceConfig {
+        mode,
+        servers,
+        check,
+        agent,
+        observe,
+        balance,
+        stick,
+        keys: keys?,
+        protocol,
+        send_proxy,
+        capacity,
+    })
+}
+
+/// What only requests have is of no use to a service for TCP alone.
+fn check_plain(table: &Table<'_>, balance: &Balance, stick: Option<&Stick>) {
+    if matches!(stick, Some(Stick::Cookie(_))) {
+        table.problem("stick", "cookies are of HTTP, and the service is for TCP alone: expected \"source\"");
+    }
+    if !matches!(balance.hash, HashOf::Source(_)) {
+        table.problem("hash", "of HTTP, and the service is for TCP alone: expected \"source\"");
+    }
 }
 
 /// Servers by name, each with the key that it was given.
@@ -134,13 +231,9 @@ fn servers(table: &Table<'_>, listen: &[SocketAddr]) -> Found {
     for (key, value) in entries {
         let name = ServerName::parse(key).map_err(|error| value.problem(error)).ok();
         let Some((server, key)) = server(&value) else { continue };
-        let address = server.address;
-        if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
-            value.problem(format_args!("{address} cannot be connected to: expected a server's own address and port"));
-        } else if listen.iter().any(|&listen| is_itself(listen, address)) {
-            value.problem(format_args!("{address} is in `listen`: requests would go round for ever"));
-        } else if let Some((other, _)) = servers.iter().find(|(_, (other, _))| other.address == address) {
-            value.problem(format_args!("{address} is already the address of {other}"));
+        let taken = servers.iter().map(|(name, (server, _))| (name, server.address));
+        if let Some(what) = unfit_address(server.address, listen, taken) {
+            value.problem(what);
         } else if let Some(name) = name {
             servers.insert(name, (server, key));
         }
@@ -151,11 +244,27 @@ fn servers(table: &Table<'_>, listen: &[SocketAddr]) -> Found {
     servers
 }
 
+/// What keeps a server from being at `address`, beside the listeners on `listen` and the servers that are `taken`.
+pub fn unfit_address<'s>(
+    address: SocketAddr,
+    listen: &[SocketAddr],
+    mut taken: impl Iterator<Item = (&'s ServerName, SocketAddr)>,
+) -> Option<String> {
+    if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
+        return Some(format!("{address} cannot be connected to: expected a server's own address and port"));
+    }
+    if listen.iter().any(|&listen| is_itself(listen, address)) {
+        return Some(format!("{address} is in `listen`: requests would go round for ever"));
+    }
+    let (other, _) = taken.find(|(_, other)| *other == address)?;
+    Some(format!("{address} is already the address of {other}"))
+}
+
 /// An address alone, or a table with one.
 fn server(value: &Value<'_>) -> Option<(ServerConfig, Option<Key>)> {
     if !value.is_table() {
         let address = address(value)?;
-        return Some((ServerConfig { address, weight: 1, is_backup: false, connections: None }, None));
+        return Some((ServerConfig::new(address), None));
     }
     let table = value.table()?;
     let address = table.required("address", "an IP address with port").and_then(|value| super::address(&value));
@@ -163,8 +272,12 @@ fn server(value: &Value<'_>) -> Option<(ServerConfig, Option<Key>)> {
     let is_backup = table.value("backup").and_then(|value| value.flag()).unwrap_or_default();
     let connections = table.value("connections").and_then(|value| value.integer(1..=1_000_000));
     let connections = connections.map(|connections| connections as u32);
+    let modes =
+        [("ready", balance::Mode::Ready), ("drain", balance::Mode::Drain), ("maintenance", balance::Mode::Maintenance)];
+    let mode = table.value("mode").and_then(|value| value.choice(&modes)).unwrap_or_default();
+    let check = table.value("check").and_then(|value| super::address(&value));
     let key = table.value("key").and_then(|value| value.parsed(Key::parse));
-    Some((ServerConfig { address: address?, weight, is_backup, connections }, key))
+    Some((ServerConfig { address: address?, weight, is_backup, connections, mode, check }, key))
 }
 
 /// The keys of `servers`: those that were given, or derived ones.

@@ -53,7 +53,8 @@ fn the_whole_format_is_read() {
     assert!(config.token.is_some_and(|token| token.reveal() == "0123456789abcdef"));
     let www = &config.services["www.gslb.test"];
     assert_eq!((www.servers.len(), www.capacity, www.balance.rules.policy), (2, Some(1000), Policy::LeastConnections));
-    assert_eq!(www.check.probe, Probe::Http { path: "/health".to_owned(), status: 204 });
+    let Probe::Http(question) = &www.check.probe else { panic!("{:?}", www.check.probe) };
+    assert!(&*question.path == "/health" && question.statuses.has(204) && !question.statuses.has(200));
     assert_eq!((www.check.rise, www.check.fall, www.check.interval), (1, 4, Duration::from_millis(500)));
     assert_eq!(config.services["api.gslb.test"].check.probe, Probe::Connect);
 }
@@ -252,24 +253,6 @@ fn servers_that_cannot_be_told_apart_or_are_all_backups_are_mistakes() {
 }
 
 #[test]
-fn the_example_has_no_mistake() {
-    let text = include_str!("../../example.toml");
-    assert_eq!(read(text).err(), None);
-    // Each key that is commented out is right as well.
-    let all: Vec<&str> =
-        text.lines().map(|line| line.strip_prefix("# ").filter(|line| is_setting(line)).unwrap_or(line)).collect();
-    assert_eq!(read(&all.join("\n")).err(), None);
-}
-
-/// Whether a line of the example's comments is a key with its value, or the header of a table.
-fn is_setting(line: &str) -> bool {
-    let key = line.split(" = ").next().unwrap_or_default();
-    let is_key =
-        line.contains(" = ") && key.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"_-".contains(&octet));
-    is_key || line.starts_with('[')
-}
-
-#[test]
 fn every_mistake_is_reported_with_line_and_key() {
     let text = r#"
 region = "Seoul"
@@ -446,4 +429,95 @@ proptest! {
             prop_assert!(!found.is_empty());
         }
     }
+}
+
+/// What a check, an agent and an observation with these keys lead to, or the mistakes in them.
+fn checked(keys: &str) -> Result<ServiceConfig, Vec<String>> {
+    read(&GOOD.replace("[services.\"api.gslb.test\"]\n", &format!("[services.\"api.gslb.test\"]\n{keys}\n")))
+        .map(|config| config.services["api.gslb.test"].clone())
+}
+
+#[test]
+fn a_check_asks_what_it_is_told_and_takes_the_answers_that_are_right() {
+    let service = checked(
+        r#"check = { method = "POST", path = "/ready?deep=1", host = "db.example.com:8080", fields = { X-Check = "1" },
+           status = ["200-299", 304, "404"], body_matches = "^ok \\d+$", body_octets = 100, port = 9001,
+           address = "192.0.2.9", fast_interval = "100ms", down_interval = "5s" }"#
+            .replace('\n', " ")
+            .as_str(),
+    )
+    .expect("no mistake");
+    let Probe::Http(question) = &service.check.probe else { panic!("{:?}", service.check.probe) };
+    assert_eq!((&*question.method, question.host.as_deref()), ("POST", Some("db.example.com:8080")));
+    assert_eq!([200, 299, 304, 404].map(|status| question.statuses.has(status)), [true; 4]);
+    assert_eq!([300, 303, 305, 500].map(|status| question.statuses.has(status)), [false; 4]);
+    assert_eq!(question.statuses.to_string(), "200-299 or 304 or 404");
+    let body = question.body.as_ref().expect("a pattern");
+    assert!(body.is_in(b"ok 12") && !body.is_in(b"ok \xff") && !body.is_in(b"not ok 12"));
+    let address = SocketAddr::from(([127, 0, 0, 1], 80));
+    assert_eq!(service.check.place.of(address).to_string(), "192.0.2.9:9001");
+    let second = Duration::from_secs(1);
+    assert_eq!((service.check.interval, service.check.fast_interval), (second, second / 10));
+    assert_eq!(service.check.down_interval, 5 * second);
+}
+
+#[test]
+fn traffic_is_observed_and_agents_are_asked_only_where_that_is_said() {
+    let service = checked("").expect("no mistake");
+    assert!(service.agent.is_none() && service.observe.is_none());
+    let service = checked("observe = {}\nagent = { port = 9777, send = \"app\\n\" }").expect("no mistake");
+    let observe = service.observe.expect("observed");
+    assert_eq!((observe.limits.in_a_row, observe.limits.share, observe.then), (Some(10), None, Then::Down));
+    let agent = service.agent.expect("an agent");
+    assert_eq!((agent.place.port, &*agent.send, agent.interval), (Some(9777), "app\n", Duration::from_secs(2)));
+    let service = checked("observe = { percent = 50, statuses = true, then = \"check\" }").expect("no mistake");
+    let observe = service.observe.expect("observed");
+    assert!(observe.limits.in_a_row.is_none() && observe.counts_statuses && observe.then == Then::Check);
+    assert_eq!(observe.limits.share.map(|share| (share.percent, share.requests)), Some((50, 20)));
+}
+
+#[test]
+fn mistakes_about_health_say_what_would_be_right() {
+    for (keys, key, right) in [
+        ("check = { body = \"ok\" }", "check.body: without `path`", "expected `path` too"),
+        ("check = { path = \"/\", body_matches = \"(\" }", "check.body_matches: not a regular expression", "\"^ok\""),
+        ("check = { path = \"/\", body_matches = \"(\\\\w{100}){100}{100}\" }", "check.body_matches:", "expected"),
+        ("check = { path = \"/\", body = \"a\", body_matches = \"b\" }", "check.body:", "one of them"),
+        ("check = { path = \"/\", body = \"a\", method = \"HEAD\" }", "check.method:", "another method"),
+        ("check = { path = \"/\", method = \"CONNECT\" }", "check.method:", "\"GET\""),
+        ("check = { path = \"/\", host = \"a b\" }", "check.host:", "\"www.example.com\""),
+        ("check = { path = \"/\", status = \"399-200\" }", "check.status:", "\"200-399\""),
+        ("check = { path = \"/\", status = [] }", "check.status: empty", "a range"),
+        ("check = { path = \"/\", status = [200, 600] }", "check.status[1]:", "200 to 599"),
+        ("check = { path = \"/\", fields = { Host = \"a\" } }", "check.fields.Host:", "another field"),
+        ("check = { path = \"/\", body_octets = 1048577 }", "check.body_octets:", "1 to 1048576"),
+        ("check = { port = 0 }", "check.port:", "1 to 65535"),
+        ("check = { address = \"0.0.0.0\" }", "check.address:", "without port"),
+        ("agent = {}", "agent.port: missing", "where the agents"),
+        ("observe = { window = \"1s\" }", "observe.window:", "`percent` too"),
+        ("observe = { failures = 0 }", "observe.failures:", "1 to 1000000"),
+        ("observe = { then = \"kill\" }", "observe.then:", "\"down\" or \"check\""),
+    ] {
+        let found = checked(keys).expect_err(keys);
+        assert!(found.len() == 1 && found[0].contains(key) && found[0].contains(right), "{keys}: {found:?}");
+    }
+}
+
+#[test]
+fn a_server_may_start_drained_and_be_checked_elsewhere() {
+    let text = GOOD.replace(
+        "api-1 = \"127.0.1.23:9000\"",
+        "api-1 = { address = \"127.0.1.23:9000\", mode = \"drain\", check = \"127.0.1.24:9001\" }",
+    );
+    let server = &read(&text).expect("no mistake").services["api.gslb.test"].servers["api-1"];
+    assert_eq!(server.mode, crate::balance::Mode::Drain);
+    assert_eq!(server.check, Some(SocketAddr::from(([127, 0, 1, 24], 9001))));
+}
+
+#[test]
+fn a_path_too_long_for_a_socket_is_refused() {
+    let long = problems(|text| format!("admin_socket = \"{}\"\n{text}", "x".repeat(101)));
+    assert!(long.len() == 1 && long[0].contains("admin_socket:") && long[0].contains("at most 100"), "{long:?}");
+    let config = read(&format!("admin_socket = \"admin.sock\"\n{GOOD}")).expect("no mistake");
+    assert_eq!(config.admin_socket.as_deref(), Some(Path::new("conf/admin.sock")));
 }

@@ -18,6 +18,8 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// What they may or must show themselves.
     pub clients: Option<ClientCertificates>,
+    /// Whether they may choose HTTP/2.
+    pub is_http2: bool,
 }
 
 /// The files of one certificate.
@@ -61,7 +63,7 @@ impl Tls {
 
 impl Reader<'_> {
     /// Reads `[tls]`, whose addresses are none of `plain`; `None` only after a problem was reported.
-    pub(super) fn tls(&self, table: &Table<'_>, plain: &[SocketAddr]) -> Option<Tls> {
+    pub(super) fn tls(&self, table: &Table<'_>, plain: &[SocketAddr], is_http2: bool) -> Option<Tls> {
         let listen = table.required("listen", "a list of addresses with ports").map(|value| addresses(&value));
         for address in listen.iter().flatten().filter(|address| address.port() != 0 && plain.contains(address)) {
             table.problem("listen", format_args!("{address} is in `listen` of the root too: expected either"));
@@ -84,7 +86,7 @@ impl Reader<'_> {
             table.problem("certificates", "empty: expected at least one, as [[tls.certificates]]");
         }
         let (listen, min_version) = (listen?, min_version.unwrap_or(TlsVersion::V12));
-        (!certificates.is_empty()).then_some(Tls { listen, certificates, min_version, clients })
+        (!certificates.is_empty()).then_some(Tls { listen, certificates, min_version, clients, is_http2 })
     }
 
     fn certificate(&self, table: &Table<'_>) -> Option<CertificateFiles> {

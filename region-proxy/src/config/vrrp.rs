@@ -119,7 +119,7 @@ fn virtual_router(
     services: &BTreeMap<OwnerName, ServiceConfig>,
 ) -> Option<VirtualRouter> {
     let interface = table.required("interface", "the name of an Ethernet interface");
-    let interface = interface.and_then(|value| value.parsed_as(INTERFACE, |text| interface_name(text)));
+    let interface = interface.and_then(|value| value.parsed_as(INTERFACE, interface_name));
     let id = table.required("id", "a whole number from 1 to 255, the same on all that share the VIPs");
     let id = id.and_then(|value| RouterId::from_number(value.integer(1..=255)? as u8));
     let priority = table.required("priority", "a whole number from 1 to 255: the highest holds the VIPs");
@@ -250,11 +250,11 @@ const LOSS: &str = "what fewer servers cost: a number from 1 to 254 of the prior
 mod tests {
     use crate::config::{Config, VipMac};
 
+    const TEXT: &str = "region = \"seoul\"\nproxy = \"seoul-1\"\nlisten = [\"192.0.2.10:80\"]\nstatus = \"127.0.0.1:81\"\n\
+                        [services.\"www.example.com\".servers]\na = \"192.0.2.21:80\"\n";
+
     fn parse(vrrp: &str) -> Result<Config, Vec<String>> {
-        let text = format!(
-            "region = \"seoul\"\nproxy = \"seoul-1\"\nlisten = [\"192.0.2.10:80\"]\nstatus = \"127.0.0.1:81\"\n\
-             [services.\"www.example.com\".servers]\na = \"192.0.2.21:80\"\n{vrrp}"
-        );
+        let text = format!("{TEXT}{vrrp}");
         Config::parse("p.toml".as_ref(), &text, &|_| Err("no file".to_owned()))
             .map_err(|problems| problems.iter().map(ToString::to_string).collect())
     }
@@ -301,6 +301,16 @@ mod tests {
             ("track = { drain = 255 }", "vrrp.web.track.drain: 255 is not a whole number from 1 to 254"),
         ] {
             assert_eq!(problems(&format!("{RIGHT}{key}\n")), [format!("p.toml:12: {problem}")]);
+        }
+    }
+
+    #[test]
+    fn what_another_key_takes_away_is_a_mistake() {
+        for (line, key) in [("user = \"gslb\"", "user"), ("vips = [\"192.0.2.10\"]", "vips")] {
+            let text = format!("{line}\n{TEXT}{RIGHT}");
+            let problems = Config::parse("p.toml".as_ref(), &text, &|_| Err("no file".to_owned())).expect_err(key);
+            let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            assert!(found.len() == 1 && found[0].starts_with(&format!("p.toml:1: {key}: ")), "{found:?}");
         }
     }
 

@@ -89,6 +89,11 @@ impl Chunked {
         self.state == State::Done
     }
 
+    /// Whether the next octet is data.
+    pub fn is_within_data(&self) -> bool {
+        self.state == State::Data
+    }
+
     /// The trailers that may be passed on, each as `name: value` and CRLF; whole once [`Chunked::is_done`].
     ///
     /// Those that frame, route, authorise or modify a message are left out (RFC 9110, section 6.5.1).

@@ -220,3 +220,14 @@ pub(super) fn is_token(octet: u8) -> bool {
 pub(super) fn is_field_content(octet: u8) -> bool {
     octet == b'\t' || (octet >= b' ' && octet != 0x7f)
 }
+
+/// Whether `value` may be that of a field in HTTP/2: without white space around it (RFC 9113, section 8.2.1).
+pub fn is_field_value(value: &[u8]) -> bool {
+    let is_bare = |octet: Option<&u8>| !matches!(octet, Some(b' ' | b'\t'));
+    is_bare(value.first()) && is_bare(value.last()) && value.iter().all(|octet| is_field_content(*octet))
+}
+
+/// Whether `name` may be that of a field in HTTP/2: a token without capitals (RFC 9113, section 8.2).
+pub fn is_lower_token(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|octet| is_token(*octet) && !octet.is_ascii_uppercase())
+}

@@ -23,10 +23,10 @@ mod write;
 
 pub use chunked::{ChunkLimits, Chunked, Step};
 pub use edits::Edits;
-pub use fields::{Options, is_named, list};
+pub use fields::{Options, is_field_value, is_lower_token, is_named, list};
 pub use httparse::Header;
 pub use refusal::{BadResponse, Reason, Refusal};
-pub use request::{HTTP2_PREFACE, Request, is_worth_reading, read_request};
+pub use request::{HTTP2_PREFACE, Parts, Request, compose_request, is_worth_reading, read_request};
 pub use response::{Asked, Response, read_response};
 pub use target::{Authority, Scheme, Target};
 pub use write::{Hop, LAST_CHUNK, write_chunk, write_chunk_head, write_last_chunk, write_request, write_response};

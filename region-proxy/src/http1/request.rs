@@ -102,6 +102,66 @@ fn read<'h, 'b: 'h>(
     }))
 }
 
+/// What is known of a request that came in HTTP/2, apart from its fields.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'b> {
+    /// The method.
+    pub method: &'b str,
+    /// The target as HTTP/1.1 would have it: mostly the path.
+    pub path: &'b str,
+    /// The authority, where Host alone does not name it.
+    pub authority: Option<&'b str>,
+    /// The protocol that is asked for.
+    pub upgrade: Option<&'b [u8]>,
+    /// Whether something follows the head.
+    pub has_body: bool,
+    /// About as many octets as its head would have in HTTP/1.1.
+    pub len: usize,
+}
+
+/// The request of `parts` and `fields`, of which none belongs to a connection.
+///
+/// # Errors
+/// What [`read_request`] refuses in methods, targets, Host and Content-Length.
+pub fn compose_request<'h, 'b: 'h>(parts: Parts<'b>, fields: &'h [Header<'b>]) -> Result<Request<'h>, Refusal> {
+    let Parts { method, path, authority, upgrade, has_body, len } = parts;
+    if method.is_empty() || !method.bytes().all(is_token) {
+        return Err(Reason::Method.into());
+    }
+    let target = Target::parse(method, path)?;
+    let scan = Scan::of(fields);
+    let host = match (authority, scan.host) {
+        (None, host) => self::host(Version::V11, target, host)?,
+        (Some(text), host) => {
+            let own = Authority::parse(text).ok_or(Reason::HostInvalid)?;
+            let agrees = |value: &[u8]| value.eq_ignore_ascii_case(text.as_bytes());
+            match host {
+                Single::Several => return Err(Reason::HostRepeated.into()),
+                Single::One(value) if !agrees(value) => return Err(Reason::HostMismatch.into()),
+                _ => Some(own),
+            }
+        }
+    };
+    let body = match scan.framing(Version::V11, fields)? {
+        Told::Length(length) => Framing::Length(length),
+        _ if has_body => Framing::Chunked,
+        _ => Framing::Empty,
+    };
+    Ok(Request {
+        method,
+        target,
+        version: Version::V11,
+        host,
+        fields,
+        body,
+        persistence: Persistence::KeepAlive,
+        expects_continue: scan.expects_continue && has_body,
+        upgrade,
+        options: Options { upgrade: upgrade.is_some(), ..Options::default() },
+        len,
+    })
+}
+
 /// Whether [`read_request`] or [`read_response`](super::read_response) may find a whole head in `bytes`, of which the
 /// first `seen` have been read in vain.
 ///

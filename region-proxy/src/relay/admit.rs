@@ -4,18 +4,20 @@ use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::answer::{Answer, Saying};
+use super::answer::{Answer, Own, Saying};
 use super::body::Body;
-use super::client::{After, Peer};
+use super::client::{After, Next, Peer};
 use super::exchange::{Asked, Exchange, Wish};
+use super::record::{By, Cause, Protocol, Record};
 use super::upload::Upload;
+use crate::access::Captured;
 use crate::balance::{Policy, Sticky, hash};
 use crate::clock::unix_secs;
-use crate::config::{Config, ServiceConfig};
+use crate::config::{Config, ServerProtocol, ServiceConfig};
 use crate::forward;
 use crate::forwarded::Seen;
 use crate::http1::{
-    Edits, Framing, HeadLimits, Header, Hop, Persistence, Request, Version, read_request, write_request,
+    Edits, Framing, HeadLimits, Header, Hop, Persistence, Refusal, Request, Version, list, read_request, write_request,
 };
 use crate::local::{Flight, Local};
 use crate::plan;
@@ -26,12 +28,10 @@ use crate::worker::Worker;
 
 /// What becomes of the octets of a request.
 pub(super) enum Admission {
-    /// Its head is not whole.
-    Partial,
-    /// It is answered here; so many octets are done with.
-    Answer(Box<Answer>, usize),
-    /// It is forwarded; so many octets are done with.
-    Exchange(Box<Exchange>, usize),
+    /// Its head is not whole; it began when this says.
+    Partial(Record),
+    /// It is answered here or forwarded; so many octets are done with.
+    Next(Next, usize),
 }
 
 /// A request as far as its head goes.
@@ -51,22 +51,35 @@ pub(super) fn limits(config: &Config) -> HeadLimits {
 }
 
 /// Reads the request at the front of `bytes`, which came from `peer`.
-pub(super) fn admit(worker: &Rc<Worker>, peer: Peer, bytes: &mut [u8]) -> Admission {
+pub(super) fn admit(worker: &Rc<Worker>, peer: Peer, mut record: Record, bytes: &mut [u8]) -> Admission {
     let local = worker.current();
     let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; FIELDS_MAX];
     let admitted = match read_request(bytes, &mut slots, limits(&local.live.config)) {
-        Ok(None) => return Admission::Partial,
-        Ok(Some(request)) => admit_head(worker, &local, peer, &request),
-        Err(refusal) => Err((Answer::refusal(refusal.status, &refusal.to_string()), bytes.len())),
+        Ok(None) => return Admission::Partial(record),
+        Ok(Some(request)) => admit_head(worker, &local, peer, &mut record, &request),
+        Err(refusal) => Err((refuse(&mut record, refusal), bytes.len())),
     };
-    let admitted = admitted.and_then(|admitted| {
-        let len = bytes.len();
-        admit_body(worker, admitted, bytes).map_err(|answer| (answer, len))
-    });
     match admitted {
-        Ok((exchange, consumed)) => Admission::Exchange(Box::new(exchange), consumed),
-        Err((answer, consumed)) => Admission::Answer(Box::new(answer), consumed),
+        Ok(admitted) => admit_body(worker, admitted, record, bytes),
+        Err((answer, consumed)) => Admission::Next(Next::Answer(Box::new(Own::new(answer, record))), consumed),
     }
+}
+
+/// Takes the head of a request that came in HTTP/2, whose body is read as that of one in HTTP/1.1; never partial.
+pub(super) fn admit_stream(worker: &Rc<Worker>, peer: Peer, mut record: Record, request: &Request<'_>) -> Admission {
+    let local = worker.current();
+    match admit_head(worker, &local, peer, &mut record, request) {
+        Ok(admitted) => admit_body(worker, admitted, record, &mut []),
+        Err((answer, consumed)) => Admission::Next(Next::Answer(Box::new(Own::new(answer, record))), consumed),
+    }
+}
+
+/// What a request is answered that is refused for what it says.
+pub(super) fn refuse(record: &mut Record, refusal: Refusal) -> Answer {
+    let text = refusal.to_string();
+    let answer = Answer::refusal(refusal.status, &text);
+    record.refuse(refusal.reason, text);
+    answer
 }
 
 /// Writes the head for a server; or the answer, with the octets that are done with then.
@@ -74,17 +87,25 @@ fn admit_head(
     worker: &Worker,
     local: &Rc<Local>,
     peer: Peer,
+    record: &mut Record,
     request: &Request<'_>,
 ) -> Result<Admitted, (Answer, usize)> {
+    let protocol = if peer.is_http2 { Protocol::Http2 } else { request.version.into() };
+    record.admit(protocol);
+    if let Some(log) = &local.live.config.access_log {
+        record.text = Some(Captured::of(request, protocol, log, worker.buffers.take()));
+    }
     let is_head = request.method == "HEAD";
     // With a body on its way the next request is nowhere to be found.
-    let after = match (request.body, request.persistence, request.version) {
+    let persistence = if worker.is_stopping() { Persistence::Close } else { request.persistence };
+    let after = match (request.body, persistence, request.version) {
         (Framing::Empty, Persistence::KeepAlive, Version::V11) => After::Next,
         (Framing::Empty, _, _) => After::Close,
         _ => After::Linger,
     };
     let own = |status, text| (Answer::new(Saying { status, text, lines: "", is_head, after }), request.len);
     if request.method == "CONNECT" {
+        record.end(By::Proxy, Cause::Refused, "CONNECT is not supported");
         return Err((Answer::refusal(501, "CONNECT is not supported"), request.len));
     }
     let seen = Seen {
@@ -104,12 +125,16 @@ fn admit_head(
         Some(Action::RedirectToHttps { status, port }) => return Err(redirect(request, *status, *port, after)),
     };
     let Some(flight) = service.and_then(|service| Flight::new(Rc::clone(local), service)) else {
+        record.end(By::Proxy, Cause::NoService, "");
         return Err(own(421, "no such service here"));
     };
     if !forward::count_forward(request, &mut edits) {
         return Err(own(200, ""));
     }
-    forward::to_server(request, config.proxy.as_str(), &mut edits);
+    forward::to_server(request, peer.is_http2, config.proxy.as_str(), &mut edits);
+    if flight.service().config.protocol == ServerProtocol::Http2 && takes_trailers(request) {
+        edits.append("TE", &[b"trailers"]);
+    }
     let mut wish = Wish::of(&flight.service().config, origin.client, request, &mut edits);
     if let Some((index, route)) = route {
         route.request.apply(request.fields, &mut edits);
@@ -127,7 +152,8 @@ fn write_head(
     flight: Flight,
     wish: Wish,
 ) -> Admitted {
-    let upgrade = request.upgrade.filter(|protocols| is_upgrade_allowed(request, protocols));
+    let is_http1 = flight.service().config.protocol == ServerProtocol::Http1;
+    let upgrade = request.upgrade.filter(|protocols| is_http1 && is_upgrade_allowed(request, protocols));
     let mut head = worker.buffers.take();
     if let Some(version) = flight.service().config.send_proxy {
         peer.introduce(version, &mut head);
@@ -192,21 +218,35 @@ impl Wish {
 }
 
 /// Adds what is there of the body.
-fn admit_body(worker: &Rc<Worker>, admitted: Admitted, bytes: &mut [u8]) -> Result<(Exchange, usize), Answer> {
+fn admit_body(worker: &Rc<Worker>, admitted: Admitted, mut record: Record, bytes: &mut [u8]) -> Admission {
     let Admitted { flight, mut asked, wish, mut head, head_len, mut body } = admitted;
     let mut consumed = head_len;
     if !body.is_done() && bytes.len() > head_len {
         let rest = &mut bytes[head_len..];
         let mut after = worker.buffers.take();
-        let part = body.take(rest, &mut head, &mut after);
-        let part = part.map_err(|refusal| Answer::refusal(refusal.status, &refusal.to_string()))?;
+        let part = match body.take(rest, &mut head, &mut after) {
+            Ok(part) => part,
+            Err(refusal) => {
+                let answer = refuse(&mut record, refusal);
+                return Admission::Next(Next::Answer(Box::new(Own::new(answer, record))), bytes.len());
+            }
+        };
         head.extend_from_slice(&rest[part.data]);
         head.extend_from_slice(&after);
         worker.buffers.give_back(after);
         consumed += part.consumed;
     }
     asked.expects_continue &= !body.is_done();
-    Ok((Exchange::new(Rc::clone(worker), flight, asked, wish, Upload::new(head, body)), consumed))
+    let upload = Upload::new(head, body);
+    let exchange = Exchange::new(Rc::clone(worker), flight, asked, wish, upload, record);
+    Admission::Next(Next::Exchange(Box::new(exchange)), consumed)
+}
+
+/// Whether the client says so, as gRPC has it do.
+fn takes_trailers(request: &Request<'_>) -> bool {
+    let is_te = |field: &&Header<'_>| field.name.eq_ignore_ascii_case("te");
+    let mut options = request.fields.iter().filter(is_te).flat_map(|field| list(field.value));
+    options.any(|option| option.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// WebSocket alone: of other protocols this proxy does not know what they would let pass.

@@ -1,10 +1,39 @@
 //! What the proxy says itself.
 
-use super::client::After;
+use super::client::{After, Client};
+use super::record::{By, Cause, Record};
+use super::tell::tell;
+
+/// A request that no server sees, with its answer.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) answer: Answer,
+    record: Record,
+}
+
+impl Own {
+    /// `answer` to the request of `record`.
+    pub(super) fn new(answer: Answer, mut record: Record) -> Self {
+        record.answer_here(answer.status);
+        Self { answer, record }
+    }
+
+    /// Notes that so many octets of the answer were sent, and tells of the request; what follows.
+    pub(super) fn end(&mut self, client: &Client, sent: usize, is_whole: bool) -> After {
+        self.record.octets_down = sent as u64;
+        if !is_whole {
+            self.record.end_last(By::Client, Cause::ClientGone, "");
+        }
+        tell(&mut self.record, client.teller(), None);
+        if is_whole { self.answer.after } else { After::Close }
+    }
+}
 
 /// An answer of the proxy's own: one line of text.
 #[derive(Debug)]
 pub(super) struct Answer {
+    /// Its status.
+    pub(super) status: u16,
     /// All of it, as it is sent.
     pub(super) octets: Vec<u8>,
     /// What follows on the client's connection.
@@ -40,7 +69,7 @@ impl Answer {
         if !is_head {
             octets += &text;
         }
-        Self { octets: octets.into_bytes(), after }
+        Self { status, octets: octets.into_bytes(), after }
     }
 
     /// Refuses a request, after which nothing is read from its client but to let it read this.

@@ -141,12 +141,14 @@ fn take_chunks(chunked: &mut Chunked, bytes: &mut [u8]) -> Result<Part, Refusal>
 pub(super) struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
+    /// All that the socket took, from the beginning.
+    passed: u64,
 }
 
 impl Outbox {
     /// `bytes`, of which nothing is sent.
     pub(super) fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, sent: 0 }
+        Self { bytes, sent: 0, passed: 0 }
     }
 
     /// Whether the socket has taken all.
@@ -159,9 +161,15 @@ impl Outbox {
         self.sent
     }
 
+    /// All that the socket took, from the beginning.
+    pub(super) fn passed(&self) -> u64 {
+        self.passed
+    }
+
     /// Sends all again that it holds.
     pub(super) fn rewind(&mut self) {
         self.sent = 0;
+        self.passed = 0;
     }
 
     /// Its memory, for others.
@@ -175,6 +183,7 @@ impl Outbox {
         while self.sent < self.bytes.len() {
             let count = ready!(socket.poll_write(cx, &[IoSlice::new(&self.bytes[self.sent..])]))?;
             self.sent += count;
+            self.passed += count as u64;
         }
         Poll::Ready(Ok(()))
     }
@@ -189,11 +198,27 @@ impl Outbox {
             Poll::Ready(count) => count?,
             Poll::Pending => 0,
         };
+        self.passed += gone as u64;
         for part in parts {
             let skipped = gone.min(part.len());
             gone -= skipped;
             self.bytes.extend_from_slice(&part[skipped..]);
         }
+        Ok(())
+    }
+
+    /// Sends `bytes`, behind which the connection ends at once. To be called when empty.
+    pub(super) fn send_last(&mut self, cx: &mut Context<'_>, socket: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+        self.forget_sent();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let gone = match socket.poll_write_last(cx, bytes) {
+            Poll::Ready(count) => count?,
+            Poll::Pending => 0,
+        };
+        self.passed += gone as u64;
+        self.bytes.extend_from_slice(&bytes[gone..]);
         Ok(())
     }
 

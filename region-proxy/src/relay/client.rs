@@ -6,12 +6,17 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::ProtocolVersion;
+
 use super::admit::{self, Admission};
-use super::answer::Answer;
+use super::answer::{Answer, Own};
 use super::exchange::Exchange;
+use super::record::{By, Cause, Record};
+use super::tell::{Teller, tell};
+use super::unread::Unread;
 use crate::clock::{Tick, Waiting};
 use crate::config::ProxyHeader;
-use crate::http1::is_worth_reading;
+use crate::http1::{HTTP2_PREFACE, is_worth_reading};
 use crate::proxy_protocol::{self, Ends};
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -25,9 +30,13 @@ pub(super) struct Client {
     /// Whether it must begin with a PROXY header.
     pub(super) is_unintroduced: bool,
     /// What was read and belongs to no message that is under way.
-    pub(super) unread: Vec<u8>,
+    pub(super) unread: Unread,
     /// How many of these were looked at in vain.
     seen: usize,
+    /// When the first of them came, where they are of a request.
+    began: Option<Tick>,
+    /// Whether no request came before.
+    is_new: bool,
     /// Its place among the deadlines of its thread.
     pub(super) place: u32,
 }
@@ -41,11 +50,15 @@ pub struct Peer {
     pub destination: SocketAddr,
     /// Whether it speaks TLS to this proxy.
     pub is_secure: bool,
+    /// Whether it speaks HTTP/2.
+    pub is_http2: bool,
+    /// What TLS the connection has that its stream is in.
+    pub tls: Option<ProtocolVersion>,
 }
 
 impl Peer {
     /// Appends the PROXY header that tells a server of this.
-    pub(super) fn introduce(self, version: ProxyHeader, out: &mut Vec<u8>) {
+    pub fn introduce(self, version: ProxyHeader, out: &mut Vec<u8>) {
         let ends = Some(Ends { source: self.address, destination: self.destination });
         match version {
             ProxyHeader::V1 => proxy_protocol::write_v1(ends, out),
@@ -59,7 +72,9 @@ pub(super) enum Next {
     /// A request to forward.
     Exchange(Box<Exchange>),
     /// A request that the proxy answers itself.
-    Answer(Box<Answer>),
+    Answer(Box<Own>),
+    /// A connection of HTTP/2, of which the first octets are unread.
+    Http2,
     /// Nothing.
     Closed,
 }
@@ -73,13 +88,19 @@ pub(super) enum After {
     Close,
     /// Its end, once the client had time to read the answer: it may still be sending.
     Linger,
+    /// Its end, in a way that no client takes for that of the answer.
+    Reset,
 }
 
 impl Client {
     /// A connection that was just accepted; with `is_unintroduced` it begins with a PROXY header.
     pub(super) fn new(worker: Rc<Worker>, socket: Stream, peer: Peer, is_unintroduced: bool) -> Self {
         let place = worker.deadlines.take();
-        Self { worker, socket, peer, is_unintroduced, unread: Vec::new(), seen: 0, place }
+        if !matches!(socket, Stream::Lane(_)) {
+            worker.proxy.tally.accept(worker.number);
+        }
+        let unread = Unread::default();
+        Self { worker, socket, peer, is_unintroduced, unread, seen: 0, began: None, is_new: true, place }
     }
 
     /// Waits for the next request, for as long as the settings allow since `since`.
@@ -91,7 +112,10 @@ impl Client {
             let worker = Rc::clone(&self.worker);
             let mut buffer = worker.buffers.read.borrow_mut();
             let count = match self.socket.poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Closed),
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    self.note_abort();
+                    return Poll::Ready(Next::Closed);
+                }
                 Poll::Ready(Ok(count)) => count,
                 Poll::Pending => return self.poll_patience(cx, since),
             };
@@ -100,41 +124,61 @@ impl Client {
                     return Poll::Ready(next);
                 }
             } else {
-                self.unread.extend_from_slice(&buffer[..count]);
+                self.unread.extend(&buffer[..count], &worker.buffers);
             }
         }
     }
 
+    /// Whether the client has sent more than was read of it.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty() || self.socket.has_unread()
+    }
+
     /// What is next by the octets that are there already.
     fn admit_unread(&mut self) -> Option<Next> {
-        if self.unread.len() == self.seen {
+        if self.unread.as_slice().len() == self.seen {
             return None;
         }
         if self.is_unintroduced && !self.meet()? {
             return Some(Next::Closed);
         }
-        if !is_worth_reading(&self.unread, self.seen, admit::limits(&self.worker.current().live.config)) {
-            self.seen = self.unread.len();
+        let limits = admit::limits(&self.worker.current().live.config);
+        if !is_worth_reading(self.unread.as_slice(), self.seen, limits) {
+            self.seen = self.unread.as_slice().len();
+            self.began.get_or_insert_with(Tick::now);
             return None;
         }
-        self.seen = 0;
-        let mut unread = std::mem::take(&mut self.unread);
-        self.admit(&mut unread)
+        if self.is_new && self.begins_http2(self.unread.as_slice()) {
+            return Some(Next::Http2);
+        }
+        let record = Record::new(self.began.take());
+        match admit::admit(&self.worker, self.peer, record, self.unread.as_mut_slice()) {
+            Admission::Partial(record) => {
+                self.began = Some(record.began());
+                self.seen = self.unread.as_slice().len();
+                None
+            }
+            Admission::Next(next, consumed) => {
+                (self.seen, self.is_new) = (0, false);
+                self.unread.consume(consumed, &self.worker.buffers);
+                Some(next)
+            }
+        }
     }
 
     /// Reads the PROXY header; `None` while it is not whole, `false` when it is none.
     pub(super) fn meet(&mut self) -> Option<bool> {
-        match proxy_protocol::read(&self.unread) {
+        match proxy_protocol::read(self.unread.as_slice()) {
             Ok(Some(header)) => {
                 if let Some(ends) = header.ends {
                     (self.peer.address, self.peer.destination) = (ends.source, ends.destination);
                 }
-                self.unread.drain(..header.len);
+                self.unread.consume(header.len, &self.worker.buffers);
                 (self.is_unintroduced, self.seen) = (false, 0);
                 Some(true)
             }
             Ok(None) => {
-                self.seen = self.unread.len();
+                self.seen = self.unread.as_slice().len();
                 None
             }
             Err(error) => {
@@ -144,23 +188,33 @@ impl Client {
         }
     }
 
-    /// What is next by `bytes`, the first that are not done with; what it does not need of them is unread then.
+    /// What is next by `bytes`, with nothing unread before them; what it does not need of them is unread then.
     fn admit(&mut self, bytes: &mut [u8]) -> Option<Next> {
-        match admit::admit(&self.worker, self.peer, bytes) {
-            Admission::Partial => {
-                self.seen = bytes.len();
-                self.unread.extend_from_slice(bytes);
-                None
-            }
-            Admission::Answer(answer, consumed) => {
-                self.unread.extend_from_slice(&bytes[consumed..]);
-                Some(Next::Answer(answer))
-            }
-            Admission::Exchange(exchange, consumed) => {
-                self.unread.extend_from_slice(&bytes[consumed..]);
-                Some(Next::Exchange(exchange))
-            }
+        if self.is_new && self.begins_http2(bytes) {
+            self.unread.extend(bytes, &self.worker.buffers);
+            return Some(Next::Http2);
         }
+        let (next, consumed) = match admit::admit(&self.worker, self.peer, Record::new(self.began.take()), bytes) {
+            Admission::Partial(record) => {
+                self.began = Some(record.began());
+                (None, 0)
+            }
+            Admission::Next(next, consumed) => (Some(next), consumed),
+        };
+        self.seen = if next.is_none() { bytes.len() } else { 0 };
+        self.is_new &= next.is_none();
+        self.unread.extend(&bytes[consumed..], &self.worker.buffers);
+        next
+    }
+
+    /// Whether it knows beforehand that HTTP/2 is spoken here (RFC 9113, section 3.3).
+    fn begins_http2(&self, bytes: &[u8]) -> bool {
+        let count = bytes.len().min(HTTP2_PREFACE.len());
+        // So much is also enough for the other reader to refuse it.
+        count >= "PRI * HTTP/2.0".len()
+            && bytes[..count] == HTTP2_PREFACE[..count]
+            && !self.peer.is_secure
+            && self.worker.current().live.config.http2.cleartext
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>, since: Tick) -> Poll<Next> {
@@ -172,23 +226,50 @@ impl Client {
             return Poll::Ready(if self.unread.is_empty() {
                 Next::Closed
             } else {
-                Next::Answer(Box::new(Answer::late("no whole request head within the time limit")))
+                Next::Answer(Box::new(self.late()))
             });
         }
         self.worker.deadlines.arm(self.place, since.after(limit), Waiting::Idle, cx.waker());
         Poll::Pending
     }
 
-    /// Sends `bytes` from `sent` on, as long as the client takes some within the time limit that began at `since`.
+    /// The answer to a client that sends its head too slowly.
+    fn late(&mut self) -> Own {
+        let (text, mut record) = ("no whole request head within the time limit", Record::new(self.began.take()));
+        record.end(By::ClientLate, Cause::ClientLate, text);
+        Own::new(Answer::late(text), record)
+    }
+
+    /// Tells of a request of which there is only the beginning.
+    fn note_abort(&mut self) {
+        if self.began.is_some() {
+            let mut record = Record::new(self.began.take());
+            record.end(By::Client, Cause::ClientGone, "gone before the end of the request head");
+            tell(&mut record, self.teller(), None);
+        }
+    }
+
+    /// Tells of the requests of this client.
+    pub(super) fn teller(&self) -> Teller<'_> {
+        let tls = self.socket.session().and_then(|session| session.connection().protocol_version()).or(self.peer.tls);
+        Teller { worker: &self.worker, address: self.peer.address, tls }
+    }
+
+    /// Sends `answer` from `sent` on, as long as the client takes some within the time limit that began at `since`.
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        bytes: &[u8],
+        answer: &Answer,
         sent: &mut usize,
         since: Tick,
     ) -> Poll<Result<(), ()>> {
-        while *sent < bytes.len() {
-            match self.socket.poll_write(cx, &[IoSlice::new(&bytes[*sent..])]) {
+        while *sent < answer.octets.len() {
+            let rest = &answer.octets[*sent..];
+            let written = match answer.after {
+                After::Next => self.socket.poll_write(cx, &[IoSlice::new(rest)]),
+                _ => self.socket.poll_write_last(cx, rest),
+            };
+            match written {
                 Poll::Ready(Ok(count)) => *sent += count,
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
                 Poll::Pending => {
@@ -228,6 +309,9 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.worker.deadlines.give_back(self.place);
+        if !matches!(self.socket, Stream::Lane(_)) {
+            self.worker.proxy.tally.close(self.worker.number);
+        }
     }
 }
 

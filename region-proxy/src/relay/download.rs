@@ -8,12 +8,15 @@ use std::task::{Context, Poll, ready};
 use super::body::{Body, Outbox};
 use super::client::Client;
 use super::exchange::{Asked, Wish};
+use crate::access::capture_response;
 use crate::clock::{Tick, unix_secs};
 use crate::forward;
-use crate::http1::{self, Framing, Header, Hop, Persistence, Response, Version, read_response, write_response};
+use crate::http1::{
+    self, Framing, Header, Hop, Persistence, Response, Version, is_worth_reading, read_response, write_response,
+};
 use crate::local::Flight;
 use crate::pipe::{self, Pipe};
-use crate::stick::Stick;
+use crate::stick::{Stick, Told};
 use crate::stream::Stream;
 use crate::worker::Worker;
 
@@ -26,8 +29,22 @@ pub(super) struct Download {
     head: Vec<u8>,
     out: Outbox,
     pipe: Option<Pipe>,
+    /// Octets that the client took from the pipe.
+    spliced: u64,
+    /// Of the final response; 0 before it.
+    status: u16,
+    told: Option<Told>,
+    /// What the access log shows of its fields.
+    shown: Vec<u8>,
+    /// Whether there was no pipe to be had.
+    is_copied: bool,
     has_begun: bool,
     has_continued: bool,
+    is_answered: bool,
+    /// Interim responses so far.
+    interims: u8,
+    /// Whether the client finds its end by that of the connection alone.
+    ends_by_close: bool,
     /// Whether the client's connection may be used again.
     keeps_client: bool,
     /// Whether the server's connection may.
@@ -94,8 +111,16 @@ impl Download {
             head: Vec::new(),
             out: Outbox::default(),
             pipe: None,
+            spliced: 0,
+            status: 0,
+            told: None,
+            shown: Vec::new(),
+            is_copied: false,
             has_begun: false,
             has_continued: false,
+            is_answered: false,
+            interims: 0,
+            ends_by_close: false,
             keeps_client: asked.persistence == Persistence::KeepAlive,
             keeps_server: true,
             progress: Tick::now(),
@@ -107,14 +132,44 @@ impl Download {
         self.has_begun
     }
 
-    /// Whether the client has got the head of the final response.
+    /// Whether something of the final response was sent to the client.
     pub(super) fn is_answered(&self) -> bool {
-        !matches!(self.phase, Phase::Head)
+        self.is_answered
+    }
+
+    /// Whether the end of the client's connection would look like that of the response.
+    pub(super) fn ends_by_close(&self) -> bool {
+        self.ends_by_close
     }
 
     /// Whether all of it was passed on.
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.phase, Phase::Done(_)) && self.out.is_empty()
+        self.has_all() && self.out.is_empty()
+    }
+
+    /// The status of the final response; 0 before it.
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// What it told the client of its cookie, where there is one.
+    pub(super) fn told(&self) -> Option<Told> {
+        self.told
+    }
+
+    /// What the access log shows of its fields; empty where that is nothing.
+    pub(super) fn shown(&self) -> &[u8] {
+        &self.shown
+    }
+
+    /// Octets that the client took.
+    pub(super) fn octets(&self) -> u64 {
+        self.out.passed() + self.spliced
+    }
+
+    /// Whether the server has no more of it.
+    pub(super) fn has_all(&self) -> bool {
+        matches!(self.phase, Phase::Done(_))
     }
 
     /// Whether it waits for the client to take what it has.
@@ -181,7 +236,10 @@ impl Download {
     ) -> Poll<Result<(), DownloadError>> {
         let worker = Rc::clone(&client.worker);
         let mut buffer = worker.buffers.read.borrow_mut();
-        let count = ready!(server.poll_read(cx, &mut buffer)).map_err(DownloadError::Server)?;
+        let room = ready!(client.socket.poll_room(cx)).max(ROOM_MIN).min(buffer.len());
+        // TLS needs room for whole records.
+        let room = if server.plain().is_some() { &mut buffer[..room] } else { &mut buffer[..] };
+        let count = ready!(server.poll_read(cx, room)).map_err(DownloadError::Server)?;
         if count == 0 {
             return Poll::Ready(self.end(cx, client));
         }
@@ -192,7 +250,12 @@ impl Download {
             return Poll::Ready(self.take(cx, client, &mut buffer[..count], &mut scratch, passing));
         }
         let mut bytes = std::mem::take(&mut self.head);
+        let seen = bytes.len();
         bytes.extend_from_slice(&buffer[..count]);
+        if !is_worth_reading(&bytes, seen, super::admit::limits(&passing.flight.live().config)) {
+            self.head = bytes;
+            return Poll::Ready(Ok(()));
+        }
         Poll::Ready(self.take(cx, client, &mut bytes, &mut scratch, passing))
     }
 
@@ -215,7 +278,7 @@ impl Download {
                 }
             }
         }
-        self.take_body(cx, client, &mut bytes[at..], scratch)
+        self.take_body(cx, client, &mut bytes[at..], scratch, passing.sent)
     }
 
     /// Passes `rest` on behind the head in `scratch`, if that has just come.
@@ -225,6 +288,7 @@ impl Download {
         client: &mut Client,
         rest: &mut [u8],
         scratch: &mut Vec<u8>,
+        request: Sent,
     ) -> Result<(), DownloadError> {
         let worker = Rc::clone(&client.worker);
         let mut after = worker.buffers.take();
@@ -241,10 +305,13 @@ impl Download {
             // What comes after 101 is of the new protocol.
             _ => (0..rest.len(), false),
         };
+        self.is_answered = true;
         let sent = if data.len() <= GATHERED_MAX {
             scratch.extend_from_slice(&rest[data]);
             scratch.extend_from_slice(&after);
-            self.send(cx, client, [scratch, &[], &[]])
+            // Then the end of the connection follows at once, and may go with it.
+            let is_last = is_done && !self.keeps_client && request == Sent::Whole;
+            if is_last { self.send_last(cx, client, scratch) } else { self.send(cx, client, [scratch, &[], &[]]) }
         } else {
             self.send(cx, client, [scratch, &rest[data], &after])
         };
@@ -272,6 +339,10 @@ impl Download {
         let read = read_response(bytes, &mut slots, asked, super::admit::limits(&passing.flight.live().config));
         let Some(response) = read.map_err(|error| DownloadError::Bad(error.to_string()))? else { return Ok(None) };
         if response.is_interim() {
+            self.interims += 1;
+            if self.interims > INTERIMS_MAX {
+                return Err(DownloadError::Bad(format!("more than {INTERIMS_MAX} interim responses")));
+            }
             self.pass_interim(worker, &response, scratch);
         } else {
             self.pass_final(worker, &response, scratch, passing);
@@ -291,6 +362,10 @@ impl Download {
 
     fn pass_final(&mut self, worker: &Worker, response: &Response<'_>, scratch: &mut Vec<u8>, passing: Passing<'_>) {
         let outgoing = response.body.for_client(self.asked.version);
+        self.status = response.status;
+        if let Some(log) = passing.flight.live().config.access_log.as_ref().filter(|log| !log.response.is_empty()) {
+            capture_response(log, response.fields, &mut self.shown);
+        }
         self.keeps_server = response.persistence == Persistence::KeepAlive;
         let finds_next = match passing.sent {
             Sent::Whole => true,
@@ -305,12 +380,15 @@ impl Download {
             (None, true, Version::V11) => Hop::Persistent,
             (None, true, Version::V10) => Hop::KeepAlive,
         };
+        self.ends_by_close = outgoing == Framing::UntilClose;
         let mut edits = worker.buffers.edits.borrow_mut();
         edits.clear();
         forward::to_client(response, passing.flight.live().config.proxy.as_str(), &mut edits);
         let service = &passing.flight.service().config;
         if let (Some(Stick::Cookie(cookie)), Some(server)) = (&service.stick, passing.flight.server_index()) {
-            cookie.tell(&service.keys, &passing.wish.cookie, server, response.fields, unix_secs(), &mut edits);
+            let told =
+                cookie.tell(&service.keys, &passing.wish.cookie, server, response.fields, unix_secs(), &mut edits);
+            self.told = Some(told);
         }
         let routes = &passing.flight.live().config.routes.routes;
         if let Some(route) = passing.wish.route.and_then(|index| routes.get(index)) {
@@ -343,15 +421,24 @@ impl Download {
         self.out.send(cx, &mut client.socket, parts).map_err(DownloadError::Client)
     }
 
+    fn send_last(&mut self, cx: &mut Context<'_>, client: &mut Client, bytes: &[u8]) -> Result<(), DownloadError> {
+        self.out.send_last(cx, &mut client.socket, bytes).map_err(DownloadError::Client)
+    }
+
+    /// Whether the rest of the body goes through a pipe, which it has then.
     fn is_for_splice(&mut self, client: &mut Client, server: &mut Stream) -> bool {
-        let is_begun = self.pipe.is_some();
-        if client.socket.plain().is_none() || server.plain().is_none() {
+        if self.pipe.is_some() {
+            return true;
+        }
+        let Phase::Body(body) = &mut self.phase else { return false };
+        let is_large = body.plain_left().is_some_and(|left| *left > SPLICE_MIN);
+        if !is_large || self.is_copied || client.socket.plain().is_none() || server.plain().is_none() {
             return false;
         }
-        match &mut self.phase {
-            Phase::Body(body) => is_begun || body.plain_left().is_some_and(|left| *left > SPLICE_MIN),
-            _ => false,
-        }
+        // Out of files or memory: the longer way does without.
+        self.pipe = client.worker.pipes.take().ok();
+        self.is_copied = self.pipe.is_none();
+        self.pipe.is_some()
     }
 
     /// Passes a part of the body on without reading it.
@@ -362,9 +449,6 @@ impl Download {
         server: &mut Stream,
     ) -> Poll<Result<(), DownloadError>> {
         let Phase::Body(body) = &mut self.phase else { return Poll::Ready(Ok(())) };
-        if self.pipe.is_none() {
-            self.pipe = Some(client.worker.pipes.take().map_err(DownloadError::Client)?);
-        }
         let (Some(pipe), Some(left)) = (&mut self.pipe, body.plain_left()) else { return Poll::Ready(Ok(())) };
         let (Some(client_socket), Some(server)) = (client.socket.plain(), server.plain()) else {
             return Poll::Ready(Ok(()));
@@ -381,6 +465,7 @@ impl Download {
         let drained = pipe.poll_drain(cx, client_socket, more);
         if pipe.len() != before {
             self.progress = Tick::now();
+            self.spliced += (before - pipe.len()) as u64;
         }
         ready!(drained).map_err(DownloadError::Client)?;
         if *left == 0 {
@@ -392,8 +477,14 @@ impl Download {
     }
 }
 
+/// Interim responses to one request: far more than hints and words of patience need.
+const INTERIMS_MAX: u8 = 32;
+
 /// As many fields as a head may have.
 const FIELDS_MAX: usize = 128;
+
+/// With less at a time, a client with a small window would cost a system call for each piece.
+const ROOM_MIN: usize = 16 * 1024;
 
 /// Moving so few octets behind the head costs less than telling the kernel of several parts.
 const GATHERED_MAX: usize = 4096;

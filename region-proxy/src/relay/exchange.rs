@@ -8,19 +8,22 @@ use std::task::{Context, Poll, ready};
 use super::answer::Answer;
 use super::client::{After, Client};
 use super::download::{Download, Outcome, Passing, Sent};
+use super::record::{By, Cause, Record};
 use super::tunnel::Tunnel;
 use super::upload::{Upload, UploadError};
 use crate::balance::{Choice, Sticky};
-use crate::clock::{Tick, Waiting};
+use crate::clock::Tick;
+use crate::config::ServerProtocol;
 use crate::http1::{Persistence, Version};
 use crate::local::{Call, Flight};
 use crate::plan::{self, Connection, Failure};
 use crate::stick;
 use crate::stream::Stream;
-use crate::upstream;
+use crate::upstream::{self, Care};
 use crate::worker::Worker;
 
 mod failure;
+mod report;
 
 /// What must be known of a request once its head was sent.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +71,11 @@ pub(super) struct Exchange {
     is_answer_noted: bool,
     /// Why the rest of the request cannot be sent, where the response may still come.
     cut: Option<String>,
+    /// Whether a server has sent it back unseen.
+    was_refused: bool,
+    record: Record,
+    /// When it was last looked whether the client is still there.
+    looked: Tick,
 }
 
 enum Stage {
@@ -95,7 +103,14 @@ struct Failed {
 
 impl Exchange {
     /// A request for the service of `flight`.
-    pub(super) fn new(worker: Rc<Worker>, flight: Flight, asked: Asked, wish: Wish, upload: Upload) -> Self {
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        flight: Flight,
+        asked: Asked,
+        wish: Wish,
+        upload: Upload,
+        record: Record,
+    ) -> Self {
         let download = Download::new(asked);
         Self {
             worker,
@@ -109,21 +124,33 @@ impl Exchange {
             last_answer: None,
             is_answer_noted: false,
             cut: None,
+            was_refused: false,
+            record,
+            looked: Tick::now(),
         }
     }
 
-    /// Goes on with it, up to what follows on the connection of `client`.
+    /// Goes on with it, up to what follows on the connection of `client`; tells of it then.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<After> {
+        let after = ready!(self.poll_after(cx, client));
+        self.report(client);
+        Poll::Ready(after)
+    }
+
+    fn poll_after(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<After> {
         loop {
             match &mut self.stage {
                 Stage::Choosing => self.choose(),
                 Stage::Waiting(since) => {
                     let since = *since;
-                    ready!(self.poll_call(cx, client, since));
+                    if let Some(after) = ready!(self.poll_call(cx, client, since)) {
+                        return Poll::Ready(after);
+                    }
                 }
-                Stage::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
-                    Ok(socket) => self.begin(socket, Connection::New),
-                    Err((failure, cause)) => self.fail(Failed { failure, cause }),
+                Stage::Connecting(connecting) => match connecting.as_mut().poll(cx) {
+                    Poll::Ready(Ok(socket)) => self.begin_new(socket),
+                    Poll::Ready(Err((failure, cause))) => self.fail(Failed { failure, cause }),
+                    Poll::Pending => return self.poll_client(cx, client, Tick::NEVER),
                 },
                 Stage::Relaying(..) => match ready!(self.poll_relay(cx, client)) {
                     Ok(Some(after)) => return Poll::Ready(after),
@@ -135,8 +162,11 @@ impl Exchange {
                     return Poll::Ready(After::Close);
                 }
                 Stage::Answering { answer, sent, since } => {
-                    let is_sent = ready!(client.poll_send(cx, &answer.octets, sent, *since)).is_ok();
-                    return Poll::Ready(if is_sent { answer.after } else { After::Close });
+                    if ready!(client.poll_send(cx, answer, sent, *since)).is_ok() {
+                        return Poll::Ready(answer.after);
+                    }
+                    self.record.end_last(By::Client, Cause::ClientGone, "");
+                    return Poll::Ready(After::Close);
                 }
             }
         }
@@ -145,49 +175,97 @@ impl Exchange {
     fn choose(&mut self) {
         match self.flight.choose(self.wish.sticky, self.wish.hash, &self.tried) {
             Choice::Server(_) => self.reach(),
-            Choice::Wait(server) if self.flight.wait(server, &self.tried) => self.stage = Stage::Waiting(Tick::now()),
-            Choice::Wait(_) => self.answer_no_server("all servers are busy, and too many requests wait"),
+            Choice::Wait(server) => {
+                self.record.queue(self.flight.waiting(), server.is_some());
+                match self.flight.wait(server, &self.tried) {
+                    true => self.stage = Stage::Waiting(Tick::now()),
+                    false => {
+                        self.answer_no_server(Cause::QueueFull, "all servers are busy, and too many requests wait")
+                    }
+                }
+            }
             Choice::Nobody => match self.last_answer {
                 Some(answer) => self.give_up(answer),
-                None => self.answer_no_server("no server is up"),
+                None => self.answer_no_server(Cause::NoServer, "no server is up"),
             },
         }
     }
 
-    fn poll_call(&mut self, cx: &mut Context<'_>, client: &Client, since: Tick) -> Poll<()> {
+    /// Waits for its turn; `None`: the stage has changed.
+    fn poll_call(&mut self, cx: &mut Context<'_>, client: &Client, since: Tick) -> Poll<Option<After>> {
         match self.flight.poll_call(cx.waker()) {
+            // No server is to work for nobody.
+            Poll::Ready(Call::Server(_)) if client.socket.is_gone() => {
+                return Poll::Ready(Some(self.leave_client(client)));
+            }
             Poll::Ready(Call::Server(_)) => self.reach(),
             Poll::Ready(Call::Again) => self.stage = Stage::Choosing,
             Poll::Pending => {
                 let end = since.after(self.flight.service().config.balance.queue_time);
                 if Tick::now() < end {
-                    self.worker.deadlines.arm(client.place, end, Waiting::Busy, cx.waker());
-                    return Poll::Pending;
+                    return self.poll_client(cx, client, end).map(Some);
                 }
-                self.answer_no_server("all servers were busy for too long");
+                self.answer_no_server(Cause::QueueLate, "all servers were busy for too long");
             }
         }
-        Poll::Ready(())
+        Poll::Ready(None)
     }
 
     /// Has the server that was chosen get the request.
     fn reach(&mut self) {
-        let Some(number) = self.flight.server().map(|server| server.number) else {
-            return self.answer_no_server("no server is up");
+        let (Some(index), Some(server)) = (self.flight.server_index(), self.flight.server()) else {
+            return self.answer_no_server(Cause::NoServer, "no server is up");
         };
-        match self.worker.pools.kept(number, self.flight.live().config.limits.upstream_idle) {
+        self.record.assign(index);
+        if self.speaks_http2() {
+            return match self.worker.links.lane(server.number) {
+                Some(lane) => self.begin(Stream::Lane(lane), Connection::Kept),
+                None => self.connect(),
+            };
+        }
+        let (number, can_repeat) = (server.number, self.asked.is_idempotent && self.upload.is_held());
+        let care = if can_repeat { Care::Usual } else { Care::Utmost };
+        match self.worker.pools.kept(number, self.flight.live().config.limits.upstream_idle, care) {
             Some(socket) => self.begin(socket, Connection::Kept),
             None => self.connect(),
         }
     }
 
     fn connect(&mut self) {
-        let Some(server) = self.flight.server() else { return self.answer_no_server("no server is up") };
+        let Some(server) = self.flight.server() else {
+            return self.answer_no_server(Cause::NoServer, "no server is up");
+        };
         let limit = self.flight.live().config.limits.connect;
         self.stage = Stage::Connecting(Box::pin(upstream::connect(server.address, limit)));
     }
 
+    /// Whether its servers speak HTTP/2.
+    fn speaks_http2(&self) -> bool {
+        self.flight.service().config.protocol == ServerProtocol::Http2
+    }
+
+    /// Has the request sent on a connection that was just made, or on a stream of it.
+    fn begin_new(&mut self, socket: Stream) {
+        let number = self.flight.server().map_or(0, |server| server.number);
+        let socket = match self.speaks_http2() {
+            true => self.worker.links.start(&self.worker, number, socket).map(Stream::Lane),
+            false => Some(socket),
+        };
+        match socket {
+            Some(socket) => self.begin(socket, Connection::New),
+            None => {
+                let cause = "the connection takes no stream".to_owned();
+                self.fail(Failed { failure: Failure::NoConnection, cause });
+            }
+        }
+    }
+
     fn begin(&mut self, socket: Stream, connection: Connection) {
+        let is_reused = connection == Connection::Kept;
+        self.record.connect(is_reused);
+        if let Some(server) = self.flight.server() {
+            server.tally.connect(self.flight.thread(), is_reused);
+        }
         self.upload.rewind();
         self.download = Download::new(self.asked);
         self.stage = Stage::Relaying(socket, connection);
@@ -221,12 +299,13 @@ impl Exchange {
         };
         if self.download.is_answered() && !self.is_answer_noted {
             self.is_answer_noted = true;
-            self.flight.answered();
+            self.flight.answered(self.download.status());
+            self.record.answer(self.download.status());
         }
         match down {
             Poll::Pending => self.poll_limits(cx, client),
             Poll::Ready(Ok(Outcome::Switched)) => Poll::Ready(Ok(self.switch(client))),
-            Poll::Ready(Ok(Outcome::Whole)) if self.is_upload_over() => Poll::Ready(Ok(Some(self.finish(client)))),
+            Poll::Ready(Ok(Outcome::Whole)) if self.is_upload_over() => Poll::Ready(Ok(Some(self.finish()))),
             // The server has answered and reads on.
             Poll::Ready(Ok(Outcome::Whole)) => self.poll_limits(cx, client),
             Poll::Ready(Err(error)) => Poll::Ready(self.blame(error)),
@@ -240,7 +319,7 @@ impl Exchange {
     }
 
     /// The response was passed on: keeps what can be used again.
-    fn finish(&mut self, client: &Client) -> After {
+    fn finish(&mut self) -> After {
         let is_sent = self.upload.is_done();
         if let Stage::Relaying(socket, _) = std::mem::replace(&mut self.stage, Stage::Choosing)
             && is_sent
@@ -253,7 +332,7 @@ impl Exchange {
         }
         match (is_sent, self.download.keeps_client()) {
             (true, true) => After::Next,
-            (true, false) if client.unread.is_empty() => After::Close,
+            (true, false) => After::Close,
             _ => After::Linger,
         }
     }
@@ -263,7 +342,8 @@ impl Exchange {
         let Stage::Relaying(socket, _) = std::mem::replace(&mut self.stage, Stage::Choosing) else { return None };
         let download = std::mem::replace(&mut self.download, Download::new(self.asked));
         let limit = self.flight.live().config.limits.tunnel;
-        let tunnel = Tunnel::new(download.into_out(), std::mem::take(&mut client.unread), limit);
+        self.record.octets_up = self.upload.octets();
+        let tunnel = Tunnel::new(download.into_out(), std::mem::take(&mut client.unread).into_bytes(), limit);
         self.stage = Stage::Tunnelling(socket, Box::new(tunnel));
         None
     }

@@ -73,17 +73,17 @@ impl Greeting {
                 }
                 match client.socket.poll_read(cx, &mut buffer) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Unmet::NoHeader)),
-                    Poll::Ready(Ok(count)) => client.unread.extend_from_slice(&buffer[..count]),
+                    Poll::Ready(Ok(count)) => client.unread.extend(&buffer[..count], &worker.buffers),
                     Poll::Pending => return self.poll_patience(cx, client),
                 }
             } else if let Some(config) = self.config.take() {
                 let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
-                let first = std::mem::take(&mut client.unread);
+                let first = std::mem::take(&mut client.unread).into_bytes();
                 client.socket.secure(Session::new(connection, Rc::clone(&worker.tls_scratch), first));
             } else {
                 match client.socket.poll_handshake(cx, &mut buffer) {
                     Poll::Ready(Ok(count)) => {
-                        client.unread.extend_from_slice(&buffer[..count]);
+                        client.unread.extend(&buffer[..count], &worker.buffers);
                         return Poll::Ready(Ok(()));
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),

@@ -34,6 +34,11 @@ impl Tunnel {
         Self { to_client: way(to_client), to_server: way(Outbox::new(to_server)), limit }
     }
 
+    /// Octets that the server and the client took.
+    pub(super) fn octets(&self) -> [u64; 2] {
+        [self.to_server.out.passed(), self.to_client.out.passed()]
+    }
+
     /// Passes octets until both sides have ended, one of them breaks, or nothing passes for too long.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client, server: &mut Stream) -> Poll<()> {
         let worker = Rc::clone(&client.worker);

@@ -71,6 +71,11 @@ impl Upload {
         self.progress = Tick::now();
     }
 
+    /// Octets that the server took, of the present attempt.
+    pub(super) fn octets(&self) -> u64 {
+        self.out.passed()
+    }
+
     /// Its memory, for others.
     pub(super) fn take_bytes(&mut self) -> Vec<u8> {
         self.out.take_bytes()
@@ -118,7 +123,7 @@ impl Upload {
         let (mut before, mut after) = (worker.buffers.take(), worker.buffers.take());
         let bytes = &mut buffer[..count];
         let part = self.body.take(bytes, &mut before, &mut after).map_err(UploadError::ClientBroken)?;
-        client.unread.extend_from_slice(&bytes[part.consumed..]);
+        client.unread.extend(&bytes[part.consumed..], &worker.buffers);
         self.is_replayable = false;
         let sent = self.out.send(cx, server, [&before, &bytes[part.data], &after]);
         worker.buffers.give_back(before);

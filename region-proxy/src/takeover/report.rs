@@ -46,6 +46,11 @@ impl Reports {
         self.routers.store(Arc::new(routers));
     }
 
+    /// Whether there are virtual routers.
+    pub fn has_any(&self) -> bool {
+        !self.routers.load().is_empty()
+    }
+
     /// What `gslb-dns` is told.
     pub fn statuses(&self) -> Vec<VirtualRouterStatus> {
         self.routers.load().iter().map(|router| router.status.clone()).collect()

@@ -41,7 +41,7 @@ impl Site {
         };
         let listen = vec![([127, 0, 0, 1], 443).into()];
         let certificates = names.iter().map(files).collect();
-        Tls { listen, certificates, min_version: TlsVersion::V12, clients: None }
+        Tls { listen, certificates, min_version: TlsVersion::V12, clients: None, is_http2: false }
     }
 }
 

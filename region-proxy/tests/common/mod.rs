@@ -26,6 +26,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+pub mod raw;
+
 pub const TOKEN: &str = "0123456789abcdef";
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -203,6 +205,8 @@ pub struct Proxy {
     pub listens: Vec<SocketAddr>,
     /// Where it speaks TLS.
     pub tls: Vec<SocketAddr>,
+    /// Where it passes what comes as it is.
+    pub tcp: Vec<SocketAddr>,
     pub status: SocketAddr,
     pub log: Arc<Mutex<Vec<String>>>,
     child: Child,
@@ -236,14 +240,15 @@ impl Proxy {
     }
 
     pub async fn start_in(folder: Arc<TempDir>, settings: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_region-proxy"));
+        command.args(["serve", "--config"]).arg(folder.path().join("proxy.toml"));
+        Self::start_by(command, folder, settings).await
+    }
+
+    /// Runs `command`, which leads to a proxy by `proxy.toml` in `folder`.
+    pub async fn start_by(mut command: Command, folder: Arc<TempDir>, settings: &str) -> Self {
         std::fs::write(folder.path().join("proxy.toml"), settings).expect("written");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_region-proxy"))
-            .args(["serve", "--config"])
-            .arg(folder.path().join("proxy.toml"))
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("started");
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("started");
         let log = Arc::new(Mutex::new(Vec::new()));
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let writing = Arc::clone(&log);
@@ -254,9 +259,17 @@ impl Proxy {
             }
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut proxy =
-            Self { folder, listen: nowhere, listens: Vec::new(), tls: Vec::new(), status: nowhere, log, child };
-        let ready = proxy.logged("ready").await;
+        let mut proxy = Self {
+            folder,
+            listen: nowhere,
+            listens: Vec::new(),
+            tls: Vec::new(),
+            tcp: Vec::new(),
+            status: nowhere,
+            log,
+            child,
+        };
+        let ready = proxy.logged(" status=").await;
         let field = |name: &str| {
             let at = ready.find(name).expect("it names its addresses") + name.len();
             ready[at..]
@@ -265,6 +278,9 @@ impl Proxy {
                 .expect("an address")
         };
         proxy.listens = field("listen=").split(',').map(parse).collect();
+        if ready.contains("tcp=") {
+            proxy.tcp = field("tcp=").split(',').map(parse).collect();
+        }
         if ready.contains("tls=") {
             proxy.tls = field("tls=").split(',').map(parse).collect();
         }

@@ -20,12 +20,26 @@ async fn both_versions_serve_and_servers_hear_of_https() {
     let origin = Origin::start("one").await;
     let proxy = site.start("", "", &origin).await;
     for version in ["--tlsv1.2 --tls-max 1.2", "--tlsv1.3"] {
-        let args = format!("{version} --cacert www.gslb.test.pem -v");
-        let (text, log) = curl(&site, &proxy, "www.gslb.test", &args).await.expect("served");
-        assert!(text.starts_with("one GET /\n") && text.contains("x-forwarded-proto: https\n"), "{text}");
-        assert!(log.contains("ALPN: server accepted http/1.1"), "{log}");
+        for (http, alpn, via) in [("--http1.1", "http/1.1", "1.1"), ("--http2", "h2", "2.0")] {
+            let args = format!("{version} {http} --cacert www.gslb.test.pem -v");
+            let (text, log) = curl(&site, &proxy, "www.gslb.test", &args).await.expect("served");
+            assert!(text.starts_with("one GET /\n") && text.contains("x-forwarded-proto: https\n"), "{text}");
+            assert!(text.contains(&format!("via: {via} seoul-1\n")), "{text}");
+            assert!(log.contains(&format!("ALPN: server accepted {alpn}")), "{log}");
+        }
     }
     assert!(proxy.get("/").await.body.contains("x-forwarded-proto: http\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_can_be_switched_off() {
+    let site = Site::new(&["www.gslb.test"]);
+    let origin = Origin::start("one").await;
+    let services = unchecked("www.gslb.test", &[("app-1", origin.address)]);
+    let proxy = site.start_with("", "", &format!("[http2]\ntls = false\n{services}")).await;
+    let args = "--http2 --cacert www.gslb.test.pem -v";
+    let (_, log) = curl(&site, &proxy, "www.gslb.test", args).await.expect("served");
+    assert!(log.contains("ALPN: server accepted http/1.1"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +83,7 @@ async fn old_versions_and_suites_without_aead_are_refused() {
         (&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"][..], "alert handshake failure"),
         (&["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA256"], "alert handshake failure"),
         (&["-tls1_2", "-cipher", "AES128-GCM-SHA256"], "alert handshake failure"),
-        (&["-alpn", "h2"], "alert no application protocol"),
+        (&["-alpn", "spdy/3"], "alert no application protocol"),
     ] {
         let said = openssl(&site, &[&["s_client", "-connect", &connect], wrong].concat(), "").await;
         assert!(said.contains(expected), "{wrong:?}: {said}");

@@ -28,12 +28,14 @@ pub struct Request<'a> {
     pub token: Option<&'a str>,
     /// The body; may be empty.
     pub body: &'a str,
+    /// How long each of connecting, sending and the answer may take.
+    pub limit: Duration,
 }
 
 impl<'a> Request<'a> {
     /// `GET path`.
     pub fn get(path: &'a str) -> Self {
-        Self { method: "GET", path, host: "localhost", token: None, body: "" }
+        Self { method: "GET", path, host: "localhost", token: None, body: "", limit: LIMIT }
     }
 
     /// `POST path` with a token.
@@ -41,12 +43,12 @@ impl<'a> Request<'a> {
         Self { method: "POST", token: Some(token), ..Self::get(path) }
     }
 
-    /// Sends it to `address` and reads the answer, each within [`LIMIT`].
+    /// Sends it to `address` and reads the answer, each within `limit`.
     pub fn send(&self, address: SocketAddr) -> Result<Response, String> {
         let context = |error: std::io::Error| format!("{} http://{address}{}: {error}", self.method, self.path);
-        let mut stream = TcpStream::connect_timeout(&address, LIMIT).map_err(context)?;
-        stream.set_read_timeout(Some(LIMIT)).map_err(context)?;
-        stream.set_write_timeout(Some(LIMIT)).map_err(context)?;
+        let mut stream = TcpStream::connect_timeout(&address, self.limit).map_err(context)?;
+        stream.set_read_timeout(Some(self.limit)).map_err(context)?;
+        stream.set_write_timeout(Some(self.limit)).map_err(context)?;
         let token = self.token.map_or(String::new(), |token| format!("Authorization: Bearer {token}\r\n"));
         let Self { method, path, host, body, .. } = self;
         let len = body.len();
@@ -54,8 +56,7 @@ impl<'a> Request<'a> {
             "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{token}Content-Length: {len}\r\n\r\n"
         );
         stream.write_all((head + body).as_bytes()).map_err(context)?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).map_err(context)?;
+        let answer = read_answer(&mut stream).map_err(context)?;
         parse(&answer).ok_or_else(|| format!("{method} http://{address}{path}: not an HTTP answer: {answer:?}"))
     }
 }
@@ -67,6 +68,26 @@ pub fn get_json(address: SocketAddr, path: &str) -> Result<serde_json::Value, St
         200 => serde_json::from_str(&response.body).map_err(|error| format!("http://{address}{path}: {error}")),
         status => Err(format!("http://{address}{path}: status {status}: {}", response.body)),
     }
+}
+
+/// Reads to the end of the connection, or of the length that the answer tells: chromedriver's lasts as long as its browser.
+fn read_answer(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut answer = Vec::new();
+    let mut part = [0; 64 * 1024];
+    while !is_whole(&answer) {
+        match stream.read(&mut part)? {
+            0 => break,
+            count => answer.extend_from_slice(&part[..count]),
+        }
+    }
+    Ok(answer)
+}
+
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(head) = answer.windows(4).position(|end| end == b"\r\n\r\n") else { return false };
+    let text = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
+    let len = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    len.is_some_and(|len| answer.len() >= head + 4 + len)
 }
 
 fn parse(answer: &[u8]) -> Option<Response> {
@@ -92,7 +113,7 @@ fn join_chunks(mut body: &str) -> Option<String> {
     }
 }
 
-/// How long anything may take.
+/// How long anything may take, if nothing else is said.
 pub const LIMIT: Duration = Duration::from_secs(3);
 
 #[cfg(test)]

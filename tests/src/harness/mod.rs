@@ -1,5 +1,8 @@
 //! The real programs in a world of their own: processes, sockets, a DNS and an HTTP client.
 
+pub mod browser;
+pub mod certificates;
+pub mod curl;
 pub mod dns;
 pub mod generator;
 pub mod globe;
@@ -7,6 +10,7 @@ pub mod http;
 pub mod process;
 pub mod proxies;
 pub mod resolver;
+pub mod site;
 pub mod tools;
 pub mod tree;
 pub mod world;

@@ -22,9 +22,19 @@ pub fn require(name: &str) -> Result<PathBuf, String> {
         "pdns_recursor" => "pdns-recursor",
         "ldns-verify-zone" => "ldnsutils",
         "knotd" => "knot",
+        "chromedriver" => "chromium-driver",
+        "h2load" => "nghttp2-client",
         other => other,
     };
     find(name).ok_or_else(|| format!("{name} is missing: install the Debian package {package}, or run tests/run"))
+}
+
+/// The Python of Debian, which has `module`; fails with the package that holds it.
+pub fn require_module(module: &str) -> Result<PathBuf, String> {
+    let python = PathBuf::from("/usr/bin/python3");
+    let found = Command::new(&python).args(["-c", &format!("import {module}")]).output();
+    let message = format!("{module} is missing: install the Debian package python3-{module}, or run tests/run");
+    if found.is_ok_and(|output| output.status.success()) { Ok(python) } else { Err(message) }
 }
 
 /// Asks `server` with `dig` and gives all that it prints.

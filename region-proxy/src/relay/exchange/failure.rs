@@ -1,8 +1,11 @@
 //! What becomes of a request when its server or its client fails it: another attempt, an answer of the proxy, or the end of
 //! the connection.
 
+use std::io::ErrorKind;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
 
 use super::{Exchange, Failed, Stage};
 use crate::clock::{Tick, Waiting};
@@ -11,15 +14,19 @@ use crate::plan::{self, Connection, Failure, Next};
 use crate::relay::answer::{Answer, Saying};
 use crate::relay::client::{After, Client};
 use crate::relay::download::DownloadError;
+use crate::relay::record::{By, Cause};
 use crate::relay::upload::UploadError;
 
 impl Exchange {
     /// What follows when the client does not send its body as it should.
     pub(super) fn blame_client(&mut self, error: UploadError) -> Result<Option<After>, Failed> {
-        let cause = match error {
-            UploadError::Server(error) | UploadError::ClientGone(error) => error.to_string(),
-            UploadError::ClientBroken(refusal) => refusal.to_string(),
+        let (by, why, cause) = match error {
+            UploadError::Server(error) | UploadError::ClientGone(error) => {
+                (By::Client, Cause::ClientGone, error.to_string())
+            }
+            UploadError::ClientBroken(refusal) => (By::Proxy, Cause::ClientBroken, refusal.to_string()),
         };
+        self.record.end(by, why, cause.as_str());
         if self.download.is_answered() {
             Ok(Some(After::Close))
         } else {
@@ -29,27 +36,61 @@ impl Exchange {
 
     /// What follows when the response cannot be passed on.
     pub(super) fn blame(&mut self, error: DownloadError) -> Result<Option<After>, Failed> {
-        let is_answered = self.download.is_answered();
+        let (is_answered, mut is_unseen) = (self.download.is_answered(), false);
         let (cause, is_bad) = match error {
             DownloadError::Client(error) => {
                 tracing::debug!(cause = %error, "client gone");
+                match self.download.has_all() {
+                    true => self.record.end_last(By::Client, Cause::ClientGone, error.to_string()),
+                    false => self.record.end(By::Client, Cause::ClientGone, error.to_string()),
+                }
                 return Ok(Some(After::Close));
             }
-            DownloadError::Server(error) => (self.cut.take().unwrap_or_else(|| error.to_string()), false),
+            DownloadError::Server(error) => {
+                is_unseen = error.kind() == ErrorKind::ConnectionRefused;
+                (self.cut.take().unwrap_or_else(|| error.to_string()), false)
+            }
             DownloadError::Bad(cause) => (cause, true),
         };
+        if is_bad {
+            self.record.end(By::Proxy, Cause::BadResponse, cause.as_str());
+        }
         if is_answered {
-            self.log_broken_off(&cause);
-            return Ok(Some(After::Close));
+            return Ok(Some(self.break_off(By::Server, Cause::BrokenOff, &cause)));
         }
         let Stage::Relaying(_, connection) = self.stage else { return Ok(Some(After::Close)) };
         // A server that has begun to answer has acted on the request: it is not for another connection.
         let failure = match self.download.has_begun() || is_bad {
-            true => Failure::Broken(Connection::New),
-            false if self.upload.is_unsent() => Failure::Unsent(connection),
+            true => Failure::BadResponse,
+            // A stream that its server has never looked at: there may be room for it on another connection.
+            false if is_unseen && !std::mem::replace(&mut self.was_refused, true) => Failure::Unsent(Connection::Kept),
+            false if self.upload.is_unsent() || is_unseen => Failure::Unsent(connection),
             false => Failure::Broken(connection),
         };
         Err(Failed { failure, cause })
+    }
+
+    /// Has itself woken at `end`, and looks now and then whether the client has left without waiting for its answer.
+    ///
+    /// A client that sends no more may still read: only a connection that was reset is one that nobody waits on.
+    pub(super) fn poll_client(&mut self, cx: &mut Context<'_>, client: &Client, end: Tick) -> Poll<After> {
+        let now = Tick::now();
+        if now.since(self.looked) >= LOOK {
+            if client.socket.is_gone() {
+                return Poll::Ready(self.leave_client(client));
+            }
+            self.looked = now;
+        }
+        self.worker.deadlines.arm(client.place, end.min(self.looked.after(LOOK)), Waiting::Busy, cx.waker());
+        Poll::Pending
+    }
+
+    /// What follows when the client has left without waiting for its answer.
+    pub(super) fn leave_client(&mut self, client: &Client) -> After {
+        let text = "client gone before the end of its answer";
+        tracing::debug!(peer = %client.peer.address, "{text}");
+        self.record.end(By::Client, Cause::ClientGone, text);
+        After::Close
     }
 
     /// Looks at the time limits, and has itself woken at the next.
@@ -67,20 +108,25 @@ impl Exchange {
                 return Poll::Ready(Err(self.late(limit)));
             }
         } else {
-            let limit = if self.download.is_waiting_for_client() { limits.client_stall } else { limits.body_stall };
+            let (by, why, limit) = match self.download.is_waiting_for_client() {
+                true => (By::ClientLate, Cause::ClientLate, limits.client_stall),
+                false => (By::ServerLate, Cause::BodyLate, limits.body_stall),
+            };
             if !self.download.is_done() && is_late(self.download.progress, limit) {
-                self.log_broken_off(&format!("nothing of the body passed for {limit:?}"));
-                return Poll::Ready(Ok(Some(After::Close)));
+                let cause = format!("nothing of the body passed for {limit:?}");
+                return Poll::Ready(Ok(Some(self.break_off(by, why, &cause))));
             }
-            if !self.is_upload_over() && is_late(self.upload.progress, limits.body_stall) {
+            let limit = limits.body_stall;
+            if !self.is_upload_over() && is_late(self.upload.progress, limit) {
                 if self.download.is_done() {
+                    let text = format!("client sent nothing for {limit:?}");
+                    self.record.end(By::ClientLate, Cause::ClientLate, text);
                     return Poll::Ready(Ok(Some(After::Close)));
                 }
                 self.cut = Some("the client sends no more".to_owned());
             }
         }
-        self.worker.deadlines.arm(client.place, next, Waiting::Busy, cx.waker());
-        Poll::Pending
+        self.poll_client(cx, client, next).map(|after| Ok(Some(after)))
     }
 
     /// Whether the client is to send more of its body, and does not itself wait for the server's word to do so.
@@ -102,13 +148,21 @@ impl Exchange {
         let can_repeat = self.asked.is_idempotent && self.upload.is_held();
         let next = plan::next(failed.failure, retries_left, can_repeat);
         self.log_failed(&failed, next);
+        let (by, why) = blamed(failed.failure);
+        self.record.end(by, why, failed.cause);
         if !failed.failure.is_of_client() {
             self.flight.failed();
+            self.note_failure();
         }
         self.cut = None;
         match next {
-            Next::NewConnection if self.upload.is_replayable() => self.connect(),
+            Next::NewConnection if self.upload.is_replayable() => {
+                self.note_retry();
+                self.record.assign(self.flight.server_index().unwrap_or_default());
+                self.connect();
+            }
             Next::AnotherServer(answer) if self.upload.is_replayable() && self.flight.may_retry() => {
+                self.note_retry();
                 self.tried.extend(self.flight.server_index());
                 (self.last_answer, self.stage) = (Some(answer), Stage::Choosing);
             }
@@ -127,7 +181,9 @@ impl Exchange {
         self.answer(status, text, "");
     }
 
-    pub(super) fn answer_no_server(&mut self, why: &str) {
+    pub(super) fn answer_no_server(&mut self, cause: Cause, why: &str) {
+        let by = if cause == Cause::QueueLate { By::ServerLate } else { By::Server };
+        self.record.end(by, cause, why);
         let service = self.flight.service();
         if let Some(left_out) = service.refusals.pass(Instant::now()) {
             tracing::warn!(service = %service.name, left_out, "request failed: {why}");
@@ -139,6 +195,8 @@ impl Exchange {
     }
 
     fn answer(&mut self, status: u16, text: &str, lines: &str) {
+        // However slowly the client reads this, no server has to do with it.
+        self.flight.leave();
         let is_persistent = self.asked.persistence == Persistence::KeepAlive && !self.worker.is_stopping();
         let after = match (self.upload.is_held() || self.upload.is_done(), is_persistent) {
             (true, true) if self.asked.version == Version::V11 => After::Next,
@@ -146,6 +204,7 @@ impl Exchange {
             (false, _) => After::Linger,
         };
         let answer = Answer::new(Saying { status, text, lines, is_head: self.asked.is_head, after });
+        self.record.answer_here(answer.status);
         self.stage = Stage::Answering { answer, sent: 0, since: Tick::now() };
     }
 
@@ -157,13 +216,39 @@ impl Exchange {
             tracing::debug!(service, server = %server.name, cause, ?next, "request failed");
         } else if let Some(left_out) = server.failures.pass(Instant::now()) {
             tracing::warn!(service, server = %server.name, cause, ?next, left_out, "request failed");
+            server.tally.note_failure(Timestamp::now(), cause.to_owned());
         }
     }
 
-    fn log_broken_off(&self, cause: &str) {
-        let Some(server) = self.flight.server() else { return };
-        let Some(left_out) = server.failures.pass(Instant::now()) else { return };
-        let (service, server) = (self.flight.service().name.as_str(), server.name.as_str());
-        tracing::warn!(service, server, cause, left_out, "response broke off");
+    /// The response cannot be passed on to its end, for `cause`.
+    fn break_off(&mut self, by: By, why: Cause, cause: &str) -> After {
+        self.record.end(by, why, cause);
+        self.note_failure();
+        if matches!(by, By::Server | By::ServerLate) {
+            self.flight.failed();
+        }
+        if let Some(server) = self.flight.server()
+            && let Some(left_out) = server.failures.pass(Instant::now())
+        {
+            let (service, name) = (self.flight.service().name.as_str(), server.name.as_str());
+            tracing::warn!(service, server = name, cause, left_out, "response broke off");
+            server.tally.note_failure(Timestamp::now(), format!("response broke off: {cause}"));
+        }
+        if self.download.ends_by_close() { After::Reset } else { After::Close }
     }
 }
+
+/// Who is to blame for `failure`, and for what.
+fn blamed(failure: Failure) -> (By, Cause) {
+    match failure {
+        Failure::NoConnection => (By::Server, Cause::NoConnection),
+        Failure::ConnectLate => (By::ServerLate, Cause::ConnectLate),
+        Failure::Unsent(_) | Failure::Broken(_) | Failure::BadResponse => (By::Server, Cause::Closed),
+        Failure::ResponseLate => (By::ServerLate, Cause::ResponseLate),
+        Failure::ClientLate => (By::ClientLate, Cause::ClientLate),
+        Failure::ClientBroken => (By::Proxy, Cause::ClientBroken),
+    }
+}
+
+/// How often it is looked whether the client of a request that waits is still there.
+const LOOK: Duration = Duration::from_secs(1);

@@ -79,7 +79,7 @@ pub static PROXIES: [Proxy; 4] = [
         name: OURS,
         program: OURS,
         package: None,
-        abilities: &[Ability::Http, Ability::Tls],
+        abilities: EVERYTHING,
         only: None,
         lacks: &[],
         is_usual: true,

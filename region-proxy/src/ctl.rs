@@ -1,0 +1,401 @@
+//! `region-proxy ctl`: asks the running proxy about its servers, and has them changed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::de::DeserializeOwned;
+use shared::name::{OwnerName, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::admin::servers::{NewServer, ServerReport, Servers, Services};
+use crate::balance::Mode;
+use crate::changes::Added;
+use crate::config::Config;
+use crate::health::{mode_word, word};
+use crate::once::{self, Once};
+
+/// What is asked, and of whom.
+#[derive(Args, Debug)]
+pub struct Ctl {
+    /// The socket of the running proxy.
+    #[arg(long, value_name = "PATH", global = true)]
+    pub socket: Option<PathBuf>,
+    /// Its settings, which say where the socket is, or else where its status is and the token for it.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Print the answer as it came.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    order: Order,
+}
+
+/// What is asked.
+#[derive(Debug, Subcommand)]
+enum Order {
+    /// How servers stand, and why.
+    Servers {
+        /// A service, or one server of it; without it all.
+        #[arg(value_name = "SERVICE[/SERVER]")]
+        of: Option<String>,
+    },
+    /// What is forwarded, and how it goes.
+    Services,
+    /// A server takes no new clients; those that it has go on.
+    Drain { server: Target },
+    /// A server is left alone: no clients and no checks.
+    Maintenance { server: Target },
+    /// A server serves.
+    Ready { server: Target },
+    /// A server gets another share of the requests.
+    Weight {
+        server: Target,
+        #[arg(value_parser = clap::value_parser!(u16).range(0..=256))]
+        weight: u16,
+    },
+    /// Add a server that the settings do not have.
+    Add(New),
+    /// Take a server away that is drained and has no requests.
+    Remove {
+        server: Target,
+        /// Whatever it is doing.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Take back what was changed: of a server, or of all.
+    Reset { server: Option<Target> },
+    /// Have the settings read again; exit 1 when there is a mistake in them.
+    Reload,
+    /// Start the program anew, as it is on the disk now, in the place of the running one, without losing a connection;
+    /// exit 1 when it cannot start, and the running one serves on.
+    Upgrade,
+    /// The proxy wants no new clients: it serves on, and gslb-dns sends clients elsewhere.
+    DrainAll,
+    /// Take that back.
+    UndrainAll,
+}
+
+/// A server to be added.
+#[derive(Args, Debug)]
+struct New {
+    server: Target,
+    /// Where it listens, such as 192.0.2.23:9000.
+    address: SocketAddr,
+    /// Its share.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=256))]
+    weight: u16,
+    /// It serves only when the others cannot.
+    #[arg(long)]
+    backup: bool,
+    /// Requests that it may have at one time.
+    #[arg(long)]
+    connections: Option<u32>,
+    /// What cookies call it.
+    #[arg(long)]
+    key: Option<String>,
+    /// Where its checks go.
+    #[arg(long, value_name = "ADDRESS")]
+    check: Option<SocketAddr>,
+    /// Whether it serves.
+    #[arg(long, value_enum)]
+    mode: Option<ModeWord>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeWord {
+    Ready,
+    Drain,
+    Maintenance,
+}
+
+/// `SERVICE/SERVER`.
+#[derive(Clone, Debug)]
+struct Target(String);
+
+impl std::str::FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (service, server) = text.split_once('/').ok_or("expected SERVICE/SERVER, such as www.example.com/app-1")?;
+        let service = OwnerName::parse(service).map_err(|error| error.to_string())?;
+        let server = ServerName::parse(server).map_err(|error| error.to_string())?;
+        Ok(Self(format!("/servers/{service}/{server}")))
+    }
+}
+
+/// A request.
+struct Ask {
+    method: &'static str,
+    path: String,
+    body: String,
+}
+
+impl Ask {
+    fn new(method: &'static str, path: impl Into<String>) -> Self {
+        Self { method, path: path.into(), body: String::new() }
+    }
+
+    fn change(server: &Target, wish: serde_json::Value) -> Self {
+        Self { body: wish.to_string(), ..Self::new("POST", &server.0) }
+    }
+}
+
+impl Order {
+    fn ask(&self) -> Result<Ask, String> {
+        let mode = |server, mode| Ask::change(server, serde_json::json!({ "mode": mode_word(mode) }));
+        Ok(match self {
+            Self::Servers { of: None } => Ask::new("GET", "/servers"),
+            Self::Servers { of: Some(of) } => Ask::new("GET", format!("/servers/{}", readable(of)?)),
+            Self::Services => Ask::new("GET", "/services"),
+            Self::Drain { server } => mode(server, Mode::Drain),
+            Self::Maintenance { server } => mode(server, Mode::Maintenance),
+            Self::Ready { server } => mode(server, Mode::Ready),
+            Self::Weight { server, weight } => Ask::change(server, serde_json::json!({ "weight": weight })),
+            Self::Add(new) => {
+                let body = serde_json::to_string(&new.read()).map_err(|error| error.to_string())?;
+                Ask { body, ..Ask::new("PUT", &new.server.0) }
+            }
+            Self::Remove { server, force: false } => Ask::new("DELETE", &server.0),
+            Self::Remove { server, force: true } => Ask::new("DELETE", format!("{}?force=true", server.0)),
+            Self::Reset { server: Some(server) } => Ask::change(server, serde_json::json!({ "reset": true })),
+            Self::Reset { server: None } => Ask::new("POST", "/reset"),
+            Self::Reload => Ask::new("POST", "/reload"),
+            Self::Upgrade => Ask::new("POST", "/upgrade"),
+            Self::DrainAll => Ask::new("POST", "/drain"),
+            Self::UndrainAll => Ask::new("POST", "/undrain"),
+        })
+    }
+
+    /// The answer, for people.
+    fn show(&self, body: &[u8]) -> Result<String, String> {
+        Ok(match self {
+            Self::Servers { .. } => servers(&read(body)?),
+            Self::Services => services(&read(body)?),
+            Self::Drain { .. } | Self::Maintenance { .. } | Self::Ready { .. } | Self::Weight { .. } | Self::Add(_) => {
+                table(&SERVER_COLUMNS, &[server(&read(body)?)])
+            }
+            Self::Remove { server, .. } => format!("removed {}\n", server.0.trim_start_matches("/servers/")),
+            Self::Reset { .. } => "as in the settings\n".to_owned(),
+            Self::Reload => "reloaded\n".to_owned(),
+            Self::Upgrade => "upgraded\n".to_owned(),
+            Self::DrainAll | Self::UndrainAll => String::from_utf8_lossy(body).into_owned(),
+        })
+    }
+}
+
+impl New {
+    fn read(&self) -> NewServer {
+        let mode = self.mode.map(|mode| match mode {
+            ModeWord::Ready => Mode::Ready,
+            ModeWord::Drain => Mode::Drain,
+            ModeWord::Maintenance => Mode::Maintenance,
+        });
+        let server = Added {
+            address: self.address,
+            weight: self.weight,
+            backup: self.backup,
+            connections: self.connections,
+            key: self.key.clone(),
+            check: self.check,
+        };
+        NewServer { mode, server }
+    }
+}
+
+/// Names alone, so that what is sent is a path.
+fn readable(of: &str) -> Result<&str, String> {
+    let (service, server) = of.split_once('/').map_or((of, None), |(service, server)| (service, Some(server)));
+    OwnerName::parse(service).map_err(|error| error.to_string())?;
+    server.map(ServerName::parse).transpose().map_err(|error| error.to_string())?;
+    Ok(of)
+}
+
+/// Where the proxy is reached.
+#[derive(Debug)]
+pub enum Door {
+    /// Its socket.
+    Socket(PathBuf),
+    /// Its status, with the secret that is shown there.
+    Status(SocketAddr, String),
+}
+
+impl Door {
+    /// The one that `config`, read from `file`, says; `reachable` gives where a listener is reached.
+    pub fn of(file: &Path, config: &Config, reachable: impl Fn(SocketAddr) -> SocketAddr) -> Result<Self, String> {
+        if let Some(socket) = &config.admin_socket {
+            return Ok(Self::Socket(socket.clone()));
+        }
+        let file = file.display();
+        match &config.token {
+            None => Err(format!("{file}: neither admin_socket nor admin_token_file is there: expected one of them")),
+            Some(_) if config.status.port() == 0 => {
+                Err(format!("{file}: status: port 0 does not tell where the proxy listens: expected admin_socket"))
+            }
+            Some(token) => Ok(Self::Status(reachable(config.status), token.reveal().to_owned())),
+        }
+    }
+}
+
+/// Asks the proxy behind `door`, and prints the answer.
+pub fn run(ctl: &Ctl, door: &Door) -> Result<(), String> {
+    let ask = ctl.order.ask()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let limit = if matches!(ctl.order, Order::Upgrade) { UPGRADE_LIMIT } else { ANSWER_LIMIT };
+    let answer = runtime.block_on(async { timeout(limit, send(door, &ask)).await });
+    let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))?;
+    if !(200..300).contains(&answer.status) {
+        return Err(refusal(&answer.body));
+    }
+    match ctl.json {
+        true => print!("{}", String::from_utf8_lossy(&answer.body)),
+        false => print!("{}", ctl.order.show(&answer.body)?),
+    }
+    Ok(())
+}
+
+async fn send(door: &Door, ask: &Ask) -> Result<once::Answer, String> {
+    match door {
+        Door::Socket(path) => {
+            let stream = UnixStream::connect(path).await;
+            let mut stream = stream.map_err(|error| format!("{}: {}", path.display(), once::in_words(&error)))?;
+            let answer = send_over(&mut stream, ask, &[]).await;
+            answer.map_err(|error| format!("{}: {error}", path.display()))
+        }
+        Door::Status(address, token) => {
+            let authorization = format!("Bearer {token}");
+            let answer = async {
+                let mut stream = once::connect(*address).await?;
+                send_over(&mut stream, ask, &[("Authorization", &authorization)]).await
+            };
+            answer.await.map_err(|error| format!("{address}: {error}"))
+        }
+    }
+}
+
+async fn send_over(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    ask: &Ask,
+    fields: &[(&str, &str)],
+) -> Result<once::Answer, String> {
+    let Ask { method, path, body } = ask;
+    let request = Once { method, path, host: "region-proxy", preface: b"", fields, body: body.as_bytes() };
+    let answer = once::fetch_over(stream, request, ANSWER_OCTETS_MAX).await?;
+    if answer.is_cut { Err(format!("an answer longer than {ANSWER_OCTETS_MAX} octets")) } else { Ok(answer) }
+}
+
+/// What is wrong, by an answer that says so in JSON or in text.
+fn refusal(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else { return text.trim_end().to_owned() };
+    let error = json["error"].as_str().unwrap_or(text.trim_end()).to_owned();
+    let problems = json["problems"].as_array().into_iter().flatten();
+    problems.filter_map(|problem| problem.as_str()).fold(error, |all, problem| format!("{all}\n  {problem}"))
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|error| format!("an answer that cannot be read: {error}"))
+}
+
+fn servers(all: &Servers) -> String {
+    let mut text = table(&SERVER_COLUMNS, &all.servers.iter().map(server).collect::<Vec<_>>());
+    for removed in &all.removed {
+        text += &format!("{removed} is in the settings and was removed\n");
+    }
+    text
+}
+
+fn server(report: &ServerReport) -> [String; 10] {
+    let ServerReport { service, server, address, requests, weight, .. } = report;
+    let of = |most: u32| format!("{requests}/{most}");
+    let mut mode = mode_word(report.mode).to_owned();
+    if report.mode_by != "settings" {
+        mode += &format!(" ({})", report.mode_by);
+    }
+    let mut kind = if report.backup { "backup".to_owned() } else { String::new() };
+    if report.is_added {
+        kind += if kind.is_empty() { "added" } else { ", added" };
+    }
+    [
+        service.to_string(),
+        server.to_string(),
+        address.to_string(),
+        word(report.health).to_owned(),
+        mode,
+        weight.to_string(),
+        report.connections.map_or_else(|| requests.to_string(), of),
+        kind,
+        report.since.clone(),
+        report.reason.clone(),
+    ]
+}
+
+const SERVER_COLUMNS: [&str; 10] =
+    ["SERVICE", "SERVER", "ADDRESS", "HEALTH", "MODE", "WEIGHT", "REQUESTS", "KIND", "SINCE", "REASON"];
+
+fn services(all: &Services) -> String {
+    let row = |report: &crate::admin::servers::ServiceReport| {
+        [
+            report.service.to_string(),
+            format!("{}/{}", report.servers_up, report.servers_total),
+            format!("{:.1}", report.requests_per_sec),
+            report.connections.to_string(),
+            report.capacity.map_or_else(|| "-".to_owned(), |capacity| capacity.to_string()),
+        ]
+    };
+    table(&["SERVICE", "UP", "REQUESTS/S", "UNDER WAY", "CAPACITY"], &all.services.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Columns as wide as they must be, the last as it is.
+fn table<const N: usize>(columns: &[&str; N], rows: &[[String; N]]) -> String {
+    let rows: Vec<[String; N]> = std::iter::once(columns.map(str::to_owned)).chain(rows.iter().cloned()).collect();
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// A proxy that takes longer is not well; a reload reads files.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// A new program checks all servers before it serves, and is given up after a minute.
+const UPGRADE_LIMIT: Duration = Duration::from_secs(70);
+
+/// Thousands of servers are told of in less.
+const ANSWER_OCTETS_MAX: usize = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_they_must_be() {
+        let rows = [["app-1", "up"], ["a", "not checked yet"]].map(|row| row.map(str::to_owned));
+        assert_eq!(table(&["SERVER", "REASON"], &rows), "SERVER  REASON\napp-1   up\na       not checked yet\n");
+    }
+
+    #[test]
+    fn a_target_is_a_service_and_a_server() {
+        let path = |text: &str| text.parse::<Target>().map(|target| target.0);
+        assert_eq!(path("www.example.com/app-1"), Ok("/servers/www.example.com/app-1".to_owned()));
+        for bad in ["app-1", "/app-1", "www.example.com/", "www.example.com/app 1", "a/b/c", "a/b?force=true"] {
+            assert!(path(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_shown_with_every_mistake() {
+        let body = br#"{"error": "2 mistakes", "problems": ["p.toml:1: a", "p.toml:2: b"]}"#;
+        assert_eq!(refusal(body), "2 mistakes\n  p.toml:1: a\n  p.toml:2: b");
+        assert_eq!(refusal(b"refused: why\n"), "refused: why");
+    }
+}

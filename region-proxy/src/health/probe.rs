@@ -1,0 +1,64 @@
+//! One check of a server.
+
+use std::net::SocketAddr;
+
+use tokio::time::timeout;
+
+use crate::config::{Probe, ProxyHeader, Question};
+use crate::live::{Server, Service};
+use crate::once::{self, Once};
+use crate::proxy_protocol;
+
+/// Whether `server` is well; else why not, in words.
+pub(super) async fn check(service: &Service, server: &Server) -> Result<(), String> {
+    let check = &service.config.check;
+    let own = service.config.servers.get(&server.name).and_then(|server| server.check);
+    let address = own.unwrap_or_else(|| check.place.of(server.address));
+    let probe = async {
+        match &check.probe {
+            Probe::Connect => once::connect(address).await.map(drop),
+            Probe::Http(question) => ask(service, address, question).await,
+        }
+    };
+    timeout(check.time_limit, probe).await.unwrap_or_else(|_| Err(format!("no answer within {:?}", check.time_limit)))
+}
+
+async fn ask(service: &Service, address: SocketAddr, question: &Question) -> Result<(), String> {
+    let mut fields: Vec<(&str, &str)> = question.fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+    if !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {
+        fields.push(("User-Agent", concat!("region-proxy/", env!("CARGO_PKG_VERSION"))));
+    }
+    let mut preface = Vec::new();
+    match service.config.send_proxy {
+        None => {}
+        Some(ProxyHeader::V1) => proxy_protocol::write_v1(None, &mut preface),
+        Some(ProxyHeader::V2) => proxy_protocol::write_v2(None, &mut preface),
+    }
+    let request = Once {
+        method: &question.method,
+        path: &question.path,
+        host: question.host.as_deref().unwrap_or(service.name.as_str()),
+        preface: &preface,
+        fields: &fields,
+        body: b"",
+    };
+    let body_max = if question.body.is_some() { question.body_octets } else { 0 };
+    let answer = once::fetch(address, request, body_max).await?;
+    judge(question, &answer)
+}
+
+/// Whether `answer` is one of those that are right.
+fn judge(question: &Question, answer: &once::Answer) -> Result<(), String> {
+    let status = answer.status;
+    if !question.statuses.has(status) {
+        return Err(format!("status {status}, expected {}", question.statuses));
+    }
+    match &question.body {
+        Some(wanted) if !wanted.is_in(&answer.body) => {
+            let where_ =
+                if answer.is_cut { format!("first {} octets of its ", answer.body.len()) } else { String::new() };
+            Err(format!("status {status}, but {wanted} is not in the {where_}body"))
+        }
+        _ => Ok(()),
+    }
+}

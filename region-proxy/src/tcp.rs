@@ -1,0 +1,214 @@
+//! Connections whose octets pass as they are: `[[tcp]]`.
+//!
+//! ```text
+//! client ─► PROXY header, name in the ClientHello ─► reach: choose, queue, connect ─► pass: both ways to the end
+//!           where the settings ask for them               ▲ another server on failure, at most `retries`
+//! ```
+//! As in [`crate::relay`] all is polled by hand. A connection counts as a request of its service from when that is known.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::clock::{Tick, Waiting};
+use crate::config::Tcp;
+use crate::local::{Flight, Local};
+use crate::proxy_protocol;
+use crate::relay::Peer;
+use crate::sni::hello::{self, Hello};
+use crate::socket::Socket;
+use crate::stream::Stream;
+use crate::worker::Worker;
+
+mod pass;
+mod reach;
+
+use pass::{End, Pass};
+use reach::Reach;
+
+/// Serves a connection to its end that came in at `at`, as the settings have it; `permit` is its place among all.
+///
+/// With `is_unintroduced` it begins with a PROXY header.
+pub fn connection(
+    worker: Rc<Worker>,
+    socket: Socket,
+    peer: Peer,
+    at: SocketAddr,
+    is_unintroduced: bool,
+    permit: OwnedSemaphorePermit,
+) -> impl Future<Output = ()> {
+    let place = worker.deadlines.take();
+    let client = Client { worker, stream: Stream::Plain(socket), peer, place };
+    let stage = Stage::Hearing(Hearing { since: Tick::now(), is_unintroduced, unread: Vec::new() });
+    Connection { client, at, stage, _permit: permit }
+}
+
+struct Connection {
+    client: Client,
+    at: SocketAddr,
+    stage: Stage,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The client's side.
+struct Client {
+    worker: Rc<Worker>,
+    stream: Stream,
+    peer: Peer,
+    /// Among the deadlines of its thread.
+    place: u32,
+}
+
+/// Where a connection is.
+enum Stage {
+    /// Must say where it wants to go.
+    Hearing(Hearing),
+    /// Needs a server.
+    Reaching(Box<Reach>),
+    /// Has one.
+    Passing(Box<Pass>),
+    Over,
+}
+
+/// What is known before the service.
+struct Hearing {
+    since: Tick,
+    is_unintroduced: bool,
+    /// All that was read.
+    unread: Vec<u8>,
+}
+
+/// Why a connection ends before it has a server.
+#[derive(Debug, thiserror::Error)]
+enum Unheard {
+    #[error("the settings have no such [[tcp]] any more")]
+    NoFront,
+    #[error(transparent)]
+    Header(#[from] proxy_protocol::BadHeader),
+    #[error(transparent)]
+    Hello(#[from] hello::BadHello),
+    #[error("no service for {0}")]
+    NoService(String),
+    #[error("ended before its first words")]
+    Gone,
+    #[error("no first words within the time limit")]
+    Late,
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { client, at, stage, .. } = self.get_mut();
+        loop {
+            match stage {
+                Stage::Hearing(hearing) => match ready!(hearing.poll(cx, client, *at)) {
+                    Ok(flight) => {
+                        client.worker.deadlines.set_busy(client.place);
+                        let first = std::mem::take(&mut hearing.unread);
+                        *stage = Stage::Reaching(Box::new(Reach::new(client, flight, first)));
+                    }
+                    Err(cause) => {
+                        tracing::debug!(peer = %client.peer.address, %cause, "connection closed before it had a server");
+                        return Poll::Ready(());
+                    }
+                },
+                Stage::Reaching(reach) => {
+                    let Some(server) = ready!(reach.poll(cx, client)) else { return Poll::Ready(()) };
+                    let limits = limits(&client.worker.current(), *at);
+                    let Stage::Reaching(reach) = std::mem::replace(stage, Stage::Over) else { return Poll::Ready(()) };
+                    *stage = Stage::Passing(Box::new(Pass::new(reach.reached(client, server), limits)));
+                }
+                Stage::Passing(pass) => {
+                    let end = ready!(pass.poll(cx, client));
+                    if end != End::Whole {
+                        // Neither side may take what it has for all that there was.
+                        client.stream.reset_on_close();
+                        pass.reset_server(end);
+                    }
+                    return Poll::Ready(());
+                }
+                Stage::Over => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+/// The settings of what came in at `at`.
+fn front(local: &Local, at: SocketAddr) -> Option<&Tcp> {
+    local.live.config.tcp.iter().find(|tcp| tcp.listen.contains(&at))
+}
+
+fn limits(local: &Local, at: SocketAddr) -> pass::Limits {
+    let found = front(local, at).map(|tcp| pass::Limits { idle: tcp.idle, half_closed: tcp.half_closed });
+    found.unwrap_or_default()
+}
+
+impl Hearing {
+    /// Waits until the service is known, where its client must say more than that it is there.
+    fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client, at: SocketAddr) -> Poll<Result<Flight, Unheard>> {
+        let worker = Rc::clone(&client.worker);
+        loop {
+            let local = worker.current();
+            let Some(front) = front(&local, at) else { return Poll::Ready(Err(Unheard::NoFront)) };
+            if let Some(found) = self.hear(&local, front, &mut client.peer)? {
+                return Poll::Ready(Ok(found));
+            }
+            let mut buffer = worker.buffers.read.borrow_mut();
+            match client.stream.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Unheard::Gone)),
+                Poll::Ready(Ok(count)) => self.unread.extend_from_slice(&buffer[..count]),
+                Poll::Pending => {
+                    let is_over = worker.is_over() || worker.deadlines.is_dismissed(client.place);
+                    if is_over || Tick::now().since(self.since) >= front.hello {
+                        return Poll::Ready(Err(Unheard::Late));
+                    }
+                    worker.deadlines.arm(client.place, self.since.after(front.hello), Waiting::Idle, cx.waker());
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// What follows from what was read; `None` when more is needed.
+    fn hear(&mut self, local: &Rc<Local>, front: &Tcp, peer: &mut Peer) -> Result<Option<Flight>, Unheard> {
+        if self.is_unintroduced {
+            let Some(header) = proxy_protocol::read(&self.unread)? else { return Ok(None) };
+            if let Some(ends) = header.ends {
+                (peer.address, peer.destination) = (ends.source, ends.destination);
+            }
+            self.unread.drain(..header.len);
+            self.is_unintroduced = false;
+        }
+        let hello = if front.by_name.is_some() { hello::read(&self.unread)? } else { Hello::Nameless };
+        let asked = match &hello {
+            Hello::Partial => return Ok(None),
+            Hello::Named(name) => Some(&**name),
+            Hello::Nameless => None,
+        };
+        let index = front.service(asked).and_then(|name| local.live.service_named(name.as_str()));
+        let flight = index.and_then(|index| Flight::new(Rc::clone(local), index));
+        let no_service = || Unheard::NoService(asked.unwrap_or("a client that asks for no name").to_owned());
+        flight.map(Some).ok_or_else(no_service)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.worker.deadlines.give_back(self.place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_small() {
+        assert!(size_of::<Connection>() <= 256, "{}", size_of::<Connection>());
+        assert!(size_of::<Pass>() <= 320, "{}", size_of::<Pass>());
+    }
+}

@@ -1,0 +1,151 @@
+//! From a service to a connection to one of its servers.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use super::Client;
+use crate::balance::{Choice, Policy, Sticky, hash};
+use crate::clock::{Tick, Waiting};
+use crate::local::{Call, Flight};
+use crate::plan::{self, Failure, Next};
+use crate::stick::Stick;
+use crate::stream::Stream;
+use crate::upstream;
+
+/// A connection that needs a server.
+pub(super) struct Reach {
+    flight: Flight,
+    sticky: Sticky,
+    hash: Option<u64>,
+    /// The servers that it failed on.
+    tried: Vec<usize>,
+    step: Step,
+    /// What was read of the client already.
+    first: Vec<u8>,
+}
+
+/// Both ends of what begins now.
+pub(super) struct Reached {
+    /// Counts it until dropped.
+    pub(super) flight: Flight,
+    /// The server's side.
+    pub(super) server: Stream,
+    /// What the server gets first.
+    pub(super) to_server: Vec<u8>,
+}
+
+enum Step {
+    Choosing,
+    /// All servers are full.
+    Waiting(Tick),
+    Connecting(Connecting),
+}
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Stream, (Failure, String)>>>>;
+
+impl Reach {
+    /// For `client`, of which `first` was read, and the service of `flight`.
+    pub(super) fn new(client: &Client, flight: Flight, first: Vec<u8>) -> Self {
+        let (service, address) = (&flight.service().config, client.peer.address.ip());
+        let sticky = match &service.stick {
+            Some(Stick::Source(prefixes)) => Sticky::Hash(hash::of_address(prefixes.of(address))),
+            // Cookies are of requests.
+            Some(Stick::Cookie(_)) | None => Sticky::Nothing,
+        };
+        let is_hashed = service.balance.rules.policy == Policy::Hash;
+        let hash = if is_hashed { service.balance.hash.request(address, "", &[]) } else { None };
+        Self { flight, sticky, hash, tried: Vec::new(), step: Step::Choosing, first }
+    }
+
+    /// Goes on until a server is connected to; `None` when there is none, which was logged.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Option<Stream>> {
+        loop {
+            let step = match &mut self.step {
+                Step::Choosing => self.choose(),
+                Step::Waiting(since) => {
+                    let since = *since;
+                    ready!(self.poll_call(cx, client, since))
+                }
+                Step::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
+                    Ok(server) => return Poll::Ready(Some(server)),
+                    Err((failure, cause)) => self.fail(failure, &cause),
+                },
+            };
+            match step {
+                Some(step) => self.step = step,
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn choose(&mut self) -> Option<Step> {
+        match self.flight.choose(self.sticky, self.hash, &self.tried) {
+            Choice::Server(_) => self.connect(),
+            Choice::Wait(server) if self.flight.wait(server, &self.tried) => Some(Step::Waiting(Tick::now())),
+            Choice::Wait(_) => self.refuse("all servers are busy, and too many connections wait"),
+            Choice::Nobody if self.tried.is_empty() => self.refuse("no server is up"),
+            // Why was logged with each.
+            Choice::Nobody => None,
+        }
+    }
+
+    fn poll_call(&mut self, cx: &mut Context<'_>, client: &Client, since: Tick) -> Poll<Option<Step>> {
+        let called = match self.flight.poll_call(cx.waker()) {
+            Poll::Ready(called) => called,
+            Poll::Pending => {
+                let end = since.after(self.flight.service().config.balance.queue_time);
+                if Tick::now() < end {
+                    client.worker.deadlines.arm(client.place, end, Waiting::Busy, cx.waker());
+                    return Poll::Pending;
+                }
+                return Poll::Ready(self.refuse("all servers were busy for too long"));
+            }
+        };
+        Poll::Ready(match called {
+            Call::Server(_) => self.connect(),
+            Call::Again => Some(Step::Choosing),
+        })
+    }
+
+    fn connect(&mut self) -> Option<Step> {
+        let Some(server) = self.flight.server() else { return self.refuse("no server is up") };
+        let limit = self.flight.live().config.limits.connect;
+        Some(Step::Connecting(Box::pin(upstream::connect(server.address, limit))))
+    }
+
+    /// What begins with `server`, to which it came.
+    pub(super) fn reached(mut self, client: &Client, server: Stream) -> Reached {
+        self.flight.answered(0);
+        let mut to_server = Vec::new();
+        if let Some(version) = self.flight.service().config.send_proxy {
+            client.peer.introduce(version, &mut to_server);
+        }
+        to_server.append(&mut self.first);
+        Reached { flight: self.flight, server, to_server }
+    }
+
+    /// Nothing has passed yet, so that any other server will do.
+    fn fail(&mut self, failure: Failure, cause: &str) -> Option<Step> {
+        let retries_left = self.flight.live().config.retries.saturating_sub(self.tried.len() as u32);
+        let next = plan::next(failure, retries_left, true);
+        let is_again = matches!(next, Next::AnotherServer(_)) && self.flight.may_retry();
+        if let Some(server) = self.flight.server()
+            && let Some(left_out) = server.failures.pass(Instant::now())
+        {
+            let (service, server) = (self.flight.service().name.as_str(), server.name.as_str());
+            tracing::warn!(service, server, cause, is_again, left_out, "connection failed");
+        }
+        self.flight.failed();
+        self.tried.extend(self.flight.server_index());
+        is_again.then_some(Step::Choosing)
+    }
+
+    fn refuse(&self, why: &str) -> Option<Step> {
+        let service = self.flight.service();
+        if let Some(left_out) = service.refusals.pass(Instant::now()) {
+            tracing::warn!(service = %service.name, left_out, "connection refused: {why}");
+        }
+        None
+    }
+}
