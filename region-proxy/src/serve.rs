@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::health::Checks;
 use crate::live::Proxy;
 use crate::reload::{Reloader, Watch};
+use crate::takeover::Arrival;
 use crate::tls::Front;
 use crate::{control, vip};
 
@@ -102,6 +103,7 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
     tokio::spawn(keep_house(Arc::clone(&proxy)));
     let mut running = Running::start(Arc::clone(&proxy), sockets)?;
     running.announce()?;
+    let arrival = if predecessor.is_some() { Arrival::Successor } else { Arrival::Fresh };
     // Who was there before tells the system manager of the change.
     match predecessor.map(|predecessor| predecessor.dismiss(inherited.left())) {
         Some(Ok(())) => {}
@@ -115,7 +117,7 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
     }
     drop(inherited);
     // Last, so that whoever comes by the VIPs is served.
-    running.share_vips()?;
+    running.share_vips(arrival)?;
     let ears = Ears::new(&mut signals, watch, &proxy);
     let mut reloader = Reloader::new(file, Arc::clone(&proxy));
     match running.keep(ears, &mut reloader).await {

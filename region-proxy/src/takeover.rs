@@ -52,7 +52,11 @@ pub struct Takeover {
 
 impl Takeover {
     /// Runs the virtual routers of `proxy`; `None` where its settings have none. `listens` says whether clients can connect.
-    pub fn start(proxy: Arc<Proxy>, listens: impl Fn() -> bool + Send + 'static) -> io::Result<Option<Self>> {
+    pub fn start(
+        proxy: Arc<Proxy>,
+        arrival: Arrival,
+        listens: impl Fn() -> bool + Send + 'static,
+    ) -> io::Result<Option<Self>> {
         let settings = proxy.live.load().config.vrrp.clone();
         if settings.is_empty() {
             return Ok(None);
@@ -63,6 +67,8 @@ impl Takeover {
         let traces = Traces::of(&settings);
         let mut house = House {
             proxy,
+            arrival,
+            settings: settings.clone(),
             listens: Box::new(listens),
             groups: groups(settings),
             traces,
@@ -83,12 +89,37 @@ impl Takeover {
     }
 
     /// Lets go of all VIPs, so that others take them at once; returns once they are off this machine.
-    pub fn stop(mut self) {
-        // Its end says the same.
-        let _ = self.stop.write_all(b".");
+    pub fn stop(self) {
+        self.end(Word::Stop);
+    }
+
+    /// Leaves them to another process of this machine, an [`Arrival::Successor`]; lets go where the settings are others now.
+    pub fn hand_over(self) {
+        self.end(Word::HandOver);
+    }
+
+    fn end(mut self, word: Word) {
+        // A thread that ended does not hear it.
+        let _ = self.stop.write_all(&[word as u8]);
         let _ = self.thread.join();
         let _ = self.log.join();
     }
+}
+
+/// How the thread is to end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Word {
+    Stop = b's' as isize,
+    HandOver = b'h' as isize,
+}
+
+/// How this process came to run the virtual routers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Arrival {
+    /// By itself: VIPs that are here were left by one that was killed.
+    Fresh,
+    /// In the place of a running one: VIPs that are here are held.
+    Successor,
 }
 
 /// The routers of each group, in the order of its members.
@@ -117,6 +148,8 @@ fn tracked(routers: &[Router]) -> impl Iterator<Item = (String, bool)> {
 /// All that the thread has.
 struct House {
     proxy: Arc<Proxy>,
+    arrival: Arrival,
+    settings: Vec<VirtualRouter>,
     listens: Box<dyn Fn() -> bool + Send>,
     groups: Vec<(Group, Vec<Router>)>,
     traces: Traces,
@@ -138,13 +171,18 @@ impl House {
         self.start_watchdog();
         // Only now: the watchdog is no hurry.
         self.hurry();
-        self.sweep();
+        if self.arrival == Arrival::Fresh {
+            self.sweep();
+        }
         self.look();
         self.stand();
-        loop {
-            let (is_changed, is_stopping) = self.wait(self.pause());
-            if is_stopping {
-                break;
+        if self.arrival == Arrival::Successor {
+            self.resume();
+        }
+        let word = loop {
+            let (is_changed, word) = self.wait(self.pause());
+            if let Some(word) = word {
+                break word;
             }
             if is_changed {
                 self.monitor.drain();
@@ -156,6 +194,12 @@ impl House {
             self.tick();
             self.beat();
             self.publish(is_changed);
+        };
+        if word == Word::HandOver && self.proxy.live.load().config.vrrp == self.settings {
+            if let Some(watchdog) = self.watchdog.take() {
+                watchdog.dismiss();
+            }
+            return;
         }
         self.each(|group, now, _| group.stop(now));
         self.publish(true);
@@ -180,7 +224,7 @@ impl House {
                 }
                 Err(_) => {}
             }
-            if self.wait(LOCK_PAUSE).1 {
+            if self.wait(LOCK_PAUSE).1.is_some() {
                 return None;
             }
         }
@@ -220,14 +264,31 @@ impl House {
         }
     }
 
+    /// Goes on with what the process before held.
+    fn resume(&mut self) {
+        let now = self.now();
+        for (group, routers) in &mut self.groups {
+            if !routers.iter().all(|router| router.finds_vips(&mut self.netlink)) {
+                continue;
+            }
+            for (member, action) in group.resume(now) {
+                if let Some(router) = routers.get_mut(member)
+                    && let Err(error) = router.perform(action, &mut self.netlink, &self.notes)
+                {
+                    self.notes.failure(&router.settings.name, what(action), &error);
+                }
+            }
+        }
+    }
+
     /// How long nothing is due.
     fn pause(&self) -> Duration {
         let due = self.groups.iter().filter_map(|(group, _)| group.due()).min();
         due.map_or(watchdog::BEAT, |due| due.since(self.now())).min(watchdog::BEAT)
     }
 
-    /// Waits for at most `limit`; says whether interfaces changed, and whether it is to stop.
-    fn wait(&mut self, limit: Duration) -> (bool, bool) {
+    /// Waits for at most `limit`; says whether interfaces changed, and how it is to end, if it is.
+    fn wait(&mut self, limit: Duration) -> (bool, Option<Word>) {
         let wires = self.groups.iter().flat_map(|(_, routers)| routers).filter_map(|router| router.wire.as_ref());
         let mut fds = vec![PollFd::new(&self.stopped, PollFlags::IN), PollFd::new(&self.monitor, PollFlags::IN)];
         fds.extend(wires.map(|wire| PollFd::new(wire, PollFlags::IN)));
@@ -235,8 +296,13 @@ impl House {
         // A signal ends it early, which harms nothing.
         let _ = poll(&mut fds, limit.as_ref());
         let is_changed = !fds[1].revents().is_empty();
-        let is_stopping = !fds[0].revents().is_empty() && self.stopped.read(&mut [0]).is_ok();
-        (is_changed, is_stopping)
+        if fds[0].revents().is_empty() {
+            return (is_changed, None);
+        }
+        let mut word = [0];
+        // Without a word the rest of the process is gone.
+        let is_handed_over = self.stopped.read(&mut word).is_ok() && word == [Word::HandOver as u8];
+        (is_changed, Some(if is_handed_over { Word::HandOver } else { Word::Stop }))
     }
 
     fn look(&mut self) {
@@ -314,7 +380,11 @@ impl House {
         {
             self.notes.failure("all", "the watchdog ended: starting another", &error);
             self.watchdog = None;
-            self.watchdog = Watchdog::start(&self.traces).ok();
+            // It is not waited for: it takes its time, and this must not.
+            match Watchdog::start(&self.traces) {
+                Ok(watchdog) => self.watchdog = Some(watchdog),
+                Err(error) => self.notes.failure("all", "cannot start a watchdog", &error),
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::config::Entry;
 use crate::listen::{Gate, Phase};
 use crate::live::Proxy;
 use crate::reload::{Cause, Reloader};
-use crate::takeover::Takeover;
+use crate::takeover::{Arrival, Takeover};
 use crate::{admin, worker};
 
 /// The threads that serve, and what they serve.
@@ -77,17 +77,11 @@ impl Running {
     }
 
     /// Holds the VIPs of `[vrrp]` in turn with others, while every thread serves.
-    pub(super) fn share_vips(&mut self) -> Result<(), ServeError> {
+    pub(super) fn share_vips(&mut self, arrival: Arrival) -> Result<(), ServeError> {
         let (listening, threads) = (self.listening.clone(), self.proxy.live.load().threads());
-        self.takeover = Takeover::start(Arc::clone(&self.proxy), move || listening.strong_count() >= threads)?;
+        let listens = move || listening.strong_count() >= threads;
+        self.takeover = Takeover::start(Arc::clone(&self.proxy), arrival, listens)?;
         Ok(())
-    }
-
-    /// Lets go of them: clients find the next holder while this one finishes what it has.
-    fn let_go(&mut self) {
-        if let Some(takeover) = self.takeover.take() {
-            takeover.stop();
-        }
     }
 
     /// One line with the addresses as bound, which differ from the settings where those say port 0.
@@ -185,7 +179,10 @@ impl Running {
 
     /// Takes no more clients, and finishes what is under way within `limits.stop`.
     pub(super) async fn stop(mut self) {
-        self.let_go();
+        if let Some(takeover) = self.takeover.take() {
+            // First: clients find the next holder while this one finishes what it has.
+            takeover.stop();
+        }
         self.sockets.stop();
         self.clients.stop(self.proxy.live.load().config.limits.stop).await;
     }
@@ -194,7 +191,9 @@ impl Running {
     pub(super) async fn hand_over(mut self, pid: u32, ready: &Ready, signals: &mut Signals) {
         tell_system(&[NotifyState::MainPid(pid)]);
         // The other one waits for this.
-        self.let_go();
+        if let Some(takeover) = self.takeover.take() {
+            takeover.hand_over();
+        }
         let limits = self.proxy.live.load().config.limits;
         tracing::info!(pid, limit = ?limits.handover, "handed over: finishing what is under way");
         self.sockets.hand_over(&ready.left);

@@ -57,6 +57,14 @@ impl Router {
         self.holds
     }
 
+    /// Whether its VIPs are where it would put them.
+    pub(super) fn finds_vips(&self, netlink: &mut Netlink) -> bool {
+        let name = self.settings.macvlan().unwrap_or_else(|| self.settings.interface.clone());
+        let Ok(Some(link)) = netlink.link(&name) else { return false };
+        let there = netlink.addresses(link.index, self.settings.is_v4()).unwrap_or_default();
+        self.settings.vips.iter().all(|vip| there.contains(vip))
+    }
+
     /// Looks at its interface again: something changed. VIPs that it holds and that somebody removed are put back.
     pub(super) fn look(&mut self, netlink: &mut Netlink, notes: &Notes) {
         let looked = self.look_at_link(netlink);

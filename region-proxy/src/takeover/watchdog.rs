@@ -55,6 +55,14 @@ impl Watchdog {
         wait(&self.word, limit) && self.word.read(&mut word).is_ok_and(|len| len > 0)
     }
 
+    /// Ends it without a look at what is here: another process has it now.
+    pub(super) fn dismiss(mut self) {
+        if let Some(life) = &mut self.life {
+            // One that is gone does no harm.
+            let _ = life.write(&[FAREWELL]);
+        }
+    }
+
     /// Tells it that the proxy lives; an error means that it does not itself.
     pub(super) fn beat(&mut self) -> io::Result<()> {
         let Some(life) = &mut self.life else { return Ok(()) };
@@ -103,7 +111,11 @@ pub fn run() -> io::Result<()> {
             continue;
         }
         is_swept = false;
-        let len = life.fill_buf()?.len();
+        let heard = life.fill_buf()?;
+        if heard.contains(&FAREWELL) {
+            return Ok(());
+        }
+        let len = heard.len();
         if len == 0 {
             sweep(&traces, &mut netlink, "the proxy is gone");
             return Ok(());
@@ -146,6 +158,9 @@ fn wait(fd: impl AsFd, limit: Duration) -> bool {
         }
     }
 }
+
+/// Says that there is nothing to look after any more.
+const FAREWELL: u8 = b'q';
 
 /// Longer than a watchdog takes to remove what a dead proxy left.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);

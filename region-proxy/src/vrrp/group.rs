@@ -47,6 +47,17 @@ impl Group {
         (0..self.members.len()).flat_map(|member| self.with(now, member, |machine| machine.tick(now))).collect()
     }
 
+    /// Another process of this machine held the VIPs up to now: all rise that can.
+    pub fn resume(&mut self, now: Moment) -> Vec<(usize, Action)> {
+        if self.members.iter().any(|machine| machine.state() != State::Backup) {
+            return Vec::new();
+        }
+        let members = self.members.iter_mut().enumerate();
+        members
+            .flat_map(|(member, machine)| machine.rise(now).into_iter().map(move |action| (member, action)))
+            .collect()
+    }
+
     /// The program ends.
     pub fn stop(&mut self, now: Moment) -> Vec<(usize, Action)> {
         (0..self.members.len()).flat_map(|member| self.with(now, member, |machine| machine.stop(now))).collect()

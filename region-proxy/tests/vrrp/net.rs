@@ -119,6 +119,15 @@ impl Net {
         Probe { stop, thread }
     }
 
+    /// What the client sees of `address` from a moment before `event` to a moment after it.
+    pub(crate) fn seen(&self, address: IpAddr, event: impl FnOnce()) -> Seen {
+        let probe = self.probe("client", address);
+        std::thread::sleep(Duration::from_millis(100));
+        event();
+        std::thread::sleep(Duration::from_millis(200));
+        probe.finish()
+    }
+
     /// Answers probes on `host` for as long as the process lives.
     pub(crate) fn echo(&self, host: &str) {
         let name = host.to_owned();
@@ -137,6 +146,15 @@ impl Net {
 impl Drop for Net {
     fn drop(&mut self) {
         for host in self.hosts.iter().map(String::as_str).chain(["switch"]) {
+            // A proxy that was upgraded is no child of the test.
+            if let Ok(found) = Command::new("ip").args(["netns", "pids", &self.name(host)]).output() {
+                let own = nix::unistd::getpid();
+                let pids = String::from_utf8_lossy(&found.stdout).into_owned();
+                let pids = pids.lines().filter_map(|pid| pid.parse().ok()).map(nix::unistd::Pid::from_raw);
+                for pid in pids.filter(|pid| *pid != own) {
+                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                }
+            }
             let _ = Command::new("ip").args(["netns", "del", &self.name(host)]).output();
         }
     }
