@@ -305,6 +305,23 @@ mod tests {
     }
 
     #[test]
+    fn the_example_names_every_key_and_is_right() {
+        let example = include_str!("../../example.toml").lines();
+        let block = example.skip_while(|line| *line != "#   [vrrp.web]").take_while(|line| line.starts_with('#'));
+        let lines: Vec<&str> = block.filter_map(|line| line.strip_prefix("#   ")).collect();
+        let text = lines
+            .join("\n")
+            .replace("www.gslb.test", "www.example.com")
+            .replace("peers = []", "peers = [\"192.0.2.3\"]");
+        let config = parse(&text).expect("it is right");
+        assert_eq!(config.vrrp.len(), 1);
+        let known = problems(&format!("{text}\nzzz = 1\n"));
+        let known = known[0].split_once("expected one of ").expect("an unknown key").1;
+        let is_named = |key: &str| lines.iter().any(|line| line.starts_with(&format!("{key} = ")));
+        assert!(known.split(", ").all(is_named), "{known}");
+    }
+
+    #[test]
     fn what_another_key_takes_away_is_a_mistake() {
         for (line, key) in [("user = \"gslb\"", "user"), ("vips = [\"192.0.2.10\"]", "vips")] {
             let text = format!("{line}\n{TEXT}{RIGHT}");

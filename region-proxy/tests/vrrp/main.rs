@@ -97,7 +97,7 @@ fn an_upgrade_does_not_move_the_vip() {
         std::thread::sleep(Duration::from_millis(800));
     });
     println!("upgraded: gap {:?}", seen.gap());
-    assert!(seen.last == "a" && seen.gap() < Duration::from_millis(60), "{:?}\n{}", seen.gap(), a.log());
+    assert!(seen.last == "a" && seen.gap() < Duration::from_millis(200), "{:?}\n{}", seen.gap(), a.log());
     assert_eq!(b.metric(&net, "region_proxy_vrrp_takeovers_total"), 0, "{}\n{}", a.log(), b.log());
     assert_eq!(net.holders(VIP), ["a"]);
 }
