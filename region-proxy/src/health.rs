@@ -193,7 +193,10 @@ async fn judge_for_ever(proxy: Arc<Proxy>, service: Arc<Service>, observe: Obser
             match observe.then {
                 Then::Down => of.tell(server.convict(verdict.to_string(), Timestamp::now())),
                 Then::Check => {
-                    tracing::warn!(service = %service.name, server = %server.name, reason = %verdict, "checked at once")
+                    if let Some(left_out) = server.verdicts.pass(std::time::Instant::now()) {
+                        let (service, server) = (service.name.as_str(), server.name.as_str());
+                        tracing::warn!(service, server, reason = %verdict, left_out, "checked at once");
+                    }
                 }
             }
             server.check_now();

@@ -256,10 +256,19 @@ async fn what_cannot_be_done_is_refused_with_what_would_be_right() {
         ("POST", "/servers/api.gslb.test/app-1", "{\"weight\": 1}", 404, "expected one of www.gslb.test"),
         ("PUT", app, "{\"address\": \"127.0.0.1:9\"}", 409, "another name"),
         ("PUT", "/servers/www.gslb.test/app-2", "{\"address\": \"127.0.0.1\"}", 400, "invalid socket address"),
+        (
+            "PUT",
+            "/servers/www.gslb.test/app-2",
+            "{\"address\": \"127.0.0.1:9\", \"colour\": 1}",
+            400,
+            "unknown field `colour`",
+        ),
+        ("PUT", "/servers/www.gslb.test/app-2", "{\"address\": \"127.0.0.1:9\", \"mode\": \"off\"}", 400, "`drain`"),
+        ("GET", "/servers/www.gslb.test/app-2", "", 404, "expected one of app-1"),
         ("DELETE", app, "", 409, "is ready to serve"),
         ("DELETE", "/servers/www.gslb.test/app-1?force=true", "", 400, "maintenance instead"),
         ("DELETE", "/servers/www.gslb.test/app-1?force=yes", "", 400, "expected ?force=true"),
-        ("GET", "/servers/api.gslb.test", "", 404, "a service of www.gslb.test"),
+        ("GET", "/servers/api.gslb.test", "", 404, "expected one of www.gslb.test"),
         ("PATCH", app, "", 405, "POST, PUT, DELETE"),
         ("GET", "/reload", "", 405, "POST"),
     ] {
@@ -328,4 +337,18 @@ async fn the_socket_is_gone_with_the_proxy() {
     assert!(!socket(&proxy).exists());
     let output = ctl(&proxy, &["servers"]).await;
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("admin.sock"), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_socket_ctl_shows_the_token_at_the_status_address() {
+    let origin = Origin::start("one").await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let text = settings("admin_token_file = \"token\"", &unchecked("www.gslb.test", &[("app-1", origin.address)]))
+        .replace("status = \"127.0.0.1:0\"", &format!("status = \"{free}\""));
+    let proxy = Proxy::start(&text).await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_region-proxy"));
+    command.args(["ctl", "maintenance", "www.gslb.test/app-1", "--config"]).arg(proxy.config_file());
+    let output = command.output().await.expect("it ran");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("maintenance (operator)"), "{output:?}");
+    assert_eq!(proxy.get("/").await.status, 503);
 }

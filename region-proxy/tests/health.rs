@@ -4,12 +4,13 @@ mod common;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{Origin, Proxy, scripted, service, settings, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 /// A check that takes a server out and back within some tens of milliseconds, with `more` keys.
 fn quick(more: &str) -> String {
@@ -232,4 +233,41 @@ async fn failures_may_lead_to_a_check_at_once_instead() {
     one.kill().await;
     assert!(until_down(&proxy).await.contains("connect: refused"));
     assert!(proxy.logged("checked at once").await.contains("by traffic"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_die_and_come_back_under_load_without_a_failed_request() {
+    let mut origins = vec![Origin::start("one").await, Origin::start("two").await, Origin::start("three").await];
+    let addresses: Vec<SocketAddr> = origins.iter().map(|origin| origin.address).collect();
+    let servers = [("app-1", addresses[0]), ("app-2", addresses[1]), ("app-3", addresses[2])];
+    let rest = "observe = { failures = 3 }\nslow_start = \"200ms\"\nretry_budget = { per_second = 1000 }\n";
+    let proxy = Arc::new(proxy(&servers, &quick(", path = \"/health\""), rest).await);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut clients = JoinSet::new();
+    for _ in 0..4 {
+        let (proxy, is_over) = (Arc::clone(&proxy), Arc::clone(&is_over));
+        clients.spawn(async move {
+            let mut count = 0;
+            while !is_over.load(Ordering::SeqCst) {
+                let answer = proxy.get("/").await;
+                assert_eq!(answer.status, 200, "{answer:?}");
+                count += 1;
+            }
+            count
+        });
+    }
+    for _ in 0..6 {
+        let origin = origins.remove(0);
+        let name = origin.shared.name;
+        let address = origin.kill().await;
+        until("it is down", async || proxy.service_status().await.servers_up == 2).await;
+        let origin = Origin::start_at(name, address).await;
+        until("it is up", async || proxy.service_status().await.servers_up == 3).await;
+        until("it serves", async || origin.requests() > 5).await;
+        origins.push(origin);
+    }
+    is_over.store(true, Ordering::SeqCst);
+    while let Some(client) = clients.join_next().await {
+        assert!(client.expect("no request failed") > 0);
+    }
 }

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use shared::name::{OwnerName, ServerName};
 
 use super::state::{self, SavedState};
@@ -106,14 +106,23 @@ pub struct Services {
 }
 
 /// A server to be added.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct NewServer {
     /// Whether it serves.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// What the settings could say of it.
     #[serde(flatten)]
     pub server: Added,
+}
+
+impl NewServer {
+    /// Reads JSON; fails for keys that it does not know, too.
+    fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut keys: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(json)?;
+        let mode = keys.remove("mode").map(serde_json::from_value).transpose()?;
+        Ok(Self { mode, server: serde_json::from_value(keys.into())? })
+    }
 }
 
 /// Answers what is asked about servers, by one who may; `None`: it is about something else.
@@ -164,8 +173,9 @@ enum Order {
 impl Order {
     fn read(asked: &Asked<'_>) -> Result<Self, Reply> {
         match asked.method {
-            "POST" => read(asked.body, "{\"mode\": \"drain\"}").map(Self::Change),
-            "PUT" => read(asked.body, "{\"address\": \"192.0.2.23:9000\"}").map(|new| Self::Add(Box::new(new))),
+            "POST" => in_json(serde_json::from_slice(asked.body), "{\"mode\": \"drain\"}").map(Self::Change),
+            "PUT" => in_json(NewServer::parse(asked.body), "{\"address\": \"192.0.2.23:9000\"}")
+                .map(|new| Self::Add(Box::new(new))),
             _ => match asked.query {
                 "" | "force=false" => Ok(Self::Remove { is_forced: false }),
                 "force=true" => Ok(Self::Remove { is_forced: true }),
@@ -175,9 +185,8 @@ impl Order {
     }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, Reply> {
-    serde_json::from_slice(body)
-        .map_err(|error| Reply::error(400, format_args!("the body: {error}: expected JSON such as {expected}")))
+fn in_json<T>(read: Result<T, serde_json::Error>, expected: &str) -> Result<T, Reply> {
+    read.map_err(|error| Reply::error(400, format_args!("the body: {error}: expected JSON such as {expected}")))
 }
 
 /// Changes and saves to the end, even when the client does not wait for it.
@@ -269,12 +278,21 @@ fn services(proxy: &Proxy) -> Services {
 fn told(proxy: &Proxy, names: &[&str]) -> Reply {
     let servers = servers(proxy, names.first().copied(), names.get(1).copied());
     if servers.servers.is_empty() {
-        let live = proxy.live.load();
-        let known: Vec<&str> = live.services().map(|service| service.name.as_str()).collect();
-        let what = format_args!("{} is not there: expected a service of {}", names.join("/"), known.join(", "));
-        return Reply::error(404, what);
+        return Reply::error(404, format_args!("{} is not there: expected {}", names.join("/"), known(proxy, names)));
     }
     Reply::json(&servers)
+}
+
+/// What `names` could have been.
+fn known(proxy: &Proxy, names: &[&str]) -> String {
+    let live = proxy.live.load();
+    let of =
+        |service: &Arc<Service>| names.first().is_some_and(|name| name.eq_ignore_ascii_case(service.name.as_str()));
+    let known: Vec<&str> = match live.services().find(|service| of(service)) {
+        Some(service) => service.servers.iter().map(|server| server.name.as_str()).collect(),
+        None => live.services().map(|service| service.name.as_str()).collect(),
+    };
+    format!("one of {}", known.join(", "))
 }
 
 /// How the servers stand; of `service` and `server` alone, where these are given.

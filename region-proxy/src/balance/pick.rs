@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use shared::moment::Moment;
 
-use super::{Balancer, Policy, Slot, Tier, hash};
+use super::slot::{Slot, Tier};
+use super::{Balancer, Policy, hash};
 
 /// Which servers may be picked.
 pub(super) struct Candidates<'a> {

@@ -1,10 +1,9 @@
 //! What operators and `gslb-dns` are told of virtual routers.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use shared::published::{VirtualRouterState, VirtualRouterStatus};
+use shared::published::VirtualRouterStatus;
 
 use crate::vrrp::packet::Refusal;
 
@@ -51,54 +50,13 @@ impl Reports {
         !self.routers.load().is_empty()
     }
 
+    /// What is told at this moment.
+    pub fn load(&self) -> Arc<Vec<RouterReport>> {
+        self.routers.load_full()
+    }
+
     /// What `gslb-dns` is told.
     pub fn statuses(&self) -> Vec<VirtualRouterStatus> {
         self.routers.load().iter().map(|router| router.status.clone()).collect()
     }
-
-    /// Appends its metrics to `text`, in the text format of Prometheus; none without virtual routers.
-    pub fn write_metrics(&self, text: &mut String) {
-        let routers = self.routers.load();
-        if routers.is_empty() {
-            return;
-        }
-        type Read = fn(&RouterReport) -> u64;
-        let metrics: [(&str, &str, &str, Read); 7] = [
-            ("holds_vips", "gauge", "Whether the VIPs of the virtual router are here.", |r| r.status.holds_vips.into()),
-            ("state", "gauge", "Its state: 0 initialize, 1 backup, 2 active.", |r| match r.status.state {
-                VirtualRouterState::Initialize => 0,
-                VirtualRouterState::Backup => 1,
-                VirtualRouterState::Active => 2,
-            }),
-            ("priority", "gauge", "Its priority now; 0 where it takes no part.", |r| r.status.priority.into()),
-            ("two_actives", "gauge", "Whether another active one is heard.", |r| r.status.hears_other_active.into()),
-            ("takeovers_total", "counter", "How often it took the VIPs.", |r| r.figures.takeovers),
-            ("advertisements_sent_total", "counter", "Advertisements that it sent.", |r| r.figures.sent),
-            ("advertisements_received_total", "counter", "Those of others for it.", |r| r.figures.received),
-        ];
-        for (name, kind, help, read) in metrics {
-            head(text, name, kind, help);
-            for router in routers.iter() {
-                line(text, name, &router.status.name, "", read(router));
-            }
-        }
-        head(text, "refused_total", "counter", "Packets that were no advertisement that counts, by what was wrong.");
-        for router in routers.iter() {
-            for (cause, count) in Refusal::NAMES.iter().zip(router.figures.refused) {
-                line(text, "refused_total", &router.status.name, &format!(",cause=\"{cause}\""), count);
-            }
-            line(text, "refused_total", &router.status.name, ",cause=\"stranger\"", router.figures.strangers);
-        }
-    }
-}
-
-fn head(text: &mut String, name: &str, kind: &str, help: &str) {
-    let family = name.strip_suffix("_total").unwrap_or(name);
-    // Writing to a text does not fail.
-    let _ = writeln!(text, "# HELP region_proxy_vrrp_{family} {help}\n# TYPE region_proxy_vrrp_{family} {kind}");
-}
-
-fn line(text: &mut String, name: &str, router: &str, labels: &str, value: u64) {
-    let router = router.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let _ = writeln!(text, "region_proxy_vrrp_{name}{{router=\"{router}\"{labels}}} {value}");
 }
