@@ -17,7 +17,7 @@ install_packages() {
         trap "${as_root[*]} rm -f $policy" EXIT
     fi
     local services=() service
-    for service in {unbound,gdnsd,knot,nsd,pdns,named,kresd@1,kres-cache-gc,pdns-recursor,haproxy,nginx}.service certbot.timer; do
+    for service in {unbound,gdnsd,knot,nsd,pdns,named,kresd@1,kres-cache-gc,pdns-recursor,haproxy,nginx,keepalived}.service certbot.timer; do
         # One that was there before is the operator's.
         systemctl cat "$service" >/dev/null 2>&1 || services+=("$service")
     done

@@ -23,6 +23,7 @@ pub mod servers;
 mod sheet;
 pub mod state;
 mod stats;
+mod vips;
 
 use stats::Stats;
 

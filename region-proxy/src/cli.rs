@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Config;
 use crate::ctl::{self, Ctl, Door};
 use crate::once::{self, Once};
+use crate::takeover::watchdog;
 use crate::tls::Certificates;
 use crate::{reload, serve};
 
@@ -43,6 +44,9 @@ enum Command {
     Undrain(Settings),
     /// Ask the running proxy about its servers, and change them: drain, weight, add, remove.
     Ctl(Ctl),
+    /// What a proxy with [vrrp] starts beside itself.
+    #[command(name = watchdog::COMMAND, hide = true)]
+    VrrpWatchdog,
 }
 
 #[derive(Args, Debug)]
@@ -82,6 +86,16 @@ pub fn run() -> ExitCode {
         Command::Drain(settings) => with(&settings, |config| post(&settings.config, &config, "/drain")),
         Command::Ctl(ctl) => run_ctl(&ctl),
         Command::Undrain(settings) => with(&settings, |config| post(&settings.config, &config, "/undrain")),
+        Command::VrrpWatchdog => {
+            start_log(LogFormat::Text);
+            match watchdog::run() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!(%error, "watchdog: ended");
+                    ExitCode::FAILURE
+                }
+            }
+        }
     }
 }
 

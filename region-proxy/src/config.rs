@@ -28,6 +28,7 @@ mod service;
 mod stick;
 mod tcp;
 mod tls;
+mod vrrp;
 
 pub use access_log::{AccessLog, LogFormat, LogTarget, Only};
 pub use balance::Balance;
@@ -40,6 +41,7 @@ pub use server_tls::{ClientIdentity, ServerTls};
 pub use service::{ProxyHeader, ServerConfig, ServerProtocol, ServiceConfig, ServiceMode, unfit_address};
 pub use tcp::{ByName, Tcp};
 pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};
+pub use vrrp::{Track, TrackedService, VipMac, VirtualRouter};
 
 /// Everything that an operator says about one proxy.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -62,6 +64,8 @@ pub struct Config {
     pub status: SocketAddr,
     /// Addresses that must all be on this machine for "holds the VIP"; empty: always held.
     pub vips: Vec<IpAddr>,
+    /// VIPs that it holds in turn with others; `vips` is empty then.
+    pub vrrp: Vec<VirtualRouter>,
     /// What drain and undrain must show; `None`: both are refused.
     pub token: Option<Token>,
     /// Where operators reach it on this machine.
@@ -130,6 +134,11 @@ impl Config {
         self.tls.as_ref().map_or(&[], |tls| &tls.listen)
     }
 
+    /// All addresses that may be on this machine at one time and not at another.
+    pub fn held_vips(&self) -> Vec<IpAddr> {
+        self.vrrp.iter().flat_map(|router| router.vips.iter()).chain(&self.vips).copied().collect()
+    }
+
     /// Where clients connect, and what they speak there.
     pub fn entrances(&self) -> impl Iterator<Item = (SocketAddr, Entry)> {
         let http = self.listen.iter().map(|&address| (address, Entry::Http));
@@ -151,6 +160,7 @@ impl Config {
             ("user", self.user != next.user),
             ("threads", self.threads != next.threads),
             ("status", self.status != next.status),
+            ("vrrp", self.vrrp != next.vrrp),
             ("admin_socket", self.admin_socket != next.admin_socket),
             ("limits.connections", self.limits.connections != next.limits.connections),
         ];
@@ -200,6 +210,11 @@ impl Reader<'_> {
         let services = service::services(root, self.folder, own, &secret);
         let default_service = root.value("default_service").and_then(|value| known_service(&value, &services));
         let routes = routes::routes(root, &services);
+        let vrrp = vrrp::vrrp(root, &services);
+        if let (Some(_), Some(router)) = (&user, vrrp.first()) {
+            let what = format_args!("[vrrp.{}] needs CAP_NET_ADMIN and CAP_NET_RAW, which this drops", router.name);
+            root.problem("user", format_args!("{what}: expected a process that is started with these two alone"));
+        }
         let tcp = tcp::tcp(&tcp_tables, tcp_listen, &services);
         if let Some(status) = status
             && own.iter().any(|&listen| clash(listen, status))
@@ -218,6 +233,7 @@ impl Reader<'_> {
             tcp,
             status,
             vips,
+            vrrp,
             token,
             admin_socket,
             cookie_secret: secret,

@@ -6,7 +6,7 @@
 //!                                                       ▲ plan: another server on failure, at most `retries`
 //! ```
 //! Pure, without clock, socket or file: [`config`], [`http1`], [`sni`], [`route`], [`routes`], [`stick`], [`balance`], [`forward`],
-//! [`forwarded`], [`http2`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`], [`clients`], [`standing`], [`changes`].
+//! [`forwarded`], [`http2`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`], [`clients`], [`standing`], [`changes`], [`vrrp`].
 //! All the rest is the edge around them: a [`worker::Worker`] for each core, which share nothing on the path of a request.
 //! One [`live::Live`] holds what the settings say; a reload swaps it whole.
 
@@ -48,9 +48,11 @@ pub mod socket;
 pub mod standing;
 pub mod stick;
 pub mod stream;
+pub mod takeover;
 pub mod tally;
 pub mod tcp;
 pub mod tls;
 pub mod upstream;
 pub mod vip;
+pub mod vrrp;
 pub mod worker;

@@ -136,13 +136,27 @@ pub enum Sharing {
     Alone,
 }
 
+/// Whether an address is on this machine when it is listened on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Presence {
+    /// It must be: a mistake in the settings is noticed.
+    Now,
+    /// Perhaps only later: a VIP that another machine holds (`IP_FREEBIND`).
+    AtTimes,
+}
+
 /// Listens on `address`; an IPv6 address takes IPv6 only.
 ///
 /// Its connections send at once, and find out when their client is gone.
-pub fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<socket2::Socket> {
+pub fn bind(address: SocketAddr, sharing: Sharing, presence: Presence) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
+    }
+    match presence {
+        Presence::Now => {}
+        Presence::AtTimes if address.is_ipv6() => socket.set_freebind_v6(true)?,
+        Presence::AtTimes => socket.set_freebind_v4(true)?,
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(sharing == Sharing::Shared)?;

@@ -21,6 +21,7 @@ use crate::count::Counts;
 use crate::health::Checks;
 use crate::rate::Rate;
 use crate::reload::ReloadCounts;
+use crate::takeover::report::Reports;
 use crate::tally::{OwnTally, ServiceTally};
 use crate::tls::Certificates;
 use crate::tls::back::{Back, Equipment};
@@ -49,6 +50,8 @@ pub struct Proxy {
     pub holds_vip: AtomicBool,
     /// TLS towards clients.
     pub tls: TlsState,
+    /// Who holds the VIPs that are held in turn with others.
+    pub vrrp: Reports,
     control: Mutex<Control>,
     checks: Mutex<Option<Checks>>,
     /// Those who want the settings read again.
@@ -103,7 +106,7 @@ struct Traffic {
 impl Proxy {
     /// Runs `config` on `threads` threads with nothing known of any server; `certificates` are what it names.
     pub fn new(config: Config, certificates: Certificates, is_draining: bool, threads: usize) -> Self {
-        let holds_vip = AtomicBool::new(config.vips.is_empty());
+        let holds_vip = AtomicBool::new(config.held_vips().is_empty());
         let live = Live::new(config.clone(), threads);
         live.equip(&certificates.back);
         Self {
@@ -118,6 +121,7 @@ impl Proxy {
             saving: tokio::sync::Mutex::default(),
             holds_vip,
             tls: TlsState::new(certificates, threads),
+            vrrp: Reports::default(),
             tally: OwnTally::new(threads),
             access: Access::default(),
             started: Timestamp::now(),
@@ -169,6 +173,7 @@ impl Proxy {
             holds_vip: self.holds_vip.load(Ordering::Relaxed),
             is_draining: self.is_draining.load(Ordering::Relaxed),
             services: services.collect::<BTreeMap<_, _>>(),
+            virtual_routers: self.vrrp.statuses(),
         }
     }
 }

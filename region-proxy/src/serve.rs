@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::health::Checks;
 use crate::live::Proxy;
 use crate::reload::{Reloader, Watch};
+use crate::takeover::Arrival;
 use crate::tls::Certificates;
 use crate::{control, vip};
 
@@ -98,7 +99,10 @@ async fn serve(file: PathBuf, config: Config, certificates: Certificates) -> Res
     tokio::spawn(keep_house(Arc::clone(&proxy)));
     let mut running = Running::start(Arc::clone(&proxy), sockets)?;
     running.announce()?;
+    let arrival = if predecessor.is_some() { Arrival::Successor } else { Arrival::Fresh };
     tell_ready(predecessor, inherited);
+    // Last, so that whoever comes by the VIPs is served.
+    running.share_vips(arrival)?;
     let ears = Ears::new(&mut signals, watch, &proxy);
     let mut reloader = Reloader::new(file, Arc::clone(&proxy));
     match running.keep(ears, &mut reloader).await {
@@ -207,6 +211,10 @@ fn housekeep(proxy: &Proxy, started: Instant) {
         service.sample(now);
     }
     proxy.access.tell();
+    if proxy.vrrp.has_any() {
+        // Who holds these says so itself.
+        return;
+    }
     let holds_vip = vip::holds(&live.config.vips);
     if proxy.holds_vip.swap(holds_vip, Ordering::Relaxed) != holds_vip {
         tracing::info!(holds_vip, "VIP changed");

@@ -4,7 +4,7 @@ use std::ops::Add;
 use std::time::Duration;
 
 /// A point in time, counted from the start of the process (or of a simulation).
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Moment(Duration);
 
 impl Moment {

@@ -3,6 +3,7 @@
 //! Readers ignore fields they do not know, so that either side may be newer.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,42 @@ pub struct Status {
     pub is_draining: bool,
     /// Each service that it forwards, by owner name.
     pub services: BTreeMap<OwnerName, ServiceStatus>,
+    /// Each virtual router that it is part of, where it holds VIPs in turn with others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub virtual_routers: Vec<VirtualRouterStatus>,
+}
+
+/// What a proxy says of one virtual router (VRRP, RFC 9568).
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct VirtualRouterStatus {
+    /// What its settings call it.
+    pub name: String,
+    /// Its VIPs.
+    pub vips: Vec<IpAddr>,
+    /// What part it takes.
+    pub state: VirtualRouterState,
+    /// Whether its VIPs are on this machine.
+    pub holds_vips: bool,
+    /// The address of who holds them: its own, or that of who was last heard to; `None`: nobody.
+    pub holder: Option<IpAddr>,
+    /// Its priority now; 0 where it takes no part.
+    pub priority: u8,
+    /// When it last took them, in seconds since 1970.
+    pub last_takeover: Option<u64>,
+    /// Alarm: another one that says that it holds them too was heard lately.
+    pub hears_other_active: bool,
+}
+
+/// RFC 9568, section 6.4.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VirtualRouterState {
+    /// It takes no part.
+    Initialize,
+    /// It waits for who is active to fall silent.
+    Backup,
+    /// It holds the VIPs.
+    Active,
 }
 
 /// What a proxy says of one service.

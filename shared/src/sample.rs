@@ -113,5 +113,6 @@ pub(crate) fn healthy(topology: &Topology, name: &str, n: u8) -> Status {
         holds_vip: true,
         is_draining: false,
         services: topology.services.iter().map(|service| (service.name.clone(), up)).collect(),
+        virtual_routers: Vec::new(),
     }
 }

@@ -82,6 +82,7 @@ impl World {
             holds_vip: true,
             is_draining: false,
             services: self.topology.services.iter().map(|service| (service.name.clone(), up)).collect(),
+            virtual_routers: Vec::new(),
         };
         let failure = shared::state::ProbeFailure::Unreachable("connection refused".to_owned());
         Event::Probed { region: region.clone(), proxy, outcome: if is_up { Ok(status) } else { Err(failure) } }

@@ -239,6 +239,7 @@ fn healthy(topology: &Topology, region: &Region, proxy: &Proxy) -> Event {
         holds_vip: true,
         is_draining: false,
         services: topology.services.iter().map(enough).collect(),
+        virtual_routers: Vec::new(),
     };
     Event::Probed { region: region.name.clone(), proxy: proxy.name.clone(), outcome: Ok(status) }
 }

@@ -19,6 +19,7 @@ use crate::config::Entry;
 use crate::listen::{Gate, Phase};
 use crate::live::Proxy;
 use crate::reload::{Cause, Reloader};
+use crate::takeover::{Arrival, Takeover};
 use crate::{admin, worker};
 
 /// The threads that serve, and what they serve.
@@ -27,6 +28,9 @@ pub(super) struct Running {
     proxy: Arc<Proxy>,
     sockets: Sockets,
     clients: Clients,
+    /// Whether each thread has listeners.
+    listening: mpsc::WeakSender<()>,
+    takeover: Option<Takeover>,
 }
 
 /// The connections of clients, and the word to end.
@@ -68,7 +72,16 @@ impl Running {
         tokio::spawn(admin::serve::serve(status, Arc::clone(&proxy), phase.subscribe()));
         sockets.start(threads)?;
         drop(live);
-        Ok(Self { proxy, sockets, clients: Clients { gate, phase, listeners } })
+        let (listening, clients) = (ended.downgrade(), Clients { gate, phase, listeners });
+        Ok(Self { proxy, sockets, clients, listening, takeover: None })
+    }
+
+    /// Holds the VIPs of `[vrrp]` in turn with others, while every thread serves.
+    pub(super) fn share_vips(&mut self, arrival: Arrival) -> Result<(), ServeError> {
+        let (listening, threads) = (self.listening.clone(), self.proxy.live.load().threads());
+        let listens = move || listening.strong_count() >= threads;
+        self.takeover = Takeover::start(Arc::clone(&self.proxy), arrival, listens)?;
+        Ok(())
     }
 
     /// One line with the addresses as bound, which differ from the settings where those say port 0.
@@ -166,6 +179,10 @@ impl Running {
 
     /// Takes no more clients, and finishes what is under way within `limits.stop`.
     pub(super) async fn stop(mut self) {
+        if let Some(takeover) = self.takeover.take() {
+            // First: clients find the next holder while this one finishes what it has.
+            takeover.stop();
+        }
         self.sockets.stop();
         self.clients.stop(self.proxy.live.load().config.limits.stop).await;
     }
@@ -173,6 +190,10 @@ impl Running {
     /// Leaves clients to the process `pid`, and finishes what is under way within `limits.handover`.
     pub(super) async fn hand_over(mut self, pid: u32, ready: &Ready, signals: &mut Signals) {
         tell_system(&[NotifyState::MainPid(pid)]);
+        // The other one waits for this.
+        if let Some(takeover) = self.takeover.take() {
+            takeover.hand_over();
+        }
         let limits = self.proxy.live.load().config.limits;
         tracing::info!(pid, limit = ?limits.handover, "handed over: finishing what is under way");
         self.sockets.hand_over(&ready.left);

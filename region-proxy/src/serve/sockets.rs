@@ -1,7 +1,7 @@
 //! The sockets at which clients and `gslb-dns` connect: bound here, or taken over from who had them before.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use socket2::Socket;
@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::ServeError;
 use super::inherited::Inherited;
 use crate::config::{Config, Entry};
-use crate::listen::{self, Listener, Phase, Sharing};
+use crate::listen::{self, Listener, Phase, Presence, Sharing};
 
 /// All listening sockets, and the threads that serve clients at them.
 #[derive(Debug)]
@@ -48,9 +48,10 @@ impl Sockets {
     pub fn open(config: &Config, threads: usize, inherited: &mut Inherited) -> Result<Self, ServeError> {
         let status = match inherited.take(config.status).pop() {
             Some(socket) => socket,
-            None => bind(config.status, Sharing::Alone)?,
+            None => bind(config.status, Sharing::Alone, Presence::Now)?,
         };
-        let open = |(asked, entry)| Bound::open(asked, entry, inherited.take(asked), threads);
+        let presence = presence(config);
+        let open = |(asked, entry)| Bound::open(asked, entry, inherited.take(asked), threads, presence(asked.ip()));
         let bound = config.entrances().map(open).collect::<Result<_, _>>()?;
         Ok(Self { status: (config.status, status), bound, threads: Vec::with_capacity(threads) })
     }
@@ -78,6 +79,7 @@ impl Sockets {
     pub fn prepare(&self, config: &Config) -> Result<Change, ServeError> {
         let mut fates = vec![Phase::Stopping; self.bound.len()];
         let mut fresh = Vec::new();
+        let presence = presence(config);
         for (asked, entry) in config.entrances() {
             let is_same = |&(index, bound): &(usize, &Bound)| bound.asked == asked && fates[index] == Phase::Stopping;
             let found = self.bound.iter().enumerate().find(is_same);
@@ -93,7 +95,7 @@ impl Sockets {
                 }
                 None => Vec::new(),
             };
-            let bound = Bound::open(asked, entry, sockets, self.threads.len())?;
+            let bound = Bound::open(asked, entry, sockets, self.threads.len(), presence(asked.ip()))?;
             let listeners = bound.listeners(self.threads.len())?;
             fresh.push((bound, listeners));
         }
@@ -148,15 +150,21 @@ impl Sockets {
 impl Bound {
     /// Serves `asked` at `sockets`, which are bound there, or at new ones; where there are fewer than `threads`, at more
     /// beside them, if the system lets them be bound.
-    fn open(asked: SocketAddr, entry: Entry, mut sockets: Vec<Socket>, threads: usize) -> Result<Self, ServeError> {
+    fn open(
+        asked: SocketAddr,
+        entry: Entry,
+        mut sockets: Vec<Socket>,
+        threads: usize,
+        presence: Presence,
+    ) -> Result<Self, ServeError> {
         let is_ours = sockets.is_empty();
         if is_ours {
-            sockets.push(bind(asked, Sharing::Shared)?);
+            sockets.push(bind(asked, Sharing::Shared, presence)?);
         }
         let address = local(&sockets[0])?;
         let may_grow = is_ours || sockets[0].reuse_port().unwrap_or(false);
         while may_grow && sockets.len() < threads {
-            match bind(address, Sharing::Shared) {
+            match bind(address, Sharing::Shared, presence) {
                 Ok(socket) => sockets.push(socket),
                 // Bound by root, perhaps, whom this process was once: then threads share what there is.
                 Err(_) if !is_ours => break,
@@ -184,8 +192,14 @@ impl Bound {
     }
 }
 
-fn bind(address: SocketAddr, sharing: Sharing) -> Result<Socket, ServeError> {
-    listen::bind(address, sharing).map_err(|error| ServeError::Listen { address, error })
+/// Whether an address must be on this machine: VIPs may be on another now.
+fn presence(config: &Config) -> impl Fn(IpAddr) -> Presence {
+    let vips: Vec<IpAddr> = config.vrrp.iter().flat_map(|router| router.vips.iter().copied()).collect();
+    move |address| if vips.contains(&address) { Presence::AtTimes } else { Presence::Now }
+}
+
+fn bind(address: SocketAddr, sharing: Sharing, presence: Presence) -> Result<Socket, ServeError> {
+    listen::bind(address, sharing, presence).map_err(|error| ServeError::Listen { address, error })
 }
 
 /// The address that a socket is bound to.

@@ -51,5 +51,6 @@ fn status(region: &str) -> Option<Status> {
         holds_vip: true,
         is_draining: false,
         services: BTreeMap::from([(OwnerName::parse(STEERED).ok()?, service)]),
+        virtual_routers: Vec::new(),
     })
 }

@@ -142,6 +142,7 @@ impl Proxy {
             holds_vip: self.holds_vip,
             is_draining: self.is_draining,
             services: self.servers.iter().map(service).collect(),
+            virtual_routers: Vec::new(),
         }
     }
 }

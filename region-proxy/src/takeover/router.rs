@@ -1,0 +1,314 @@
+//! One virtual router at its interface: does what its machine says.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use shared::moment::Moment;
+use shared::published::{VirtualRouterState, VirtualRouterStatus};
+
+use super::macvlan;
+use super::netlink::{Link, Netlink, is_link_local};
+use super::notes::Notes;
+use super::report::{Figures, RouterReport};
+use super::wire::{self, Packet, Wire};
+use crate::config::{VipMac, VirtualRouter};
+use crate::vrrp::frame::{self, Mac};
+use crate::vrrp::machine::{Action, Heard, Machine, Note, Standing, State};
+use crate::vrrp::packet::{self, Advertisement, Path};
+
+/// A virtual router with its sockets.
+#[derive(Debug)]
+pub(super) struct Router {
+    pub(super) settings: VirtualRouter,
+    link: Option<Link>,
+    /// What it advertises from.
+    pub(super) source: Option<IpAddr>,
+    pub(super) wire: Option<Wire>,
+    holds: bool,
+    /// Until when it takes no part, since it could not take its VIPs.
+    pub(super) barred_until: Option<Moment>,
+    /// Who was last heard to hold the VIPs.
+    holder: Option<IpAddr>,
+    /// Whose VIPs were found to be others.
+    differs: Option<IpAddr>,
+    last_takeover: Option<u64>,
+    figures: Figures,
+}
+
+impl Router {
+    pub(super) fn new(settings: VirtualRouter) -> Self {
+        Self {
+            settings,
+            link: None,
+            source: None,
+            wire: None,
+            holds: false,
+            barred_until: None,
+            holder: None,
+            differs: None,
+            last_takeover: None,
+            figures: Figures::default(),
+        }
+    }
+
+    /// Whether its VIPs are on the machine.
+    pub(super) fn holds(&self) -> bool {
+        self.holds
+    }
+
+    /// Whether its VIPs are where it would put them.
+    pub(super) fn finds_vips(&self, netlink: &mut Netlink) -> bool {
+        let name = self.settings.macvlan().unwrap_or_else(|| self.settings.interface.clone());
+        let Ok(Some(link)) = netlink.link(&name) else { return false };
+        let there = netlink.addresses(link.index, self.settings.is_v4()).unwrap_or_default();
+        self.settings.vips.iter().all(|vip| there.contains(vip))
+    }
+
+    /// Looks at its interface again: something changed. VIPs that it holds and that somebody removed are put back.
+    pub(super) fn look(&mut self, netlink: &mut Netlink, notes: &Notes) {
+        let looked = self.look_at_link(netlink);
+        if let Err(error) = looked {
+            self.source = None;
+            notes.failure(&self.settings.name, "cannot use the interface", &error);
+        }
+        if self.holds
+            && let Err(error) = self.put_back(netlink, notes)
+        {
+            notes.failure(&self.settings.name, "cannot put a VIP back", &error);
+        }
+    }
+
+    fn look_at_link(&mut self, netlink: &mut Netlink) -> io::Result<()> {
+        let link = netlink.link(&self.settings.interface)?.filter(|link| link.mac.is_some());
+        let index = link.as_ref().map(|link| link.index);
+        if self.wire.as_ref().map(|wire| wire.index) != index {
+            self.wire = index.map(|index| Wire::open(&self.settings, index)).transpose()?;
+        }
+        self.source = None;
+        self.link = link;
+        if let (Some(name), Some(link)) = (self.settings.macvlan(), &self.link) {
+            macvlan::prepare(netlink, &name, &self.settings, link)?;
+        }
+        if let Some(link) = self.link.as_ref().filter(|link| link.is_running) {
+            let own = netlink.addresses(link.index, self.settings.is_v4())?;
+            self.source = own.into_iter().find(|address| self.may_be_source(*address));
+        }
+        Ok(())
+    }
+
+    fn may_be_source(&self, address: IpAddr) -> bool {
+        let is_fit = match address {
+            IpAddr::V4(address) => !address.is_loopback(),
+            IpAddr::V6(address) => is_link_local(address),
+        };
+        is_fit && !self.settings.vips.contains(&address)
+    }
+
+    fn put_back(&mut self, netlink: &mut Netlink, notes: &Notes) -> io::Result<()> {
+        let Some(station) = self.station(netlink)? else { return Ok(()) };
+        let there = netlink.addresses(station, self.settings.is_v4())?;
+        let missing: Vec<IpAddr> = self.settings.vips.iter().filter(|vip| !there.contains(vip)).copied().collect();
+        if !missing.is_empty() {
+            notes.put_back(&self.settings.name, &missing);
+            self.take(netlink)?;
+        }
+        Ok(())
+    }
+
+    /// What waits to be heard, of those that may speak.
+    pub(super) fn receive(&mut self, notes: &Notes) -> Vec<Heard> {
+        let mut heard = Vec::new();
+        // Bounded, so that a flood cannot keep it from all else.
+        for _ in 0..RECEIVED_MAX {
+            let Some(wire) = &self.wire else { break };
+            match wire.receive() {
+                Ok(Some(packet)) => heard.extend(self.accept(&packet, notes)),
+                Ok(None) => break,
+                Err(error) => {
+                    notes.failure(&self.settings.name, "cannot receive", &error);
+                    break;
+                }
+            }
+        }
+        heard
+    }
+
+    fn accept(&mut self, packet: &Packet, notes: &Notes) -> Option<Heard> {
+        let from = packet.path.source();
+        if Some(from) == self.source {
+            return None;
+        }
+        let read = packet::read(&packet.message, packet.path, packet.hop_limit);
+        let advertisement = match read {
+            Ok(advertisement) => advertisement,
+            Err(refusal) => {
+                self.figures.refused[refusal.index()] += 1;
+                return None;
+            }
+        };
+        if advertisement.router != self.settings.id {
+            return None;
+        }
+        let may_speak = match self.settings.peers.as_slice() {
+            [] => packet.path == frame::group_path(from),
+            peers => peers.contains(&from),
+        };
+        if !may_speak {
+            self.figures.strangers += 1;
+            return None;
+        }
+        self.figures.received += 1;
+        if advertisement.priority > 0 {
+            self.holder = Some(from);
+        } else if self.holder == Some(from) {
+            self.holder = None;
+        }
+        self.compare(&advertisement, from, notes);
+        Some(Heard { from, priority: advertisement.priority, interval: advertisement.interval })
+    }
+
+    /// Two that share a number should share the VIPs too.
+    fn compare(&mut self, advertisement: &Advertisement, from: IpAddr, notes: &Notes) {
+        let is_same = advertisement.addresses.len() == self.settings.vips.len()
+            && advertisement.addresses.iter().all(|vip| self.settings.vips.contains(vip));
+        if is_same {
+            self.differs = None;
+        } else if self.differs.replace(from).is_none() {
+            notes.other_vips(&self.settings.name, from, &advertisement.addresses);
+        }
+    }
+
+    /// Does `action`; an error means that it was not done.
+    pub(super) fn perform(&mut self, action: Action, netlink: &mut Netlink, notes: &Notes) -> io::Result<()> {
+        match action {
+            Action::Advertise(priority) => self.advertise(priority),
+            Action::Take => {
+                self.take(netlink)?;
+                self.holds = true;
+                self.holder = self.source;
+                self.figures.takeovers += 1;
+                self.last_takeover = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
+                Ok(())
+            }
+            Action::LetGo => {
+                self.holds = false;
+                self.let_go(netlink)
+            }
+            Action::Announce => self.announce(),
+            Action::Note(note) => {
+                match note {
+                    Note::TwoActives(_) => self.figures.two_actives += 1,
+                    Note::Became(State::Initialize, _) => self.holder = None,
+                    _ => {}
+                }
+                notes.note(&self.settings.name, note);
+                Ok(())
+            }
+        }
+    }
+
+    fn advertise(&mut self, priority: u8) -> io::Result<()> {
+        let (Some(source), Some(link), Some(wire)) = (self.source, &self.link, &self.wire) else { return Ok(()) };
+        let (router, interval) = (self.settings.id, self.settings.rules.interval);
+        let addresses = self.settings.vips.clone();
+        let advertisement = Advertisement { router, priority, interval, addresses };
+        let write = |path| packet::write(&advertisement, path, self.settings.checksum);
+        self.figures.sent += 1;
+        if self.settings.peers.is_empty() {
+            let message = write(frame::group_path(source));
+            return wire.send_frame(&frame::to_group(&message, source, self.mac(link)));
+        }
+        let mut sent = Ok(());
+        for peer in &self.settings.peers {
+            let path = match (source, *peer) {
+                (IpAddr::V4(source), IpAddr::V4(destination)) => Path::V4 { source, destination },
+                (IpAddr::V6(source), IpAddr::V6(destination)) => Path::V6 { source, destination },
+                _ => continue,
+            };
+            // One that cannot be reached must not keep the others from hearing it.
+            sent = sent.and(wire::send_to_peer(&write(path), source, *peer, link.index));
+        }
+        sent
+    }
+
+    fn mac(&self, link: &Link) -> Mac {
+        match (self.settings.mac, link.mac) {
+            (VipMac::Own, Some(mac)) => mac,
+            _ => Mac::virtual_of(self.settings.id, self.settings.is_v4()),
+        }
+    }
+
+    /// The number of the interface that has the VIPs; `None` while there is none to have them.
+    fn station(&self, netlink: &mut Netlink) -> io::Result<Option<u32>> {
+        let Some(link) = &self.link else { return Ok(None) };
+        match self.settings.macvlan() {
+            None => Ok(Some(link.index)),
+            Some(name) => macvlan::up(netlink, &name, &self.settings, link).map(Some),
+        }
+    }
+
+    fn take(&mut self, netlink: &mut Netlink) -> io::Result<()> {
+        let station = self.station(netlink)?.ok_or(io::ErrorKind::NotFound)?;
+        for vip in &self.settings.vips {
+            netlink.add_address(station, *vip)?;
+        }
+        self.announce()
+    }
+
+    fn let_go(&mut self, netlink: &mut Netlink) -> io::Result<()> {
+        let name = self.settings.macvlan().unwrap_or_else(|| self.settings.interface.clone());
+        let Some(station) = netlink.link(&name)? else { return Ok(()) };
+        let mut done = Ok(());
+        for vip in &self.settings.vips {
+            done = done.and(netlink.remove_address(station.index, *vip));
+        }
+        if self.settings.mac == VipMac::Virtual {
+            done = done.and(netlink.set_up(station.index, false));
+        }
+        done
+    }
+
+    fn announce(&self) -> io::Result<()> {
+        let (Some(link), Some(wire)) = (&self.link, &self.wire) else { return Ok(()) };
+        for vip in &self.settings.vips {
+            wire.send_frame(&frame::announcement(*vip, self.mac(link)))?;
+        }
+        Ok(())
+    }
+
+    /// What is told of it while its machine is `machine`.
+    pub(super) fn report(&self, machine: &Machine) -> RouterReport {
+        let state = match machine.state() {
+            State::Initialize => VirtualRouterState::Initialize,
+            State::Backup => VirtualRouterState::Backup,
+            State::Active => VirtualRouterState::Active,
+        };
+        let priority = match machine.standing() {
+            Standing::Able { priority, .. } => priority,
+            Standing::Unable => 0,
+        };
+        let status = VirtualRouterStatus {
+            name: self.settings.name.clone(),
+            vips: self.settings.vips.clone(),
+            state,
+            holds_vips: self.holds,
+            holder: if self.holds { self.source } else { self.holder.filter(|_| state == VirtualRouterState::Backup) },
+            priority,
+            last_takeover: self.last_takeover,
+            hears_other_active: machine.hears_other_active(),
+        };
+        RouterReport { status, figures: self.figures }
+    }
+
+    /// Takes no part for a moment: its VIPs could not be taken.
+    pub(super) fn bar(&mut self, now: Moment) {
+        self.barred_until = Some(now + BARRED);
+    }
+}
+
+/// Packets heard in a row.
+const RECEIVED_MAX: usize = 64;
+
+/// What cannot be done now is tried again so much later.
+const BARRED: Duration = Duration::from_secs(5);

@@ -1,0 +1,229 @@
+//! A link of its own: hosts and a bridge, each in a network namespace, which end with the test.
+
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+
+/// Why tests of virtual routers are left out here; `None`: they are not.
+pub(crate) fn left_out() -> Option<&'static str> {
+    let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    let why = match () {
+        () if !nix::unistd::geteuid().is_root() => "they need root",
+        () if !has("ip") => "they need iproute2",
+        () if !has("keepalived") => "they need keepalived",
+        () => return None,
+    };
+    eprintln!("LEFT OUT: tests of virtual routers: {why}");
+    Some(why)
+}
+
+/// A bridge and the hosts on it, numbered from 2: 192.0.2.N/24 and fe80::N/64 on `eth0`.
+pub(crate) struct Net {
+    prefix: String,
+    hosts: Vec<String>,
+}
+
+static NETS: AtomicU32 = AtomicU32::new(0);
+
+impl Net {
+    pub(crate) fn new(hosts: &[&str]) -> Self {
+        let prefix = format!("rp{}-{}", std::process::id(), NETS.fetch_add(1, Ordering::Relaxed));
+        let net = Self { prefix, hosts: hosts.iter().map(|host| (*host).to_owned()).collect() };
+        run(&["ip", "netns", "add", &net.name("switch")]);
+        net.ip("switch", "link add br0 type bridge");
+        net.ip("switch", "link set br0 up");
+        for (number, host) in (2..).zip(hosts) {
+            run(&["ip", "netns", "add", &net.name(host)]);
+            // Addresses are there at once.
+            net.sysctl(host, "net.ipv6.conf.all.accept_dad=0");
+            net.sysctl(host, "net.ipv6.conf.default.accept_dad=0");
+            net.sysctl(host, "net.ipv6.conf.default.addr_gen_mode=1");
+            net.ip(host, "link set lo up");
+            net.ip("switch", &format!("link add name {host} type veth peer name eth0 netns {}", net.name(host)));
+            net.ip("switch", &format!("link set dev {host} master br0 up"));
+            net.ip(host, &format!("addr add 192.0.2.{number}/24 dev eth0"));
+            net.ip(host, &format!("addr add fe80::{number}/64 dev eth0 nodad"));
+            net.ip(host, "link set eth0 up");
+        }
+        net
+    }
+
+    /// The namespace of `host`.
+    pub(crate) fn name(&self, host: &str) -> String {
+        format!("{}-{host}", self.prefix)
+    }
+
+    /// `ip` on `host`.
+    pub(crate) fn ip(&self, host: &str, arguments: &str) -> String {
+        let name = self.name(host);
+        let mut words = vec!["ip", "-n", &name];
+        words.extend(arguments.split(' '));
+        String::from_utf8_lossy(&run(&words).stdout).into_owned()
+    }
+
+    fn sysctl(&self, host: &str, setting: &str) {
+        run(&["ip", "netns", "exec", &self.name(host), "sysctl", "-qw", setting]);
+    }
+
+    /// A command that runs on `host`.
+    pub(crate) fn command(&self, host: &str, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name(host), program]);
+        command
+    }
+
+    /// Lets nothing through to and from `host`, which does not notice.
+    pub(crate) fn cut(&self, host: &str) {
+        run(&["bridge", "-n", &self.name("switch"), "link", "set", "dev", host, "state", "0"]);
+    }
+
+    /// Undoes [`Self::cut`].
+    pub(crate) fn mend(&self, host: &str) {
+        run(&["bridge", "-n", &self.name("switch"), "link", "set", "dev", host, "state", "3"]);
+    }
+
+    /// The hosts that have `address`.
+    pub(crate) fn holders(&self, address: &str) -> Vec<&str> {
+        let has = |host: &&String| {
+            let text = self.ip(host, "-o addr show");
+            text.split_whitespace().any(|word| word.split('/').next() == Some(address))
+        };
+        self.hosts.iter().filter(has).map(String::as_str).collect()
+    }
+
+    /// Runs `work` on a thread that is on `host`.
+    pub(crate) fn within<T: Send + 'static>(
+        &self,
+        host: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let space = File::open(format!("/run/netns/{}", self.name(host))).expect("the namespace is there");
+        std::thread::spawn(move || {
+            setns(&space, CloneFlags::CLONE_NEWNET).expect("it may be entered");
+            work()
+        })
+    }
+
+    /// Asks `address` from `host` every 5 ms, until told to stop; hosts answer with their name.
+    pub(crate) fn probe(&self, host: &str, address: IpAddr) -> Probe {
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&stop);
+        let target = SocketAddr::new(address, ECHO);
+        let thread = self.within(host, move || probe(target, &until));
+        Probe { stop, thread }
+    }
+
+    /// What the client sees of `address` from a moment before `event` to a moment after it.
+    pub(crate) fn seen(&self, address: IpAddr, event: impl FnOnce()) -> Seen {
+        let probe = self.probe("client", address);
+        std::thread::sleep(Duration::from_millis(100));
+        event();
+        std::thread::sleep(Duration::from_millis(200));
+        probe.finish()
+    }
+
+    /// Answers probes on `host` for as long as the process lives.
+    pub(crate) fn echo(&self, host: &str) {
+        let name = host.to_owned();
+        self.within(host, move || {
+            let socket = UdpSocket::bind(("::", ECHO)).expect("a port of its own");
+            let mut octets = [0; 64];
+            // The namespace may end first.
+            while let Ok((len, from)) = socket.recv_from(&mut octets) {
+                let answer = [&octets[..len.min(8)], name.as_bytes()].concat();
+                let _ = socket.send_to(&answer, from);
+            }
+        });
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for host in self.hosts.iter().map(String::as_str).chain(["switch"]) {
+            // A proxy that was upgraded is no child of the test.
+            if let Ok(found) = Command::new("ip").args(["netns", "pids", &self.name(host)]).output() {
+                let own = nix::unistd::getpid();
+                let pids = String::from_utf8_lossy(&found.stdout).into_owned();
+                let pids = pids.lines().filter_map(|pid| pid.parse().ok()).map(nix::unistd::Pid::from_raw);
+                for pid in pids.filter(|pid| *pid != own) {
+                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                }
+            }
+            let _ = Command::new("ip").args(["netns", "del", &self.name(host)]).output();
+        }
+    }
+}
+
+/// What clients see of a VIP.
+pub(crate) struct Probe {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Seen>,
+}
+
+/// Times at which answers came.
+pub(crate) struct Seen {
+    answers: Vec<Instant>,
+    /// Who answered last.
+    pub(crate) last: String,
+}
+
+impl Probe {
+    pub(crate) fn finish(self) -> Seen {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("it ends well")
+    }
+}
+
+impl Seen {
+    /// The longest time without an answer.
+    pub(crate) fn gap(&self) -> Duration {
+        self.answers.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(Duration::MAX)
+    }
+}
+
+fn probe(target: SocketAddr, until: &AtomicBool) -> Seen {
+    let local: SocketAddr = if target.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let socket = UdpSocket::bind(local).expect("a port");
+    socket.set_read_timeout(Some(Duration::from_millis(1))).expect("a time limit");
+    let mut seen = Seen { answers: Vec::new(), last: String::new() };
+    let mut next = Instant::now();
+    let mut octets = [0; 64];
+    while !until.load(Ordering::Relaxed) {
+        if Instant::now() >= next {
+            next += Duration::from_millis(5);
+            // Nobody may be there to send to.
+            let _ = socket.send_to(b"12345678", target);
+        }
+        if let Ok((len, _)) = socket.recv_from(&mut octets) {
+            seen.answers.push(Instant::now());
+            seen.last = String::from_utf8_lossy(&octets[8.min(len)..len]).into_owned();
+        }
+    }
+    seen
+}
+
+/// Waits until `is_so`, and fails with `what` when it is not so in time.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(10), "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    start.elapsed()
+}
+
+pub(crate) fn run(words: &[&str]) -> Output {
+    let output = Command::new(words[0]).args(&words[1..]).output().expect("it can be started");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{}: {errors}", words.join(" "));
+    output
+}
+
+/// Where hosts answer probes.
+const ECHO: u16 = 7;

@@ -1,0 +1,124 @@
+//! Those who share VIPs: region-proxy, and keepalived.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::net::{Net, until};
+
+/// A process that ends with the test.
+pub(crate) struct Peer {
+    child: Child,
+    host: String,
+    _folder: TempDir,
+    log: PathBuf,
+}
+
+impl Peer {
+    /// A proxy on `host` with these lines in `[vrrp.web]`.
+    pub(crate) fn proxy(net: &Net, host: &str, vrrp: &str) -> Self {
+        let text = format!(
+            "region = \"seoul\"\nproxy = \"{host}\"\nlisten = [\"{LISTEN}:80\", \"127.0.0.1:8080\"]\nthreads = 1\n\
+             status = \"127.0.0.1:8081\"\nadmin_token_file = \"token\"\n[limits]\nstop = \"1s\"\n\
+             [services.\"www.example.com\".servers]\na = \"127.0.0.1:9\"\n[vrrp.web]\ninterface = \"eth0\"\nid = 51\n{vrrp}",
+            LISTEN = if vrrp.contains("fe80::10") { "[2001:db8::10]" } else { "192.0.2.10" },
+        );
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("proxy.toml"), text).expect("it can be written");
+        std::fs::write(folder.path().join("token"), TOKEN).expect("it can be written");
+        let mut command = net.command(host, env!("CARGO_BIN_EXE_region-proxy"));
+        command.arg("serve").arg("--config").arg(folder.path().join("proxy.toml"));
+        let log = folder.path().join("log");
+        let file = std::fs::File::create(&log).expect("it can be written");
+        let child = command.stdin(Stdio::null()).stderr(file).spawn().expect("it can be started");
+        Self { child, host: host.to_owned(), _folder: folder, log }
+    }
+
+    /// keepalived on `host`, with these lines in its instance.
+    pub(crate) fn keepalived(net: &Net, host: &str, instance: &str) -> Self {
+        let text = format!(
+            "global_defs {{\n vrrp_version 3\n}}\nvrrp_instance web {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n \
+             {instance}\n}}\n"
+        );
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("keepalived.conf"), text).expect("it can be written");
+        let mut command = net.command(host, "keepalived");
+        command.args(["-P", "-n", "-l", "-D"]);
+        command.arg("-f").arg(at("keepalived.conf")).arg("-p").arg(at("pid")).arg("-r").arg(at("vrrp.pid"));
+        let log = at("log");
+        let file = std::fs::File::create(&log).expect("it can be written");
+        let errors = file.try_clone().expect("another handle");
+        let child = command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn().expect("it can be started");
+        Self { child, host: host.to_owned(), _folder: folder, log }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
+    }
+
+    /// Ends it in order, and waits for its end.
+    pub(crate) fn stop(mut self) {
+        self.signal(Signal::SIGTERM);
+        self.child.wait().expect("it ends");
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What a proxy answers to this, as JSON where it is.
+    pub(crate) fn ask(&self, net: &Net, request: &'static str) -> Option<String> {
+        let asking = net.within(&self.host, move || {
+            let address = SocketAddr::from(([127, 0, 0, 1], 8081));
+            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
+            stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+            let head =
+                format!("{request} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+        });
+        asking.join().expect("it ends well")
+    }
+
+    /// What a proxy says of its virtual router.
+    pub(crate) fn router(&self, net: &Net) -> Option<Value> {
+        let status: Value = serde_json::from_str(&self.ask(net, "GET /status")?).ok()?;
+        status["virtual_routers"].get(0).cloned()
+    }
+
+    /// Waits until a proxy says that it is in this state.
+    pub(crate) fn until_state(&self, net: &Net, state: &str) {
+        let what = format!("{} is {state}", self.host);
+        let is_there = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            until(&what, || self.router(net).is_some_and(|router| router["state"] == state))
+        }));
+        assert!(is_there.is_ok(), "{what}: {:?}\n{}", self.router(net), self.log());
+    }
+
+    /// The value of a metric of a proxy.
+    pub(crate) fn metric(&self, net: &Net, name: &str) -> u64 {
+        let text = self.ask(net, "GET /metrics").unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+            .unwrap_or_else(|| panic!("{name} is not in\n{text}"))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill().and_then(|()| self.child.wait());
+    }
+}
+
+const TOKEN: &str = "0123456789abcdef";
