@@ -1,5 +1,5 @@
-//! The status listener: `GET /status` for `gslb-dns`, `GET /metrics`; for operators, who have another on a Unix socket,
-//! `POST /drain`, `POST /undrain` and what [`servers`] tells of.
+//! The status listener: `GET /status` for `gslb-dns`, `GET /metrics`, `GET /stats` for people; for operators, who have another
+//! on a Unix socket, `POST /drain`, `POST /undrain` and what [`servers`] tells of.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,10 +14,17 @@ use jiff::Timestamp;
 use shared::published::Status;
 use shared::token::Token;
 
+mod html;
 pub mod local;
+mod metrics;
+mod page;
 pub mod serve;
 pub mod servers;
+mod sheet;
 pub mod state;
+mod stats;
+
+use stats::Stats;
 
 /// What `GET /status` tells: what `gslb-dns` reads, and more for operators.
 #[derive(Debug, Serialize)]
@@ -85,6 +92,17 @@ impl Reply {
         reply
     }
 
+    /// A page that may load nothing and run nothing.
+    fn page(text: String) -> Self {
+        let fields = vec![
+            ("Content-Type", "text/html; charset=utf-8"),
+            ("Cache-Control", "no-store"),
+            ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+            ("X-Content-Type-Options", "nosniff"),
+        ];
+        Self { status: 200, fields, body: text.into_bytes() }
+    }
+
     /// The same text as the error of a JSON.
     fn in_json(mut self) -> Self {
         let json = Self::error(self.status, String::from_utf8_lossy(&self.body).trim_end());
@@ -123,12 +141,12 @@ pub async fn answer(proxy: Arc<Proxy>, peer: Peer, asked: Asked<'_>) -> Reply {
             Reply::json(&FullStatus { status: proxy.status(), tls: proxy.tls.report(Timestamp::now()) })
         }
         ("/metrics", "GET" | "HEAD") => {
-            let mut text = String::new();
-            proxy.tls.write_metrics(&mut text);
-            let fields = vec![("Content-Type", "text/plain; version=0.0.4; charset=utf-8")];
-            Reply { status: 200, fields, body: text.into_bytes() }
+            let fields = vec![("Content-Type", metrics::CONTENT_TYPE)];
+            Reply { status: 200, fields, body: metrics::encode(&proxy).into_bytes() }
         }
-        ("/status" | "/metrics", _) => Reply::not_allowed("GET, HEAD"),
+        ("/stats", "GET" | "HEAD") => Reply::page(page::page(&Stats::of(&proxy, Timestamp::now()))),
+        ("/stats.json", "GET" | "HEAD") => Reply::json(&Stats::of(&proxy, Timestamp::now())),
+        ("/status" | "/metrics" | "/stats" | "/stats.json", _) => Reply::not_allowed("GET, HEAD"),
         ("/drain" | "/undrain", "POST") => match allow(&proxy, peer, &asked) {
             Ok(()) => change_draining(Arc::clone(&proxy), asked.path == "/drain", peer).await,
             Err(refusal) => *refusal,
@@ -148,7 +166,8 @@ fn is_of_servers(path: &str) -> bool {
 }
 
 fn no_such_path() -> Reply {
-    let paths = "/status, /metrics, /drain, /undrain, /servers, /services, /reset, /reload or /upgrade";
+    let paths =
+        "/status, /stats, /stats.json, /metrics, /drain, /undrain, /servers, /services, /reset, /reload or /upgrade";
     Reply::text(404, &format!("no such path: expected {paths}"))
 }
 
@@ -235,7 +254,7 @@ mod tests {
         );
         let config = crate::config::Config::parse(std::path::Path::new("p.toml"), &text, &|_| Err(String::new()))
             .expect("right");
-        let proxy = Arc::new(Proxy::new(config, None, false, 1));
+        let proxy = Arc::new(Proxy::new(config, crate::tls::Certificates::default(), false, 1));
         // Opening a pipe to write to waits for a reader, so the saving stands still.
         let pipe = folder.path().join("state.json.new");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()));

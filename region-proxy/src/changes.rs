@@ -233,7 +233,7 @@ impl Added {
             is_backup: self.backup,
             connections: self.connections,
             check: self.check,
-            ..ServerConfig::new(self.address)
+            ..ServerConfig::new(self.address, settings.tls.clone())
         })
     }
 

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Config;
 use crate::ctl::{self, Ctl, Door};
 use crate::once::{self, Once};
-use crate::tls::Front;
+use crate::tls::Certificates;
 use crate::{reload, serve};
 
 /// Reverse proxy of one region: forwards to healthy origin servers and reports its health to gslb-dns.
@@ -63,13 +63,13 @@ enum LogFormat {
 /// Exits 0 when all went well, 2 for mistakes in the arguments or settings, 1 for all else.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve { settings, log_format } => with_front(&settings, |config, front| {
+        Command::Serve { settings, log_format } => with_certificates(&settings, |config, certificates| {
             start_log(log_format);
-            front.iter().for_each(reload::log_warnings);
-            serve::run(settings.config.clone(), config, front).map_err(|error| error.to_string())
+            certificates.front.iter().for_each(reload::log_warnings);
+            serve::run(settings.config.clone(), config, certificates).map_err(|error| error.to_string())
         }),
-        Command::Check(settings) => with_front(&settings, |config, front| {
-            for warning in front.iter().flat_map(|front| front.warnings(Timestamp::now())) {
+        Command::Check(settings) => with_certificates(&settings, |config, certificates| {
+            for warning in certificates.front.iter().flat_map(|front| front.warnings(Timestamp::now())) {
                 eprintln!("warning: {warning}");
             }
             if let Some(user) = &config.user {
@@ -123,10 +123,10 @@ fn with(settings: &Settings, then: impl FnOnce(Config) -> Result<(), String>) ->
 }
 
 /// Does the same with the certificates, which are read too.
-fn with_front(settings: &Settings, then: impl FnOnce(Config, Option<Front>) -> Result<(), String>) -> ExitCode {
+fn with_certificates(settings: &Settings, then: impl FnOnce(Config, Certificates) -> Result<(), String>) -> ExitCode {
     let mut mistakes = Vec::new();
-    let code = with(settings, |config| match config.tls.as_ref().map(|tls| Front::read(tls, None)).transpose() {
-        Ok(front) => then(config, front),
+    let code = with(settings, |config| match Certificates::read(&config, None) {
+        Ok(certificates) => then(config, certificates),
         Err(problems) => {
             mistakes = problems;
             Ok(())

@@ -9,6 +9,7 @@ use shared::problem::{Problem, Problems};
 use shared::settings::{Document, Table, Value};
 use shared::token::Token;
 
+use crate::clients::Rules;
 use crate::forwarded::Forwarded;
 use crate::routes::Routes;
 use crate::stick::key::Secret;
@@ -16,11 +17,13 @@ use crate::stick::key::Secret;
 mod access_log;
 mod balance;
 mod check;
+mod clients;
 mod http2;
 mod limits;
 mod peers;
 mod probe;
 mod routes;
+mod server_tls;
 mod service;
 mod stick;
 mod tcp;
@@ -33,6 +36,7 @@ pub use http2::Http2;
 pub use limits::Limits;
 pub use peers::ProxyProtocol;
 pub use probe::{BodyMatch, Probe, Question, Statuses};
+pub use server_tls::{ClientIdentity, ServerTls};
 pub use service::{ProxyHeader, ServerConfig, ServerProtocol, ServiceConfig, ServiceMode, unfit_address};
 pub use tcp::{ByName, Tcp};
 pub use tls::{CertificateFiles, ClientCertificates, Tls, TlsVersion};
@@ -74,6 +78,8 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
     /// Bounds on connections, heads and waiting.
     pub limits: Limits,
+    /// Bounds on each client.
+    pub clients: Rules,
     /// Where HTTP/2 is spoken, and its bounds.
     pub http2: Http2,
     /// What is believed and told of where requests come from.
@@ -132,6 +138,13 @@ impl Config {
         http.chain(https).chain(tcp)
     }
 
+    /// All files of certificates that it names, towards clients and servers.
+    pub fn certificate_files(&self) -> impl Iterator<Item = &Path> {
+        let servers = self.services.values().flat_map(|service| service.servers.values());
+        let servers = servers.filter_map(|server| server.tls.as_ref()).flat_map(ServerTls::files);
+        self.tls.iter().flat_map(|tls| tls.files()).chain(servers)
+    }
+
     /// The keys whose new value in `next` takes effect only after a restart or an upgrade.
     pub fn restart_keys(&self, next: &Self) -> Vec<&'static str> {
         let changed = [
@@ -174,6 +187,7 @@ impl Reader<'_> {
         let retries = root.value("retries").and_then(|value| value.integer(0..=10)).map_or(1, |count| count as u32);
         let limits = root.table("limits").map(|table| limits::limits(&table)).unwrap_or_default();
         let access_log = root.table("access_log").and_then(|table| access_log::access_log(&table, self.folder));
+        let clients = clients::clients(root);
         let forwarded = peers::forwarded(root);
         let tls_listen = tls.as_ref().map_or(&[][..], |tls| &tls.listen);
         let tcp_tables = root.table_list("tcp");
@@ -183,7 +197,7 @@ impl Reader<'_> {
         let proxy_protocol = peers::proxy_protocol(root, own);
         let secret = root.value("cookie_secret_file").and_then(|value| self.token(&value));
         let secret = secret.map_or(Secret::PUBLIC, |secret| Secret::from_text(secret.reveal()));
-        let services = service::services(root, own, &secret);
+        let services = service::services(root, self.folder, own, &secret);
         let default_service = root.value("default_service").and_then(|value| known_service(&value, &services));
         let routes = routes::routes(root, &services);
         let tcp = tcp::tcp(&tcp_tables, tcp_listen, &services);
@@ -212,6 +226,7 @@ impl Reader<'_> {
             retries,
             access_log,
             limits,
+            clients,
             http2,
             forwarded,
             proxy_protocol,

@@ -88,6 +88,11 @@ pub struct Origin<'r> {
 }
 
 impl Forwarded {
+    /// Whether `peer` is a proxy whose word counts.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(peer))
+    }
+
     /// Whether `peer` is believed.
     pub fn is_trusted(&self, peer: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(peer))

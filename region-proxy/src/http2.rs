@@ -18,6 +18,7 @@ pub mod hpack;
 mod huffman;
 mod request;
 mod session;
+pub mod websocket;
 
 pub use block::Block;
 pub use frame::Code;

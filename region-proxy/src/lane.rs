@@ -40,6 +40,11 @@ impl Lane {
         self.session.borrow_mut().is_reset(self.stream)
     }
 
+    /// Has no more streams begin beside it: the connection may be dead.
+    pub fn retire(&mut self) {
+        self.session.borrow_mut().retire();
+    }
+
     /// Tells the other side that no more will come.
     pub fn end_writing(&mut self) {
         self.session.borrow_mut().end(self.stream);

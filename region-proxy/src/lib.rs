@@ -6,7 +6,7 @@
 //!                                                       ▲ plan: another server on failure, at most `retries`
 //! ```
 //! Pure, without clock, socket or file: [`config`], [`http1`], [`sni`], [`route`], [`routes`], [`stick`], [`balance`], [`forward`],
-//! [`forwarded`], [`http2`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`], [`standing`], [`changes`].
+//! [`forwarded`], [`http2`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`], [`clients`], [`standing`], [`changes`].
 //! All the rest is the edge around them: a [`worker::Worker`] for each core, which share nothing on the path of a request.
 //! One [`live::Live`] holds what the settings say; a reload swaps it whole.
 
@@ -15,6 +15,7 @@ pub mod admin;
 pub mod balance;
 pub mod changes;
 pub mod cli;
+pub mod clients;
 pub mod clock;
 pub mod config;
 pub mod control;
@@ -22,6 +23,7 @@ pub mod count;
 pub mod ctl;
 pub mod forward;
 pub mod forwarded;
+pub mod guests;
 pub mod health;
 pub mod http1;
 pub mod http2;

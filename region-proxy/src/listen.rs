@@ -16,6 +16,7 @@ use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::config::Entry;
+use crate::guests::Guest;
 use crate::live::throttle::Throttle;
 use crate::relay::{self, Peer};
 use crate::socket::{Socket, Then};
@@ -89,6 +90,14 @@ impl Gate {
             Err(_) => self.connections_max as usize - self.permits.available_permits(),
         }
     }
+}
+
+/// The place of a connection: among all, and among those of its client.
+#[derive(Debug)]
+pub struct Permit {
+    _place: OwnedSemaphorePermit,
+    /// Where it counts as one of its client's, once that is known.
+    pub guest: Option<Guest>,
 }
 
 /// Counts as waiting until dropped.
@@ -220,7 +229,10 @@ async fn begin(worker: &Rc<Worker>, gate: &Gate, own: Own, accepted: Option<Acce
         worker.proxy.tally.turn_away(worker.number);
         return;
     }
-    if let Some(permit) = gate.enter(worker).await {
+    let guest = if is_unintroduced { Ok(None) } else { Guest::enter(worker, address.ip(), &current.live.config) };
+    let Ok(guest) = guest else { return };
+    if let Some(place) = gate.enter(worker).await {
+        let permit = Permit { _place: place, guest };
         let is_secure = own.entry == Entry::Https;
         let peer = Peer { address, destination: own.address, is_secure, is_http2: false, tls: None };
         let (worker, socket) = (Rc::clone(worker), Socket::new(fd));

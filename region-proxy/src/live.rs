@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use shared::moment::Moment;
 use shared::name::{OwnerName, ServerName};
 use shared::published::{ServiceStatus, Status};
@@ -19,8 +20,10 @@ use crate::control::{Control, Reloads, Upgrades};
 use crate::count::Counts;
 use crate::health::Checks;
 use crate::rate::Rate;
+use crate::reload::ReloadCounts;
 use crate::tally::{OwnTally, ServiceTally};
-use crate::tls::Front;
+use crate::tls::Certificates;
+use crate::tls::back::{Back, Equipment};
 use crate::tls::report::TlsState;
 
 pub mod seen;
@@ -56,6 +59,10 @@ pub struct Proxy {
     pub tally: OwnTally,
     /// The access log.
     pub access: Access,
+    /// When it started.
+    pub started: Timestamp,
+    /// How reloads went.
+    pub reload_counts: ReloadCounts,
 }
 
 /// The settings and what runs by them.
@@ -94,28 +101,33 @@ struct Traffic {
 }
 
 impl Proxy {
-    /// Runs `config` on `threads` threads with nothing known of any server; `front` is what its `[tls]` leads to.
-    pub fn new(config: Config, front: Option<Front>, is_draining: bool, threads: usize) -> Self {
+    /// Runs `config` on `threads` threads with nothing known of any server; `certificates` are what it names.
+    pub fn new(config: Config, certificates: Certificates, is_draining: bool, threads: usize) -> Self {
         let holds_vip = AtomicBool::new(config.vips.is_empty());
+        let live = Live::new(config.clone(), threads);
+        live.equip(&certificates.back);
         Self {
-            control: Mutex::new(Control::new(config.clone())),
+            control: Mutex::new(Control::new(config)),
             checks: Mutex::default(),
             reloads: Reloads::default(),
             upgrades: Upgrades::default(),
-            live: ArcSwap::from_pointee(Live::new(config, threads)),
+            live: ArcSwap::from_pointee(live),
             generation: AtomicU64::new(0),
             retired: Mutex::default(),
             is_draining: AtomicBool::new(is_draining),
             saving: tokio::sync::Mutex::default(),
             holds_vip,
-            tls: TlsState::new(front, threads),
+            tls: TlsState::new(certificates, threads),
             tally: OwnTally::new(threads),
             access: Access::default(),
+            started: Timestamp::now(),
+            reload_counts: ReloadCounts::default(),
         }
     }
 
     /// Puts `live` in the place of what runs; the next request of each thread sees it.
     pub fn replace(&self, live: Live) {
+        live.equip(&self.tls.back.load());
         let before = self.live.swap(Arc::new(live));
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(before);
         self.note_change();
@@ -214,6 +226,18 @@ impl Live {
         self.services.iter()
     }
 
+    /// Gives its servers what they need of TLS.
+    pub fn equip(&self, back: &Back) {
+        for service in &self.services {
+            for server in &service.servers {
+                let settings = service.config.servers.get(&server.name).and_then(|config| config.tls.as_ref());
+                if let (Some(settings), Some(equipment)) = (settings, &server.tls) {
+                    back.equip(&service.config, settings, equipment);
+                }
+            }
+        }
+    }
+
     /// The index of the service of this name.
     pub fn find(&self, name: &OwnerName) -> Option<usize> {
         self.by_name.get(name).copied()
@@ -230,12 +254,16 @@ impl Service {
     ) -> Self {
         let server = |(name, config): (&ServerName, &ServerConfig)| {
             let address = config.address;
+            // What was connected to in another way is another server.
+            let is_same = |old: &ServerConfig| old.tls == config.tls;
+            let before = before.filter(|before| before.config.servers.get(name).is_some_and(is_same));
             let kept =
                 before.and_then(|before| before.servers.iter().find(|old| old.name == *name && old.address == address));
             kept.cloned().unwrap_or_else(|| {
                 let number = *server_count;
                 *server_count += 1;
-                Arc::new(Server::new(name.clone(), address, number, config.wanted(), threads))
+                let tls = config.tls.as_ref().map(|_| Equipment::default());
+                Arc::new(Server::new(name.clone(), address, number, config.wanted(), tls, threads))
             })
         };
         let servers = config.servers.iter().map(server).collect();
@@ -280,6 +308,9 @@ impl Service {
         let total = self.traffic.requests.begun();
         let per_sec = self.traffic.rate.lock().unwrap_or_else(PoisonError::into_inner).sample(now, total);
         self.traffic.per_sec_bits.store(per_sec.to_bits(), Ordering::Relaxed);
+        for server in &self.servers {
+            server.tally.sample(now);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::http1::{Asked, ChunkLimits, Chunked, Framing, HeadLimits, Header, read_response};
+use crate::tls::failure;
 
 mod http2;
 
@@ -157,6 +158,6 @@ pub fn in_words(error: &io::Error) -> String {
         io::ErrorKind::ConnectionReset => "reset".to_owned(),
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable".to_owned(),
         io::ErrorKind::TimedOut => "timed out".to_owned(),
-        _ => error.to_string(),
+        _ => failure::of_io(error),
     }
 }

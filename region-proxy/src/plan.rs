@@ -11,6 +11,7 @@
 //! no head of the response in time         504
 //! the client stopped sending its body     408
 //! the client's body is broken             400
+//! the client's body is too large          413
 //! ```
 //! Nothing is retried once an octet of the response has come. A request can be replayed when its method is idempotent
 //! (RFC 9110, section 9.2.2) and all of it is still held; one of which nothing was sent can be sent again if it is held.
@@ -34,12 +35,14 @@ pub enum Failure {
     ClientLate,
     /// The client's body broke off or is malformed.
     ClientBroken,
+    /// The client's body is larger than it may be.
+    ClientTooLarge,
 }
 
 impl Failure {
     /// Whether it is the client's and says nothing of the server.
     pub fn is_of_client(self) -> bool {
-        matches!(self, Self::ClientLate | Self::ClientBroken)
+        matches!(self, Self::ClientLate | Self::ClientBroken | Self::ClientTooLarge)
     }
 }
 
@@ -74,6 +77,8 @@ pub enum Answer {
     RequestTimeout,
     /// 400.
     BadRequest,
+    /// 413.
+    ContentTooLarge,
 }
 
 /// What follows from `failure` with `retries_left` further servers allowed.
@@ -89,6 +94,7 @@ pub fn next(failure: Failure, retries_left: u32, is_replayable: bool) -> Next {
         Failure::ResponseLate => Next::Answer(Answer::GatewayTimeout),
         Failure::ClientLate => Next::Answer(Answer::RequestTimeout),
         Failure::ClientBroken => Next::Answer(Answer::BadRequest),
+        Failure::ClientTooLarge => Next::Answer(Answer::ContentTooLarge),
     }
 }
 
@@ -103,7 +109,7 @@ pub fn is_idempotent(method: &str) -> bool {
 mod tests {
     use super::*;
 
-    const FAILURES: [Failure; 10] = [
+    const FAILURES: [Failure; 11] = [
         Failure::NoConnection,
         Failure::ConnectLate,
         Failure::Unsent(Connection::Kept),
@@ -114,6 +120,7 @@ mod tests {
         Failure::ResponseLate,
         Failure::ClientLate,
         Failure::ClientBroken,
+        Failure::ClientTooLarge,
     ];
 
     #[test]

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustls::ServerConfig;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::clock::Tick;
+use crate::listen::Permit;
 use crate::socket::Socket;
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -51,10 +51,10 @@ pub fn connection(
     socket: Socket,
     peer: Peer,
     is_unintroduced: bool,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
 ) -> impl Future<Output = ()> {
-    let client = Client::new(worker, Stream::Plain(socket), peer, is_unintroduced);
-    Connection { client, stage: Stage::Waiting(Tick::now()), _permit: permit }
+    let client = Client::new(worker, Stream::Plain(socket), peer, is_unintroduced, Some(permit));
+    Connection { client, stage: Stage::Waiting(Tick::now()) }
 }
 
 /// Does the same for a connection with TLS by `config`.
@@ -64,18 +64,17 @@ pub fn secure_connection(
     peer: Peer,
     is_unintroduced: bool,
     config: Arc<ServerConfig>,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
 ) -> impl Future<Output = ()> {
-    let client = Client::new(worker, Stream::Plain(socket), peer, is_unintroduced);
+    let client = Client::new(worker, Stream::Plain(socket), peer, is_unintroduced, Some(permit));
     let stage = Stage::Greeting(Box::new(Greeting::new(&client, config)));
-    Connection { client, stage, _permit: permit }
+    Connection { client, stage }
 }
 
 /// A client's connection, written as a future of its own so that it is no larger than what it holds.
 struct Connection {
     client: Client,
     stage: Stage,
-    _permit: OwnedSemaphorePermit,
 }
 
 /// Where a connection is.
@@ -116,7 +115,7 @@ impl Future for Connection {
                     Err(unmet) if unmet.is_of_peer() => After::Linger,
                     Err(_) => After::Close,
                 },
-                Stage::Waiting(since) => match ready!(client.poll_next(cx, *since)) {
+                Stage::Waiting(since) => match ready!(client.poll_next(cx, since)) {
                     Next::Closed => return Poll::Ready(()),
                     Next::Exchange(exchange) => {
                         client.worker.deadlines.set_busy(client.place);
@@ -145,7 +144,7 @@ impl Future for Connection {
                 // With octets in it that nobody read, its end would be a reset, which may cost the client the answer.
                 After::Close if !client.has_unread() => return Poll::Ready(()),
                 After::Reset => {
-                    client.socket.reset();
+                    client.socket.reset_on_close();
                     return Poll::Ready(());
                 }
                 After::Close | After::Linger => {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,11 +13,11 @@ use shared::problem::Problem;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::config::Config;
+use crate::config::{Config, LogTarget};
 use crate::control;
 use crate::live::Proxy;
 use crate::serve::sockets::Sockets;
-use crate::tls::Front;
+use crate::tls::{Certificates, Front};
 
 /// The settings in `file` and in the files that it names, or every mistake in them.
 pub fn read(file: &Path) -> Result<Config, Vec<Problem>> {
@@ -25,6 +26,43 @@ pub fn read(file: &Path) -> Result<Config, Vec<Problem>> {
         vec![Problem { file, line: None, key: String::new(), what }]
     })?;
     Config::parse(file, &text, &|path| std::fs::read_to_string(path).map_err(|error| error.to_string()))
+}
+
+/// How reloads went.
+#[derive(Debug, Default)]
+pub struct ReloadCounts {
+    taken: AtomicU64,
+    refused: AtomicU64,
+    last: Mutex<Option<LastReload>>,
+}
+
+/// How the last one went.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LastReload {
+    /// When it was.
+    pub at: Timestamp,
+    /// Why it was refused; empty: it was not.
+    pub problems: Vec<String>,
+}
+
+impl ReloadCounts {
+    /// Those that were taken over, and those that were refused.
+    pub fn counts(&self) -> [u64; 2] {
+        [self.taken.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed)]
+    }
+
+    /// The last one; `None`: there was none.
+    pub fn last(&self) -> Option<LastReload> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, problems: &[Problem]) {
+        let count = if problems.is_empty() { &self.taken } else { &self.refused };
+        count.fetch_add(1, Ordering::Relaxed);
+        let problems = problems.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+        let last = Some(LastReload { at: Timestamp::now(), problems });
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+    }
 }
 
 /// Why settings are read again.
@@ -59,22 +97,33 @@ impl Reloader {
     pub async fn reload(&mut self, cause: Cause, sockets: &mut Sockets) {
         let (file, proxy) = (self.file.clone(), Arc::clone(&self.proxy));
         let Ok(found) = tokio::task::spawn_blocking(move || Found::read(&file, &proxy)).await else { return };
-        match (found.config, found.front) {
-            (Ok(next), Ok(front)) => self.take_over(cause, next, front, sockets),
+        let log_before = self.log_target();
+        match (found.config, found.certificates) {
+            (Ok(next), Ok(certificates)) => self.take_over(cause, next, certificates, sockets),
             // A certificate that was renewed does not wait until the settings are right.
-            (Err(problems), front) => {
+            (Err(problems), certificates) => {
                 self.refuse(cause, problems);
-                self.replace_front(front.ok().flatten());
+                if let Ok(certificates) = certificates {
+                    self.replace_certificates(certificates);
+                }
             }
             (_, Err(problems)) => self.refuse(cause, problems),
         }
+        // When asked to it may have been moved away, whatever the settings are like.
+        let log = self.log_target();
+        if cause == Cause::Asked || log != log_before {
+            self.proxy.access.reopen(log.as_ref());
+        }
     }
 
-    fn take_over(&mut self, cause: Cause, next: Config, front: Option<Front>, sockets: &mut Sockets) {
-        let before = self.proxy.live.load_full();
+    fn log_target(&self) -> Option<LogTarget> {
+        self.proxy.live.load().config.access_log.as_ref().map(|log| log.target.clone())
+    }
+
+    fn take_over(&mut self, cause: Cause, next: Config, certificates: Certificates, sockets: &mut Sockets) {
         if next == *self.proxy.control().file() && cause == Cause::FolderChanged {
             self.last_problems.clear();
-            return self.replace_front(front);
+            return self.replace_certificates(certificates);
         }
         let file = self.file.display().to_string();
         let change = match sockets.prepare(&next) {
@@ -85,13 +134,13 @@ impl Reloader {
             }
         };
         self.last_problems.clear();
-        self.replace_front(front);
-        self.reopen_log(cause, &before.config, &next);
+        self.replace_certificates(certificates);
         for key in self.started.restart_keys(&next) {
             tracing::warn!(key, "takes effect only after a restart or an upgrade");
         }
         control::install(&self.proxy, next);
         sockets.commit(change);
+        self.proxy.reload_counts.note(&[]);
         tracing::info!(file, "settings reloaded");
     }
 
@@ -102,6 +151,7 @@ impl Reloader {
 
     fn refuse(&mut self, cause: Cause, problems: Vec<Problem>) {
         if cause == Cause::Asked || problems != self.last_problems {
+            self.proxy.reload_counts.note(&problems);
             for problem in &problems {
                 tracing::error!(%problem, "mistake in the settings");
             }
@@ -111,13 +161,19 @@ impl Reloader {
         self.last_problems = problems;
     }
 
-    /// When asked to, as after a rotation, and when it goes elsewhere.
-    fn reopen_log(&self, cause: Cause, before: &Config, next: &Config) {
-        let target = |config: &Config| config.access_log.as_ref().map(|log| log.target.clone());
-        let (before, next) = (target(before), target(next));
-        if cause == Cause::Asked || before != next {
-            self.proxy.access.reopen(next.as_ref());
+    /// The next handshake of each thread, with clients and servers, sees `certificates`.
+    fn replace_certificates(&self, certificates: Certificates) {
+        let Certificates { front, back } = certificates;
+        self.replace_front(front);
+        if self.proxy.tls.back.load().is_same(&back) {
+            return;
         }
+        for problem in &back.broken {
+            tracing::error!(%problem, "certificate for servers not reloaded: the old one stays");
+        }
+        tracing::info!(broken = back.broken.len(), "certificates for servers reloaded");
+        self.proxy.live.load().equip(&back);
+        self.proxy.tls.back.store(Arc::new(back));
     }
 
     /// The next handshake of each thread sees `front`; connections go on by what they began with.
@@ -140,16 +196,15 @@ impl Reloader {
 struct Found {
     config: Result<Config, Vec<Problem>>,
     /// By these settings; where they have mistakes, by the present ones.
-    front: Result<Option<Front>, Vec<Problem>>,
+    certificates: Result<Certificates, Vec<Problem>>,
 }
 
 impl Found {
     fn read(file: &Path, proxy: &Proxy) -> Self {
         let config = read(file);
         let present = proxy.live.load();
-        let tls = config.as_ref().map_or(&present.config.tls, |next| &next.tls);
-        let front = tls.as_ref().map(|tls| Front::read(tls, proxy.tls.front.load().as_deref())).transpose();
-        Self { config, front }
+        let certificates = Certificates::read(config.as_ref().unwrap_or(&present.config), Some(&proxy.tls));
+        Self { config, certificates }
     }
 }
 
@@ -220,6 +275,9 @@ fn folder_of(file: &Path) -> PathBuf {
 fn may_change(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
+
+/// Mistakes that are shown.
+const SHOWN_MAX: usize = 20;
 
 /// How long a file may rest between the parts of one change.
 const QUIET: Duration = Duration::from_millis(50);

@@ -31,6 +31,8 @@ pub struct Route {
     pub fields: Vec<FieldPattern>,
     /// What becomes of the request.
     pub action: Action,
+    /// The largest body, in octets; `None`: as for all.
+    pub body_octets: Option<u64>,
     /// Changes to its fields.
     pub request: FieldRules,
     /// Changes to the fields of its response.

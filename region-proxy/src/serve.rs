@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::health::Checks;
 use crate::live::Proxy;
 use crate::reload::{Reloader, Watch};
-use crate::tls::Front;
+use crate::tls::Certificates;
 use crate::{control, vip};
 
 mod events;
@@ -64,35 +64,31 @@ pub enum ServeError {
     System(#[from] io::Error),
 }
 
-/// Runs the proxy of `config`, which was read from `file`, and of `front`, to which its `[tls]` leads, until SIGTERM or
+/// Runs the proxy of `config`, which was read from `file`, and of the `certificates` that it names, until SIGTERM or
 /// SIGINT, or until another process has taken its place.
 ///
 /// Answers nobody before every server was checked once. Returns after the requests in flight are finished, or their
 /// time limit is over.
-pub fn run(file: PathBuf, config: Config, front: Option<Front>) -> Result<(), ServeError> {
+pub fn run(file: PathBuf, config: Config, certificates: Certificates) -> Result<(), ServeError> {
     // Serves gslb-dns, checks servers and reloads; requests have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(file, config, front));
+    let outcome = runtime.block_on(serve(file, config, certificates));
     // What is still open has had its time.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<(), ServeError> {
+async fn serve(file: PathBuf, config: Config, certificates: Certificates) -> Result<(), ServeError> {
     let mut signals = Signals::new()?;
     let watch =
         Watch::start(&file).map_err(|error| tracing::warn!(%error, "settings are not watched: use SIGHUP")).ok();
-    let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let (mut inherited, predecessor) = take_over()?;
     // First, so that a second process on the same settings ends before it takes clients.
+    let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let sockets = Sockets::open(&config, threads, &mut inherited)?;
     rights::raise_files(&config.limits);
     config.user.as_deref().map(rights::become_user).transpose()?;
-    let saved = saved(&config, predecessor.as_ref());
-    let proxy = Arc::new(Proxy::new(config, front, saved.is_draining, threads));
-    let log = proxy.live.load().config.access_log.as_ref().map(|log| log.target.clone());
-    proxy.access.start(log.as_ref()).map_err(ServeError::AccessLog)?;
-    control::restore(&proxy, saved.servers);
+    let proxy = build(config, certificates, threads, predecessor.as_ref())?;
     let mut first_round = Checks::start(&proxy);
     tokio::select! {
         () = first_round.end() => {}
@@ -102,18 +98,7 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
     tokio::spawn(keep_house(Arc::clone(&proxy)));
     let mut running = Running::start(Arc::clone(&proxy), sockets)?;
     running.announce()?;
-    // Who was there before tells the system manager of the change.
-    match predecessor.map(|predecessor| predecessor.dismiss(inherited.left())) {
-        Some(Ok(())) => {}
-        Some(Err(error)) => tracing::warn!(%error, "the proxy that was to be relieved is gone already"),
-        None => {
-            for address in inherited.left() {
-                tracing::warn!(%address, "passed by the system manager and in no setting: nobody serves it");
-            }
-            tell_system(&[NotifyState::Ready]);
-        }
-    }
-    drop(inherited);
+    tell_ready(predecessor, inherited);
     let ears = Ears::new(&mut signals, watch, &proxy);
     let mut reloader = Reloader::new(file, Arc::clone(&proxy));
     match running.keep(ears, &mut reloader).await {
@@ -122,6 +107,36 @@ async fn serve(file: PathBuf, config: Config, front: Option<Front>) -> Result<()
     }
     finish_log(&proxy).await;
     Ok(())
+}
+
+/// The proxy of `config`, with what operators changed before.
+fn build(
+    config: Config,
+    certificates: Certificates,
+    threads: usize,
+    predecessor: Option<&Predecessor>,
+) -> Result<Arc<Proxy>, ServeError> {
+    let saved = saved(&config, predecessor);
+    let log = config.access_log.as_ref().map(|log| log.target.clone());
+    let proxy = Arc::new(Proxy::new(config, certificates, saved.is_draining, threads));
+    proxy.access.start(log.as_ref()).map_err(ServeError::AccessLog)?;
+    control::restore(&proxy, saved.servers);
+    Ok(proxy)
+}
+
+/// Tells who waits for it that clients are taken: the process that was there before, which tells the system manager of the
+/// change, or else that itself.
+fn tell_ready(predecessor: Option<Predecessor>, inherited: Inherited) {
+    let left = inherited.left();
+    let Some(predecessor) = predecessor else {
+        for address in left {
+            tracing::warn!(%address, "passed by the system manager and in no setting: nobody serves it");
+        }
+        return tell_system(&[NotifyState::Ready]);
+    };
+    if let Err(error) = predecessor.dismiss(left) {
+        tracing::warn!(%error, "the proxy that was to be relieved is gone already");
+    }
 }
 
 /// Has the last lines written.

@@ -162,14 +162,6 @@ impl Socket {
         told.is_ok_and(|count| count > 0) && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
     }
 
-    /// Has the connection reset when it is dropped, with all that was not sent yet.
-    pub fn reset(&self) {
-        if let Ok(fd) = self.fd() {
-            // A connection that is gone already has nobody to tell.
-            let _ = sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO));
-        }
-    }
-
     /// Tells the other side that no more will come.
     pub fn end_writing(&self) {
         if let Ok(fd) = self.fd() {
@@ -181,7 +173,7 @@ impl Socket {
     /// Has it end in a reset when it is dropped: what was not sent is lost.
     pub fn reset_on_close(&self) {
         if let Ok(fd) = self.fd() {
-            // A connection that is gone already needs none.
+            // A connection that is gone already has nobody to tell.
             let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
         }
     }

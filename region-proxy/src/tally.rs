@@ -4,13 +4,18 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use shared::moment::Moment;
 
 use crate::http1::Reason;
 use crate::relay::record::Cause;
 
 mod pages;
+mod recent;
+
+pub use recent::Lately;
 
 use pages::Pages;
+use recent::{Recent, Sample};
 
 /// Statuses by their first digit; 0 stands for none.
 pub const CLASSES: usize = 6;
@@ -40,6 +45,7 @@ pub struct Histogram {
 pub struct ServerTally {
     pages: Pages<{ server::COUNT }>,
     last_failure: Mutex<Option<(Timestamp, String)>>,
+    recent: Mutex<Recent>,
 }
 
 /// What a server's requests were so far.
@@ -110,6 +116,8 @@ pub struct OwnCounts {
     pub open: u64,
     /// Those that were closed at once: not from where a PROXY header may come.
     pub turned_away: u64,
+    /// Those that were closed at once: their client had as many as it may.
+    pub crowded: u64,
     /// Those that had to wait for a place.
     pub waited: u64,
 }
@@ -117,7 +125,7 @@ pub struct OwnCounts {
 impl ServerTally {
     /// Of a server that so many threads use.
     pub fn new(threads: usize) -> Self {
-        Self { pages: Pages::new(threads), last_failure: Mutex::default() }
+        Self { pages: Pages::new(threads), last_failure: Mutex::default(), recent: Mutex::default() }
     }
 
     /// It gets a request.
@@ -175,9 +183,25 @@ impl ServerTally {
         self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Takes a sample, for [`Self::recent`]: to be called about once a second.
+    pub fn sample(&self, now: Moment) {
+        let sample = Sample::of(self);
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).add(now, sample);
+    }
+
+    /// What it was like in the last minute.
+    pub fn recent(&self) -> Lately {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).lately()
+    }
+
     /// The requests that it has in hand.
     pub fn in_flight(&self) -> u64 {
         self.pages.open(server::BEGUN, server::ENDED)
+    }
+
+    /// All that it ever got.
+    fn begun(&self) -> u64 {
+        self.pages.sum(server::BEGUN)
     }
 
     /// All of it.
@@ -265,6 +289,11 @@ impl OwnTally {
         self.pages.add(thread, own::TURNED_AWAY, 1);
     }
 
+    /// One is not let in, as its client has as many as it may.
+    pub fn crowd(&self, thread: usize) {
+        self.pages.add(thread, own::CROWDED, 1);
+    }
+
     /// One has to wait for a place.
     pub fn wait(&self, thread: usize) {
         self.pages.add(thread, own::WAITED, 1);
@@ -300,6 +329,7 @@ impl OwnTally {
             accepted: self.pages.sum(own::ACCEPTED),
             open: self.open(),
             turned_away: self.pages.sum(own::TURNED_AWAY),
+            crowded: self.pages.sum(own::CROWDED),
             waited: self.pages.sum(own::WAITED),
         }
     }
@@ -413,7 +443,8 @@ mod own {
     pub(super) const CLOSED: usize = ACCEPTED + 1;
     pub(super) const TURNED_AWAY: usize = CLOSED + 1;
     pub(super) const WAITED: usize = TURNED_AWAY + 1;
-    pub(super) const COUNT: usize = WAITED + 1;
+    pub(super) const CROWDED: usize = WAITED + 1;
+    pub(super) const COUNT: usize = CROWDED + 1;
 }
 
 #[cfg(test)]

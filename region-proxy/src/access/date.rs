@@ -1,6 +1,6 @@
 //! Dates of lines, put together once a second.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 
 use jiff::Timestamp;
 
@@ -10,7 +10,7 @@ use super::octets;
 #[derive(Debug, Default)]
 pub(super) struct Dates(RefCell<Second>);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Second {
     unix_secs: Option<u64>,
     iso: String,
@@ -18,21 +18,20 @@ struct Second {
 }
 
 /// One moment, in UTC.
-#[derive(Clone, Debug)]
-pub(super) struct Date {
-    second: Second,
+#[derive(Debug)]
+pub(super) struct Date<'d> {
+    second: Ref<'d, Second>,
     ms: u64,
 }
 
 impl Dates {
     /// The moment so many milliseconds after 1970 began.
-    pub(super) fn at(&self, unix_ms: u64) -> Date {
+    pub(super) fn at(&self, unix_ms: u64) -> Date<'_> {
         let (unix_secs, ms) = (unix_ms / 1000, unix_ms % 1000);
-        let mut second = self.0.borrow_mut();
-        if second.unix_secs != Some(unix_secs) {
-            *second = Second::new(unix_secs);
+        if self.0.borrow().unix_secs != Some(unix_secs) {
+            *self.0.borrow_mut() = Second::new(unix_secs);
         }
-        Date { second: second.clone(), ms }
+        Date { second: self.0.borrow(), ms }
     }
 }
 
@@ -44,7 +43,7 @@ impl Second {
     }
 }
 
-impl Date {
+impl Date<'_> {
     /// As RFC 3339 has it.
     pub(super) fn write_iso(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.second.iso.as_bytes());

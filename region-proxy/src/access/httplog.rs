@@ -10,7 +10,7 @@ use crate::config::AccessLog;
 use crate::relay::record::Record;
 
 /// Appends the line of `record`, without its end.
-pub(super) fn write(out: &mut Vec<u8>, log: &AccessLog, record: &Record, line: &Line<'_>, date: &Date) {
+pub(super) fn write(out: &mut Vec<u8>, log: &AccessLog, record: &Record, line: &Line<'_>, date: &Date<'_>) {
     // Writing to memory does not fail.
     let _ = write!(out, "{}:{} [", line.client.ip(), line.client.port());
     date.write_haproxy(out);

@@ -11,9 +11,18 @@ pub struct Limits {
     pub connections: usize,
     /// The longest head of a request or response, in octets.
     pub head_octets: usize,
-    /// From the start of a connection, or the end of its last response, to the whole head of its next request: bounds
-    /// both idle clients and those that send a head octet by octet.
+    /// Fields that a head may have.
+    pub fields: usize,
+    /// The largest body of a request, in octets of data; `None`: any. A route may say otherwise.
+    pub body_octets: Option<u64>,
+    /// Requests that one connection may carry; `None`: any number.
+    pub requests_per_connection: Option<u32>,
+    /// From the start of a connection, or the first octet of a later request, to the whole head of the request.
     pub request_head: Duration,
+    /// From the end of a response to the first octet of the next request.
+    pub keep_alive: Duration,
+    /// How late a thread may be twice in a row before it answers 503 at once; zero: however late.
+    pub lag: Duration,
     /// From the start of a connection to the end of its TLS handshake.
     pub handshake: Duration,
     /// TLS handshakes under way at one time; the oldest makes room for one more.
@@ -37,12 +46,22 @@ pub struct Limits {
     pub handover: Duration,
 }
 
+impl Limits {
+    /// More fields than this no head may have.
+    pub const FIELDS_MAX: usize = 256;
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
             head_octets: 64 * 1024,
+            fields: 128,
+            body_octets: None,
+            requests_per_connection: None,
             request_head: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(30),
+            lag: Duration::from_secs(1),
             handshake: Duration::from_secs(10),
             handshakes: 1000,
             connect: Duration::from_secs(1),
@@ -57,6 +76,11 @@ impl Default for Limits {
     }
 }
 
+/// The largest body of a request: `body_octets` of `table`, `[limits]` or a route.
+pub(super) fn body_octets(table: &Table<'_>) -> Option<u64> {
+    table.value("body_octets").and_then(|value| value.integer(0..=i64::MAX)).map(|most| most as u64)
+}
+
 pub(super) fn limits(table: &Table<'_>) -> Limits {
     let default = Limits::default();
     let second = Duration::from_secs(1);
@@ -69,7 +93,15 @@ pub(super) fn limits(table: &Table<'_>) -> Limits {
     Limits {
         connections: count("connections", 1..=1_000_000, default.connections),
         head_octets: count("head_octets", 8192..=1_048_576, default.head_octets),
+        fields: count("fields", 16..=Limits::FIELDS_MAX as i64, default.fields),
+        body_octets: body_octets(table),
+        requests_per_connection: table
+            .value("requests_per_connection")
+            .and_then(|value| value.integer(1..=1_000_000_000))
+            .map(|most| most as u32),
         request_head: span("request_head", second / 10, default.request_head),
+        keep_alive: span("keep_alive", second / 10, default.keep_alive),
+        lag: span("lag", Duration::ZERO, default.lag),
         handshake: span("handshake", second / 10, default.handshake),
         handshakes: count("handshakes", 1..=1_000_000, default.handshakes),
         connect: span("connect", second / 100, default.connect),

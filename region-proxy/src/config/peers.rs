@@ -52,7 +52,7 @@ pub(super) fn proxy_protocol(root: &Table<'_>, listen: &[SocketAddr]) -> ProxyPr
     ProxyProtocol { listen: own, from: table.value("from").map(|value| networks(&value)).unwrap_or_default() }
 }
 
-fn networks(value: &Value<'_>) -> Vec<Network> {
+pub(super) fn networks(value: &Value<'_>) -> Vec<Network> {
     let items = value.items("a list of networks, such as \"192.0.2.0/24\"").unwrap_or_default();
     let mut networks: Vec<Network> = Vec::new();
     for item in items {

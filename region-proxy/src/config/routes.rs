@@ -25,6 +25,7 @@ fn route(table: &Table<'_>, services: &BTreeMap<OwnerName, ServiceConfig>) -> Op
         methods: table.value("method").map(|value| list(&value, "a method", method)).unwrap_or_default(),
         fields: table.table("header").map(|table| patterns(&table)).unwrap_or_default(),
         action: action(table, services)?,
+        body_octets: super::limits::body_octets(table),
         request: table.table("request").map(|table| field_rules(&table)).unwrap_or_default(),
         response: table.table("response").map(|table| field_rules(&table)).unwrap_or_default(),
     })

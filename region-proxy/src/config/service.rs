@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use shared::name::{OwnerName, ServerName};
 use shared::published::STATUS_SIZE_MAX;
@@ -10,6 +11,7 @@ use shared::settings::{Table, Value};
 
 use super::balance::{Balance, balance};
 use super::check::{AgentCheck, Check, Observe, agent, check, observe};
+use super::server_tls::{ServerTls, server_tls};
 use super::stick::stick;
 use super::{address, clash};
 use crate::balance::hash::HashOf;
@@ -25,6 +27,8 @@ pub struct ServiceConfig {
     pub mode: ServiceMode,
     /// Origin servers by name; never empty.
     pub servers: BTreeMap<ServerName, ServerConfig>,
+    /// How servers are spoken to over TLS of which nothing else is said.
+    pub tls: Option<ServerTls>,
     /// How their health is found.
     pub check: Check,
     /// How their agents are asked, where they have any.
@@ -80,6 +84,8 @@ pub struct ServerConfig {
     pub is_backup: bool,
     /// Requests that it may have at one time; more wait.
     pub connections: Option<u32>,
+    /// How it is spoken to over TLS, where it is.
+    pub tls: Option<ServerTls>,
     /// Whether it serves, unless an operator says otherwise.
     pub mode: balance::Mode,
     /// Where its checks go, in place of what the check of its service says.
@@ -87,10 +93,10 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// The server at `address`, as one of which nothing else is said.
-    pub fn new(address: SocketAddr) -> Self {
+    /// The server at `address`, as one of which nothing else is said but what its service says of TLS.
+    pub fn new(address: SocketAddr, tls: Option<ServerTls>) -> Self {
         let mode = balance::Mode::Ready;
-        Self { address, weight: 1, is_backup: false, connections: None, mode, check: None }
+        Self { address, weight: 1, is_backup: false, connections: None, tls, mode, check: None }
     }
 
     /// What it wants of its standing.
@@ -132,7 +138,12 @@ impl ServiceConfig {
 }
 
 /// What the services of `root` are, of whose servers none may be in `listen`; `secret` names them in cookies.
-pub(super) fn services(root: &Table<'_>, listen: &[SocketAddr], secret: &Secret) -> BTreeMap<OwnerName, ServiceConfig> {
+pub(super) fn services(
+    root: &Table<'_>,
+    folder: &Path,
+    listen: &[SocketAddr],
+    secret: &Secret,
+) -> BTreeMap<OwnerName, ServiceConfig> {
     let mut services = BTreeMap::new();
     let tables = root.tables("services");
     if tables.is_empty() {
@@ -145,7 +156,7 @@ pub(super) fn services(root: &Table<'_>, listen: &[SocketAddr], secret: &Secret)
     }
     for (key, table) in tables {
         let name = OwnerName::parse(key).map_err(|error| table.problem("", error)).ok();
-        let service = service(&table, name.as_ref(), listen, secret);
+        let service = service(&table, name.as_ref(), (folder, listen), secret);
         let (Some(name), Some(service)) = (name, service) else { continue };
         match services.entry(name) {
             Entry::Vacant(place) => {
@@ -166,11 +177,13 @@ pub(super) fn services(root: &Table<'_>, listen: &[SocketAddr], secret: &Secret)
 fn service(
     table: &Table<'_>,
     name: Option<&OwnerName>,
-    listen: &[SocketAddr],
+    (folder, listen): (&Path, &[SocketAddr]),
     secret: &Secret,
 ) -> Option<ServiceConfig> {
     let found = table.required("servers", "a table of server names and addresses").and_then(|value| value.table());
-    let found = found.map(|found| servers(&found, listen)).unwrap_or_default();
+    let tls = server_tls(table, folder, name.map_or("", OwnerName::as_str)).flatten();
+    let around = Around { folder, listen, name: name.map_or("", OwnerName::as_str), tls: tls.as_ref() };
+    let found = found.map(|found| servers(&found, around)).unwrap_or_default();
     let check = table.table("check").map_or_else(|| check(None), |table| check(Some(&table)));
     let (agent, observe) = (agent(table), observe(table));
     let modes = [("http", ServiceMode::Http), ("tcp", ServiceMode::Tcp), ("both", ServiceMode::Both)];
@@ -183,6 +196,9 @@ fn service(
     let keys = keys(table, name.map_or("", OwnerName::as_str), &found, stick.as_ref(), secret);
     let versions = [("v1", ProxyHeader::V1), ("v2", ProxyHeader::V2)];
     let send_proxy = table.value("send_proxy").and_then(|value| value.choice(&versions));
+    if send_proxy.is_some() && mode.is_http() && found.values().any(|(server, _)| server.tls.is_some()) {
+        table.problem("send_proxy", "requests over TLS cannot have it yet: expected either, or `mode = \"tcp\"`");
+    }
     let protocols = [("http1", ServerProtocol::Http1), ("h2", ServerProtocol::Http2)];
     let protocol = table.value("protocol").and_then(|value| value.choice(&protocols)).unwrap_or_default();
     if protocol == ServerProtocol::Http2 && send_proxy.is_some() {
@@ -197,6 +213,7 @@ fn service(
     Some(ServiceConfig {
         mode,
         servers,
+        tls,
         check,
         agent,
         observe,
@@ -222,7 +239,16 @@ fn check_plain(table: &Table<'_>, balance: &Balance, stick: Option<&Stick>) {
 /// Servers by name, each with the key that it was given.
 type Found = BTreeMap<ServerName, (ServerConfig, Option<Key>)>;
 
-fn servers(table: &Table<'_>, listen: &[SocketAddr]) -> Found {
+/// What is said around the servers of a service.
+#[derive(Clone, Copy)]
+struct Around<'s> {
+    folder: &'s Path,
+    listen: &'s [SocketAddr],
+    name: &'s str,
+    tls: Option<&'s ServerTls>,
+}
+
+fn servers(table: &Table<'_>, around: Around<'_>) -> Found {
     let mut servers = Found::new();
     let entries = table.entries();
     if entries.is_empty() {
@@ -230,9 +256,9 @@ fn servers(table: &Table<'_>, listen: &[SocketAddr]) -> Found {
     }
     for (key, value) in entries {
         let name = ServerName::parse(key).map_err(|error| value.problem(error)).ok();
-        let Some((server, key)) = server(&value) else { continue };
+        let Some((server, key)) = server(&value, around) else { continue };
         let taken = servers.iter().map(|(name, (server, _))| (name, server.address));
-        if let Some(what) = unfit_address(server.address, listen, taken) {
+        if let Some(what) = unfit_address(server.address, around.listen, taken) {
             value.problem(what);
         } else if let Some(name) = name {
             servers.insert(name, (server, key));
@@ -261,10 +287,10 @@ pub fn unfit_address<'s>(
 }
 
 /// An address alone, or a table with one.
-fn server(value: &Value<'_>) -> Option<(ServerConfig, Option<Key>)> {
+fn server(value: &Value<'_>, around: Around<'_>) -> Option<(ServerConfig, Option<Key>)> {
     if !value.is_table() {
         let address = address(value)?;
-        return Some((ServerConfig::new(address), None));
+        return Some((ServerConfig::new(address, around.tls.cloned()), None));
     }
     let table = value.table()?;
     let address = table.required("address", "an IP address with port").and_then(|value| super::address(&value));
@@ -277,7 +303,8 @@ fn server(value: &Value<'_>) -> Option<(ServerConfig, Option<Key>)> {
     let mode = table.value("mode").and_then(|value| value.choice(&modes)).unwrap_or_default();
     let check = table.value("check").and_then(|value| super::address(&value));
     let key = table.value("key").and_then(|value| value.parsed(Key::parse));
-    Some((ServerConfig { address: address?, weight, is_backup, connections, mode, check }, key))
+    let tls = server_tls(&table, around.folder, around.name).unwrap_or_else(|| around.tls.cloned());
+    Some((ServerConfig { address: address?, weight, is_backup, connections, tls, mode, check }, key))
 }
 
 /// The keys of `servers`: those that were given, or derived ones.

@@ -68,8 +68,7 @@ impl Reader<'_> {
         for address in listen.iter().flatten().filter(|address| address.port() != 0 && plain.contains(address)) {
             table.problem("listen", format_args!("{address} is in `listen` of the root too: expected either"));
         }
-        let versions = [("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)];
-        let min_version = table.value("min_version").and_then(|value| value.choice(&versions));
+        let min_version = table.value("min_version").and_then(|value| value.choice(&VERSIONS));
         let clients = table.table("client_certificates").and_then(|table| self.clients(&table));
         let items = table.required("certificates", "at least one, as [[tls.certificates]]");
         let items = items.and_then(|value| value.items("a list of tables, each as [[tls.certificates]]"));
@@ -108,3 +107,5 @@ impl Reader<'_> {
         Some(self.folder.join(not_empty(value, "a path")?))
     }
 }
+
+pub(super) const VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)];

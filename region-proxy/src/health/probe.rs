@@ -2,28 +2,45 @@
 
 use std::net::SocketAddr;
 
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::config::{Probe, ProxyHeader, Question, ServerProtocol};
 use crate::live::{Server, Service};
 use crate::once::{self, Once, OverHttp2};
 use crate::proxy_protocol;
+use crate::tls::back::Equipment;
 
 /// Whether `server` is well; else why not, in words.
 pub(super) async fn check(service: &Service, server: &Server) -> Result<(), String> {
     let check = &service.config.check;
     let own = service.config.servers.get(&server.name).and_then(|server| server.check);
     let address = own.unwrap_or_else(|| check.place.of(server.address));
+    // What answers elsewhere for the server need not speak TLS.
+    let tls = server.tls.as_ref().filter(|_| address == server.address);
     let probe = async {
         match &check.probe {
-            Probe::Connect => once::connect(address).await.map(drop),
-            Probe::Http(question) => ask(service, address, question).await,
+            Probe::Connect => connect(address, tls).await,
+            Probe::Http(question) => ask(service, address, tls, question).await,
         }
     };
     timeout(check.time_limit, probe).await.unwrap_or_else(|_| Err(format!("no answer within {:?}", check.time_limit)))
 }
 
-async fn ask(service: &Service, address: SocketAddr, question: &Question) -> Result<(), String> {
+async fn connect(address: SocketAddr, tls: Option<&Equipment>) -> Result<(), String> {
+    let stream = once::connect(address).await?;
+    match tls {
+        None => Ok(()),
+        Some(tls) => tls.greet(stream, None).await.map(drop),
+    }
+}
+
+async fn ask(
+    service: &Service,
+    address: SocketAddr,
+    tls: Option<&Equipment>,
+    question: &Question,
+) -> Result<(), String> {
     let mut fields: Vec<(&str, &str)> = question.fields.iter().map(|(name, value)| (&**name, &**value)).collect();
     if !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {
         fields.push(("User-Agent", concat!("region-proxy/", env!("CARGO_PKG_VERSION"))));
@@ -43,15 +60,34 @@ async fn ask(service: &Service, address: SocketAddr, question: &Question) -> Res
         body: b"",
     };
     let body_max = if question.body.is_some() { question.body_octets } else { 0 };
-    let mut stream = once::connect(address).await?;
-    let answer = match service.config.protocol {
-        ServerProtocol::Http1 => once::fetch_over(&mut stream, request, body_max).await?,
-        ServerProtocol::Http2 => {
-            let mut stream = OverHttp2::new(stream).map_err(|error| error.to_string())?;
-            once::fetch_over(&mut stream, request, body_max).await?
+    let stream = once::connect(address).await?;
+    let answer = match tls {
+        None => answer(service, stream, request, body_max).await?,
+        Some(tls) => {
+            let mut stream = stream;
+            // TLS begins behind the PROXY header.
+            stream.write_all(&preface).await.map_err(|error| format!("request: {}", once::in_words(&error)))?;
+            let stream = tls.greet(stream, Some(service.config.protocol)).await?;
+            answer(service, stream, Once { preface: b"", ..request }, body_max).await?
         }
     };
     judge(question, &answer)
+}
+
+/// What is answered over `stream`, in what the servers of `service` speak.
+async fn answer(
+    service: &Service,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: Once<'_>,
+    body_max: usize,
+) -> Result<once::Answer, String> {
+    match service.config.protocol {
+        ServerProtocol::Http1 => once::fetch_over(&mut stream, request, body_max).await,
+        ServerProtocol::Http2 => {
+            let mut stream = OverHttp2::new(stream).map_err(|error| error.to_string())?;
+            once::fetch_over(&mut stream, request, body_max).await
+        }
+    }
 }
 
 /// Whether `answer` is one of those that are right.

@@ -269,6 +269,12 @@ impl Session {
         Some(Event::Ended { stream })
     }
 
+    /// Begins no more streams.
+    pub fn retire(&mut self) {
+        self.has_goaway = true;
+        self.wake_driver();
+    }
+
     /// Nothing more will come or go.
     pub fn break_all(&mut self) {
         self.has_goaway = true;
@@ -336,3 +342,6 @@ const OUT_MAX: usize = 256 * 1024;
 
 /// As many of the streams that were reset are remembered, so that what was on its way is no mistake.
 const ENDED_EARLY_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests;

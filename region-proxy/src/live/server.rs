@@ -16,6 +16,7 @@ use crate::config::Check;
 use crate::standing::agent::{Agent, Line};
 use crate::standing::{Order, Standing, Wanted};
 use crate::tally::ServerTally;
+use crate::tls::back::Equipment;
 
 /// A server at run time; it survives reloads that keep its service, name and address.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// Its number among all servers that ever were, by which each thread keeps its connections.
     pub number: u32,
+    /// What connections to it begin with, where it speaks TLS.
+    pub tls: Option<Equipment>,
     /// Bounds the lines about the requests that it failed.
     pub failures: Throttle,
     /// Bounds the lines about checks out of turn that these led to.
@@ -101,7 +104,14 @@ pub struct Account {
 
 impl Server {
     /// Nothing is known of it but what the settings want.
-    pub(super) fn new(name: ServerName, address: SocketAddr, number: u32, wanted: Wanted, threads: usize) -> Self {
+    pub(super) fn new(
+        name: ServerName,
+        address: SocketAddr,
+        number: u32,
+        wanted: Wanted,
+        tls: Option<Equipment>,
+        threads: usize,
+    ) -> Self {
         let known = Known {
             wanted,
             order: Order::default(),
@@ -117,6 +127,7 @@ impl Server {
             name,
             address,
             number,
+            tls,
             failures: Throttle::default(),
             verdicts: Throttle::default(),
             tally: ServerTally::new(threads),
@@ -310,7 +321,7 @@ mod tests {
 
     fn server() -> Server {
         let name = ServerName::parse("app-1").expect("a name");
-        Server::new(name, SocketAddr::from(([192, 0, 2, 1], 80)), 0, WANTED, 1)
+        Server::new(name, SocketAddr::from(([192, 0, 2, 1], 80)), 0, WANTED, None, 1)
     }
 
     fn check(server: &Server, outcome: Result<(), &str>) -> Option<Change> {

@@ -13,7 +13,7 @@ use super::upload::Upload;
 use crate::access::Captured;
 use crate::balance::{Policy, Sticky, hash};
 use crate::clock::unix_secs;
-use crate::config::{Config, ServerProtocol, ServiceConfig};
+use crate::config::{Config, Limits, ServerProtocol, ServiceConfig};
 use crate::forward;
 use crate::forwarded::Seen;
 use crate::http1::{
@@ -51,12 +51,21 @@ pub(super) fn limits(config: &Config) -> HeadLimits {
 }
 
 /// Reads the request at the front of `bytes`, which came from `peer`.
-pub(super) fn admit(worker: &Rc<Worker>, peer: Peer, mut record: Record, bytes: &mut [u8]) -> Admission {
+///
+/// `before` it its connection has carried so many others.
+pub(super) fn admit(worker: &Rc<Worker>, peer: Peer, mut record: Record, bytes: &mut [u8], before: u32) -> Admission {
     let local = worker.current();
-    let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; FIELDS_MAX];
-    let admitted = match read_request(bytes, &mut slots, limits(&local.live.config)) {
+    let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; Limits::FIELDS_MAX];
+    let slots = &mut slots[..local.live.config.limits.fields.min(Limits::FIELDS_MAX)];
+    let admitted = match read_request(bytes, slots, limits(&local.live.config)) {
         Ok(None) => return Admission::Partial(record),
-        Ok(Some(request)) => admit_head(worker, &local, peer, &mut record, &request),
+        Ok(Some(mut request)) => {
+            let most = local.live.config.limits.requests_per_connection;
+            if worker.is_stopping() || most.is_some_and(|most| before + 1 >= most) {
+                request.persistence = Persistence::Close;
+            }
+            admit_head(worker, &local, peer, &mut record, &request)
+        }
         Err(refusal) => Err((refuse(&mut record, refusal), bytes.len())),
     };
     match admitted {
@@ -97,8 +106,7 @@ fn admit_head(
     }
     let is_head = request.method == "HEAD";
     // With a body on its way the next request is nowhere to be found.
-    let persistence = if worker.is_stopping() { Persistence::Close } else { request.persistence };
-    let after = match (request.body, persistence, request.version) {
+    let after = match (request.body, request.persistence, request.version) {
         (Framing::Empty, Persistence::KeepAlive, Version::V11) => After::Next,
         (Framing::Empty, _, _) => After::Close,
         _ => After::Linger,
@@ -117,6 +125,9 @@ fn admit_head(
     edits.clear();
     let config = &local.live.config;
     let origin = config.forwarded.trace(seen, request.fields, &mut edits);
+    if let Some((status, text, lines)) = shed(worker, config, origin.client, record) {
+        return Err((Answer::new(Saying { status, text, lines: &lines, is_head, after }), request.len));
+    }
     let host = request.host.map(|authority| route::host(authority.host()));
     let route = find_route(&config.routes, request, host.as_deref(), origin.scheme == "https");
     let service = match route.map(|(_, route)| &route.action) {
@@ -124,6 +135,13 @@ fn admit_head(
         Some(Action::Service(name)) => local.live.service(Some(name.as_str())),
         Some(Action::RedirectToHttps { status, port }) => return Err(redirect(request, *status, *port, after)),
     };
+    let body_max = route.and_then(|(_, route)| route.body_octets).or(config.limits.body_octets).unwrap_or(u64::MAX);
+    if let Framing::Length(length) = request.body
+        && length > body_max
+    {
+        record.end(By::Proxy, Cause::TooLarge, format!("body of more than {body_max} octets"));
+        return Err(own(413, "the body of the request is too large"));
+    }
     let Some(flight) = service.and_then(|service| Flight::new(Rc::clone(local), service)) else {
         record.end(By::Proxy, Cause::NoService, "");
         return Err(own(421, "no such service here"));
@@ -140,7 +158,22 @@ fn admit_head(
         route.request.apply(request.fields, &mut edits);
         wish.route = Some(index);
     }
-    Ok(write_head(worker, peer, request, &edits, flight, wish))
+    let mut admitted = write_head(worker, peer, request, &edits, flight, wish);
+    admitted.asked.body_max = body_max;
+    Ok(admitted)
+}
+
+/// The status, text and further lines of the answer to a request of `client` that is refused however good it is: there is
+/// more to do than time for it, or its client asks too often.
+fn shed(worker: &Worker, config: &Config, client: IpAddr, record: &mut Record) -> Option<(u16, &'static str, String)> {
+    if worker.is_overloaded() {
+        record.end(By::Proxy, Cause::Overloaded, "");
+        return Some((503, "too much to do", "Retry-After: 1\r\n".to_owned()));
+    }
+    let wait = worker.guests.ask(client, &config.clients).err()?;
+    record.end(By::Proxy, Cause::TooMany, "");
+    let secs = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    Some((429, "too many requests", format!("Retry-After: {secs}\r\n")))
 }
 
 /// Writes the head of an admitted request as its server shall see it.
@@ -166,6 +199,7 @@ fn write_head(
         expects_continue: request.expects_continue,
         version: request.version,
         persistence: request.persistence,
+        body_max: u64::MAX,
     };
     let body = Body::new(request.body, request.body);
     Admitted { flight, asked, wish, head, head_len: request.len, body }
@@ -220,7 +254,7 @@ impl Wish {
 /// Adds what is there of the body.
 fn admit_body(worker: &Rc<Worker>, admitted: Admitted, mut record: Record, bytes: &mut [u8]) -> Admission {
     let Admitted { flight, mut asked, wish, mut head, head_len, mut body } = admitted;
-    let mut consumed = head_len;
+    let (mut consumed, mut room) = (head_len, asked.body_max);
     if !body.is_done() && bytes.len() > head_len {
         let rest = &mut bytes[head_len..];
         let mut after = worker.buffers.take();
@@ -231,13 +265,19 @@ fn admit_body(worker: &Rc<Worker>, admitted: Admitted, mut record: Record, bytes
                 return Admission::Next(Next::Answer(Box::new(Own::new(answer, record))), bytes.len());
             }
         };
+        let Some(left) = room.checked_sub(part.data.len() as u64) else {
+            record.end(By::Proxy, Cause::TooLarge, format!("body of more than {} octets", asked.body_max));
+            let answer = Answer::refusal(413, "the body of the request is too large");
+            return Admission::Next(Next::Answer(Box::new(Own::new(answer, record))), bytes.len());
+        };
+        room = left;
         head.extend_from_slice(&rest[part.data]);
         head.extend_from_slice(&after);
         worker.buffers.give_back(after);
         consumed += part.consumed;
     }
     asked.expects_continue &= !body.is_done();
-    let upload = Upload::new(head, body);
+    let upload = Upload::new(head, body, room);
     let exchange = Exchange::new(Rc::clone(worker), flight, asked, wish, upload, record);
     Admission::Next(Next::Exchange(Box::new(exchange)), consumed)
 }
@@ -253,6 +293,3 @@ fn takes_trailers(request: &Request<'_>) -> bool {
 fn is_upgrade_allowed(request: &Request<'_>, protocols: &[u8]) -> bool {
     request.method == "GET" && request.body == Framing::Empty && protocols.eq_ignore_ascii_case(b"websocket")
 }
-
-/// As many fields as a head may have.
-const FIELDS_MAX: usize = 128;

@@ -16,7 +16,9 @@ use super::tell::{Teller, tell};
 use super::unread::Unread;
 use crate::clock::{Tick, Waiting};
 use crate::config::ProxyHeader;
+use crate::guests::Guest;
 use crate::http1::{HTTP2_PREFACE, is_worth_reading};
+use crate::listen::Permit;
 use crate::proxy_protocol::{self, Ends};
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -35,8 +37,10 @@ pub(super) struct Client {
     seen: usize,
     /// When the first of them came, where they are of a request.
     began: Option<Tick>,
-    /// Whether no request came before.
-    is_new: bool,
+    /// Requests that it has sent so far.
+    requests: u32,
+    /// `None`: that of the connection that it is a stream of.
+    permit: Option<Permit>,
     /// Its place among the deadlines of its thread.
     pub(super) place: u32,
 }
@@ -94,17 +98,23 @@ pub(super) enum After {
 
 impl Client {
     /// A connection that was just accepted; with `is_unintroduced` it begins with a PROXY header.
-    pub(super) fn new(worker: Rc<Worker>, socket: Stream, peer: Peer, is_unintroduced: bool) -> Self {
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        socket: Stream,
+        peer: Peer,
+        is_unintroduced: bool,
+        permit: Option<Permit>,
+    ) -> Self {
         let place = worker.deadlines.take();
         if !matches!(socket, Stream::Lane(_)) {
             worker.proxy.tally.accept(worker.number);
         }
         let unread = Unread::default();
-        Self { worker, socket, peer, is_unintroduced, unread, seen: 0, began: None, is_new: true, place }
+        Self { worker, socket, peer, is_unintroduced, unread, seen: 0, began: None, requests: 0, permit, place }
     }
 
-    /// Waits for the next request, for as long as the settings allow since `since`.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>, since: Tick) -> Poll<Next> {
+    /// Waits for the next request, for as long as the settings allow since `since`, or since its first octet.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>, since: &mut Tick) -> Poll<Next> {
         loop {
             if let Some(next) = self.admit_unread() {
                 return Poll::Ready(next);
@@ -117,8 +127,11 @@ impl Client {
                     return Poll::Ready(Next::Closed);
                 }
                 Poll::Ready(Ok(count)) => count,
-                Poll::Pending => return self.poll_patience(cx, since),
+                Poll::Pending => return self.poll_patience(cx, *since),
             };
+            if self.unread.is_empty() && self.requests > 0 {
+                *since = Tick::now();
+            }
             if self.unread.is_empty() && !self.is_unintroduced {
                 if let Some(next) = self.admit(&mut buffer[..count]) {
                     return Poll::Ready(next);
@@ -148,18 +161,18 @@ impl Client {
             self.began.get_or_insert_with(Tick::now);
             return None;
         }
-        if self.is_new && self.begins_http2(self.unread.as_slice()) {
+        if self.requests == 0 && self.begins_http2(self.unread.as_slice()) {
             return Some(Next::Http2);
         }
         let record = Record::new(self.began.take());
-        match admit::admit(&self.worker, self.peer, record, self.unread.as_mut_slice()) {
+        match admit::admit(&self.worker, self.peer, record, self.unread.as_mut_slice(), self.requests) {
             Admission::Partial(record) => {
                 self.began = Some(record.began());
                 self.seen = self.unread.as_slice().len();
                 None
             }
             Admission::Next(next, consumed) => {
-                (self.seen, self.is_new) = (0, false);
+                (self.seen, self.requests) = (0, self.requests.saturating_add(1));
                 self.unread.consume(consumed, &self.worker.buffers);
                 Some(next)
             }
@@ -175,7 +188,13 @@ impl Client {
                 }
                 self.unread.consume(header.len, &self.worker.buffers);
                 (self.is_unintroduced, self.seen) = (false, 0);
-                Some(true)
+                let current = self.worker.current();
+                let guest = Guest::enter(&self.worker, self.peer.address.ip(), &current.live.config);
+                let is_welcome = guest.is_ok();
+                if let Some(permit) = &mut self.permit {
+                    permit.guest = guest.unwrap_or_default();
+                }
+                Some(is_welcome)
             }
             Ok(None) => {
                 self.seen = self.unread.as_slice().len();
@@ -190,11 +209,12 @@ impl Client {
 
     /// What is next by `bytes`, with nothing unread before them; what it does not need of them is unread then.
     fn admit(&mut self, bytes: &mut [u8]) -> Option<Next> {
-        if self.is_new && self.begins_http2(bytes) {
+        if self.requests == 0 && self.begins_http2(bytes) {
             self.unread.extend(bytes, &self.worker.buffers);
             return Some(Next::Http2);
         }
-        let (next, consumed) = match admit::admit(&self.worker, self.peer, Record::new(self.began.take()), bytes) {
+        let record = Record::new(self.began.take());
+        let (next, consumed) = match admit::admit(&self.worker, self.peer, record, bytes, self.requests) {
             Admission::Partial(record) => {
                 self.began = Some(record.began());
                 (None, 0)
@@ -202,7 +222,7 @@ impl Client {
             Admission::Next(next, consumed) => (Some(next), consumed),
         };
         self.seen = if next.is_none() { bytes.len() } else { 0 };
-        self.is_new &= next.is_none();
+        self.requests = self.requests.saturating_add(next.is_some().into());
         self.unread.extend(&bytes[consumed..], &self.worker.buffers);
         next
     }
@@ -218,7 +238,9 @@ impl Client {
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>, since: Tick) -> Poll<Next> {
-        let limit = self.worker.current().live.config.limits.request_head;
+        let limits = self.worker.current().live.config.limits;
+        let is_idle = self.requests > 0 && self.unread.is_empty();
+        let limit = if is_idle { limits.keep_alive } else { limits.request_head };
         if self.worker.is_over() || self.worker.deadlines.is_dismissed(self.place) {
             return Poll::Ready(Next::Closed);
         }

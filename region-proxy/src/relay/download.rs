@@ -10,6 +10,7 @@ use super::client::Client;
 use super::exchange::{Asked, Wish};
 use crate::access::capture_response;
 use crate::clock::{Tick, unix_secs};
+use crate::config::Limits;
 use crate::forward;
 use crate::http1::{
     self, Framing, Header, Hop, Persistence, Response, Version, is_worth_reading, read_response, write_response,
@@ -333,10 +334,12 @@ impl Download {
         if bytes.is_empty() {
             return Ok(None);
         }
-        let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; FIELDS_MAX];
+        let config = &passing.flight.live().config;
+        let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; Limits::FIELDS_MAX];
+        let slots = &mut slots[..config.limits.fields.min(Limits::FIELDS_MAX)];
         let method = if self.asked.is_head { "HEAD" } else { "GET" };
         let asked = http1::Asked { method, upgrade: self.asked.is_upgrade };
-        let read = read_response(bytes, &mut slots, asked, super::admit::limits(&passing.flight.live().config));
+        let read = read_response(bytes, slots, asked, super::admit::limits(config));
         let Some(response) = read.map_err(|error| DownloadError::Bad(error.to_string()))? else { return Ok(None) };
         if response.is_interim() {
             self.interims += 1;
@@ -479,9 +482,6 @@ impl Download {
 
 /// Interim responses to one request: far more than hints and words of patience need.
 const INTERIMS_MAX: u8 = 32;
-
-/// As many fields as a head may have.
-const FIELDS_MAX: usize = 128;
 
 /// With less at a time, a client with a small window would cost a system call for each piece.
 const ROOM_MIN: usize = 16 * 1024;

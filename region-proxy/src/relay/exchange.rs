@@ -19,7 +19,7 @@ use crate::local::{Call, Flight};
 use crate::plan::{self, Connection, Failure};
 use crate::stick;
 use crate::stream::Stream;
-use crate::upstream::{self, Care};
+use crate::upstream::{self, Care, Target};
 use crate::worker::Worker;
 
 mod failure;
@@ -40,6 +40,8 @@ pub(super) struct Asked {
     pub(super) version: Version,
     /// Whether the client keeps its connection.
     pub(super) persistence: Persistence,
+    /// The largest body that it may have, in octets of data.
+    pub(super) body_max: u64,
 }
 
 /// Which server a request would have.
@@ -225,7 +227,8 @@ impl Exchange {
         }
         let (number, can_repeat) = (server.number, self.asked.is_idempotent && self.upload.is_held());
         let care = if can_repeat { Care::Usual } else { Care::Utmost };
-        match self.worker.pools.kept(number, self.flight.live().config.limits.upstream_idle, care) {
+        let room = &self.worker.buffers.read;
+        match self.worker.pools.kept(number, self.flight.live().config.limits.upstream_idle, care, room) {
             Some(socket) => self.begin(socket, Connection::Kept),
             None => self.connect(),
         }
@@ -235,8 +238,9 @@ impl Exchange {
         let Some(server) = self.flight.server() else {
             return self.answer_no_server(Cause::NoServer, "no server is up");
         };
+        let target = Target::of(server, self.flight.service().config.protocol);
         let limit = self.flight.live().config.limits.connect;
-        self.stage = Stage::Connecting(Box::pin(upstream::connect(server.address, limit)));
+        self.stage = Stage::Connecting(Box::pin(upstream::connect(Rc::clone(&self.worker), target, limit)));
     }
 
     /// Whether its servers speak HTTP/2.

@@ -12,8 +12,10 @@ use super::client::{After, Client, Next};
 use super::exchange::Exchange;
 use super::record::{Protocol, Record};
 use crate::clock::{Tick, Waiting};
-use crate::http1::{self, Reason};
-use crate::http2::{self, Block, Code, Event, Expected, Fatal, Fault, Role, Session, join_cookies, read_request};
+use crate::http1::{self, Framing, Reason};
+use crate::http2::{
+    self, Block, Code, Event, Expected, Fatal, Fault, Role, Session, join_cookies, read_request, websocket,
+};
 use crate::lane::Lane;
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -93,14 +95,17 @@ impl Http2 {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<After> {
         self.ready.begin(cx.waker());
         loop {
-            if let Err(end) = self.receive(cx, client) {
-                return Poll::Ready(self.break_off(cx, client, end));
-            }
+            let has_all = match self.receive(cx, client) {
+                Ok(has_all) => has_all,
+                Err(end) => return Poll::Ready(self.break_off(cx, client, end)),
+            };
             self.go_on();
             self.say_goodbye(client);
             match self.flush(cx, client) {
                 Poll::Ready(Err(())) => return Poll::Ready(After::Close),
                 Poll::Ready(Ok(())) if self.is_over(client) => return Poll::Ready(After::Linger),
+                // What was sent made room for what was not read.
+                Poll::Ready(Ok(())) if !has_all => continue,
                 _ => {}
             }
             if self.ready.is_done() {
@@ -109,8 +114,8 @@ impl Http2 {
         }
     }
 
-    /// Takes all that has come.
-    fn receive(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Result<(), End> {
+    /// Takes what has come; `false` when there may be more, for which there is no room.
+    fn receive(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Result<bool, End> {
         let worker = Rc::clone(&client.worker);
         if !client.unread.is_empty() {
             let unread = std::mem::take(&mut client.unread).into_bytes();
@@ -121,10 +126,10 @@ impl Http2 {
             match client.socket.poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(0) | Err(_)) => return Err(End::Gone),
                 Poll::Ready(Ok(count)) => self.take(&worker, client, &buffer[..count])?,
-                Poll::Pending => break,
+                Poll::Pending => return Ok(true),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn take(&mut self, worker: &Rc<Worker>, client: &Client, mut bytes: &[u8]) -> Result<(), Fatal> {
@@ -157,13 +162,17 @@ impl Http2 {
         join_cookies(block);
         let key = websocket_key(block);
         let mut slots = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        let is_head = block.iter().take(PSEUDO_MAX).any(|field| field == (b":method", b"HEAD"));
+        // Until more is known.
+        let expected = Expected { is_head, is_upgrade: false };
+        self.session.borrow_mut().accept(stream, Framing::Empty, expected);
         let stage = if block.is_too_large() {
             record.admit(Protocol::Http2);
             record.refuse(Reason::HeadTooLong, String::new());
             answering(Own::new(Answer::refusal(431, "head is too long"), record))
         } else {
             match read_request(block, &mut slots, is_end, &key) {
-                Ok(request) => self.admit(worker, peer, stream, record, &request),
+                Ok(request) => self.admit(worker, peer, stream, record, &request, &key),
                 Err(Fault::Refused(refusal)) => {
                     let answer = admit::refuse(&mut record, refusal);
                     answering(Own::new(answer, record))
@@ -175,7 +184,7 @@ impl Http2 {
             }
         };
         let lane = Stream::Lane(Lane::new(Rc::clone(&self.session), stream));
-        let client = Client::new(Rc::clone(worker), lane, peer, false);
+        let client = Client::new(Rc::clone(worker), lane, peer, false, None);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { waker: self.ready.waker(self.slots.len()), request: None });
             self.slots.len() - 1
@@ -192,9 +201,13 @@ impl Http2 {
         stream: u32,
         record: Record,
         request: &http1::Request<'_>,
+        key: &str,
     ) -> Stage {
         let expected = Expected { is_head: request.method == "HEAD", is_upgrade: request.upgrade.is_some() };
         self.session.borrow_mut().accept(stream, request.body, expected);
+        if expected.is_upgrade {
+            self.session.borrow_mut().expect_switch(stream, key);
+        }
         match admit::admit_stream(worker, peer, record, request) {
             Admission::Next(Next::Exchange(exchange), _) => Stage::Exchanging(exchange),
             Admission::Next(Next::Answer(own), _) => Stage::Answering(own, 0, Tick::now()),
@@ -344,10 +357,7 @@ fn websocket_key(block: &Block) -> String {
     if !block.iter().take(PSEUDO_MAX).any(|(name, _)| name == b":protocol") {
         return String::new();
     }
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    // Sixteen octets are 21 digits and 2 bits.
-    let digits = (0..22).map(|at| DIGITS[if at < 21 { fastrand::usize(..64) } else { fastrand::usize(..4) << 4 }]);
-    digits.map(char::from).chain(['=', '=']).collect()
+    websocket::key(fastrand::u128(..).to_be_bytes())
 }
 
 /// The fields of a block, and one more.

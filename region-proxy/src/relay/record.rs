@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::access::Captured;
 use crate::clock::Tick;
 use crate::http1::{Reason, Version};
+use crate::plan::Failure;
 
 /// One request, from its first octet to the last of its answer.
 #[derive(Debug)]
@@ -155,11 +156,17 @@ pub enum Cause {
     ClientLate,
     /// The body of the request is malformed.
     ClientBroken,
+    /// The body of the request is larger than it may be.
+    TooLarge,
+    /// Its client asks too often.
+    TooMany,
+    /// There is more to do than time for it.
+    Overloaded,
 }
 
 impl Cause {
     /// All, in their order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Refused,
         Self::NoService,
         Self::NoServer,
@@ -175,6 +182,9 @@ impl Cause {
         Self::ClientGone,
         Self::ClientLate,
         Self::ClientBroken,
+        Self::TooLarge,
+        Self::TooMany,
+        Self::Overloaded,
     ];
 
     /// Its word in metrics.
@@ -195,6 +205,9 @@ impl Cause {
             Self::ClientGone => "client_gone",
             Self::ClientLate => "client_timeout",
             Self::ClientBroken => "client_body",
+            Self::TooLarge => "body_too_large",
+            Self::TooMany => "rate_limit",
+            Self::Overloaded => "overload",
         }
     }
 
@@ -202,6 +215,21 @@ impl Cause {
     pub fn is_of_server(self) -> bool {
         use Cause::{BadResponse, BodyLate, BrokenOff, Closed, ConnectLate, NoConnection, ResponseLate};
         matches!(self, NoConnection | ConnectLate | Closed | BadResponse | ResponseLate | BrokenOff | BodyLate)
+    }
+}
+
+impl From<Failure> for Cause {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoConnection => Self::NoConnection,
+            Failure::ConnectLate => Self::ConnectLate,
+            Failure::Unsent(_) | Failure::Broken(_) => Self::Closed,
+            Failure::BadResponse => Self::BadResponse,
+            Failure::ResponseLate => Self::ResponseLate,
+            Failure::ClientLate => Self::ClientLate,
+            Failure::ClientBroken => Self::ClientBroken,
+            Failure::ClientTooLarge => Self::TooLarge,
+        }
     }
 }
 
@@ -341,6 +369,8 @@ impl Record {
             By::Here => 'L',
         };
         let during = match self.during {
+            // None was there to connect to.
+            None if self.cause == Some(Cause::NoServer) => 'C',
             None | Some(During::Request) => 'R',
             Some(During::Queue) => 'Q',
             Some(During::Connect) => 'C',

@@ -18,6 +18,8 @@ pub(super) struct Upload {
     /// Whether `out` still holds all that was read of the request, so that it can be sent again.
     is_replayable: bool,
     is_waiting_for_client: bool,
+    /// Octets of data that may still come.
+    room: u64,
     /// When something of it was last sent.
     pub(super) progress: Tick,
 }
@@ -31,13 +33,15 @@ pub(super) enum UploadError {
     ClientGone(io::Error),
     /// The body is malformed.
     ClientBroken(Refusal),
+    /// The body is larger than it may be.
+    TooLarge,
 }
 
 impl Upload {
-    /// `head` with what is there of the body, of which `body` is still to come.
-    pub(super) fn new(head: Vec<u8>, body: Body) -> Self {
+    /// `head` with what is there of the body, of which `body` is still to come: at most `room` octets of data.
+    pub(super) fn new(head: Vec<u8>, body: Body, room: u64) -> Self {
         let (is_replayable, is_waiting_for_client) = (true, false);
-        Self { out: Outbox::new(head), body, is_replayable, is_waiting_for_client, progress: Tick::now() }
+        Self { out: Outbox::new(head), body, is_replayable, is_waiting_for_client, room, progress: Tick::now() }
     }
 
     /// Whether the whole request was sent.
@@ -125,6 +129,7 @@ impl Upload {
         let part = self.body.take(bytes, &mut before, &mut after).map_err(UploadError::ClientBroken)?;
         client.unread.extend(&bytes[part.consumed..], &worker.buffers);
         self.is_replayable = false;
+        self.room = self.room.checked_sub(part.data.len() as u64).ok_or(UploadError::TooLarge)?;
         let sent = self.out.send(cx, server, [&before, &bytes[part.data], &after]);
         worker.buffers.give_back(before);
         worker.buffers.give_back(after);

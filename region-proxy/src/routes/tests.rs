@@ -13,6 +13,7 @@ fn route(service: &str) -> Route {
         methods: Vec::new(),
         fields: Vec::new(),
         action: Action::Service(name(service)),
+        body_octets: None,
         request: FieldRules::default(),
         response: FieldRules::default(),
     }

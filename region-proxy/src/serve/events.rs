@@ -42,7 +42,7 @@ impl<'s> Ears<'s> {
     /// Watches the files of the present settings too.
     pub(super) fn follow(&mut self, proxy: &Proxy) {
         if let Some(watch) = &mut self.watch {
-            watch.follow(proxy.live.load().config.tls.iter().flat_map(|tls| tls.files()));
+            watch.follow(proxy.live.load().config.certificate_files());
         }
     }
 

@@ -1,17 +1,19 @@
 //! From a service to a connection to one of its servers.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use super::Client;
 use crate::balance::{Choice, Policy, Sticky, hash};
 use crate::clock::{Tick, Waiting};
+use crate::config::ServerProtocol;
 use crate::local::{Call, Flight};
 use crate::plan::{self, Failure, Next};
 use crate::stick::Stick;
 use crate::stream::Stream;
-use crate::upstream;
+use crate::upstream::{self, Failed, Target};
 
 /// A connection that needs a server.
 pub(super) struct Reach {
@@ -42,7 +44,7 @@ enum Step {
     Connecting(Connecting),
 }
 
-type Connecting = Pin<Box<dyn Future<Output = Result<Stream, (Failure, String)>>>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Stream, Failed>>>>;
 
 impl Reach {
     /// For `client`, of which `first` was read, and the service of `flight`.
@@ -62,7 +64,7 @@ impl Reach {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Option<Stream>> {
         loop {
             let step = match &mut self.step {
-                Step::Choosing => self.choose(),
+                Step::Choosing => self.choose(client),
                 Step::Waiting(since) => {
                     let since = *since;
                     ready!(self.poll_call(cx, client, since))
@@ -79,9 +81,9 @@ impl Reach {
         }
     }
 
-    fn choose(&mut self) -> Option<Step> {
+    fn choose(&mut self, client: &Client) -> Option<Step> {
         match self.flight.choose(self.sticky, self.hash, &self.tried) {
-            Choice::Server(_) => self.connect(),
+            Choice::Server(_) => self.connect(client),
             Choice::Wait(server) if self.flight.wait(server, &self.tried) => Some(Step::Waiting(Tick::now())),
             Choice::Wait(_) => self.refuse("all servers are busy, and too many connections wait"),
             Choice::Nobody if self.tried.is_empty() => self.refuse("no server is up"),
@@ -103,24 +105,36 @@ impl Reach {
             }
         };
         Poll::Ready(match called {
-            Call::Server(_) => self.connect(),
+            Call::Server(_) => self.connect(client),
             Call::Again => Some(Step::Choosing),
         })
     }
 
-    fn connect(&mut self) -> Option<Step> {
+    fn connect(&mut self, client: &Client) -> Option<Step> {
         let Some(server) = self.flight.server() else { return self.refuse("no server is up") };
-        let limit = self.flight.live().config.limits.connect;
-        Some(Step::Connecting(Box::pin(upstream::connect(server.address, limit))))
+        let (target, limit) = (Target::of(server, ServerProtocol::default()), self.flight.live().config.limits.connect);
+        // TLS begins behind the PROXY header, which is for who takes the connection.
+        let preface = if target.is_secure() { self.introduction(client) } else { Vec::new() };
+        let worker = Rc::clone(&client.worker);
+        let connecting = async move { upstream::reach(&worker, target, limit, &preface).await };
+        Some(Step::Connecting(Box::pin(connecting)))
+    }
+
+    fn introduction(&self, client: &Client) -> Vec<u8> {
+        let mut header = Vec::new();
+        if let Some(version) = self.flight.service().config.send_proxy {
+            client.peer.introduce(version, &mut header);
+        }
+        header
     }
 
     /// What begins with `server`, to which it came.
-    pub(super) fn reached(mut self, client: &Client, server: Stream) -> Reached {
+    pub(super) fn reached(mut self, client: &Client, mut server: Stream) -> Reached {
         self.flight.answered(0);
-        let mut to_server = Vec::new();
-        if let Some(version) = self.flight.service().config.send_proxy {
-            client.peer.introduce(version, &mut to_server);
+        if let Some(server) = self.flight.server() {
+            server.tally.connect(self.flight.thread(), false);
         }
+        let mut to_server = if server.plain().is_some() { self.introduction(client) } else { Vec::new() };
         to_server.append(&mut self.first);
         Reached { flight: self.flight, server, to_server }
     }
@@ -135,6 +149,9 @@ impl Reach {
         {
             let (service, server) = (self.flight.service().name.as_str(), server.name.as_str());
             tracing::warn!(service, server, cause, is_again, left_out, "connection failed");
+        }
+        if let Some(server) = self.flight.server() {
+            server.tally.fail(self.flight.thread(), failure.into());
         }
         self.flight.failed();
         self.tried.extend(self.flight.server_index());

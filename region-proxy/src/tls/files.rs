@@ -16,7 +16,7 @@ use rustls::{Error, InconsistentKeys, RootCertStore};
 use shared::certificate::{Certificate, is_ocsp_response};
 use shared::problem::Problem;
 
-use crate::config::CertificateFiles;
+use crate::config::{CertificateFiles, ClientIdentity};
 
 /// One certificate as it is shown, with the key that proves it. Its `Debug` tells no key.
 #[derive(Clone)]
@@ -80,7 +80,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Those who may have signed the certificates of clients.
+/// Those who may have signed the certificates of clients, or of servers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Authorities {
     pub(super) file: PathBuf,
@@ -88,8 +88,9 @@ pub(super) struct Authorities {
 }
 
 impl Authorities {
-    pub(super) fn read(file: &Path) -> Result<Self, Problem> {
-        let expected = "the certificates of those who sign for clients, each from -----BEGIN CERTIFICATE-----";
+    /// Reads `file`; `whom` is what they sign for.
+    pub(super) fn read(file: &Path, whom: &str) -> Result<Self, Problem> {
+        let expected = &format!("the certificates of those who sign for {whom}, each from -----BEGIN CERTIFICATE-----");
         let mut reader = Reader::default();
         let certificates = reader.certificates(file, expected);
         let Some(certificates) = certificates else {
@@ -106,6 +107,46 @@ impl Authorities {
             }
         }
         Ok(Self { file: file.to_owned(), certificates })
+    }
+}
+
+/// What servers are shown, with the key that proves it. Its `Debug` tells no key.
+#[derive(Clone)]
+pub(super) struct Shown {
+    pub(super) files: ClientIdentity,
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: Arc<PrivateKeyDer<'static>>,
+}
+
+impl Shown {
+    /// Reads `files`; fails with every mistake in them.
+    pub(super) fn read(files: &ClientIdentity) -> Result<Self, Vec<Problem>> {
+        let mut reader = Reader::default();
+        let expected = "a certificate for servers to see and then those that lead to its root";
+        let found = reader.certificates(&files.certificate, expected).zip(reader.private_key(&files.key));
+        let Some((chain, key)) = found.filter(|_| reader.0.is_empty()) else { return Err(reader.0) };
+        match any_supported_type(&key).map(|key| CertifiedKey::new(chain.clone(), key).keys_match()) {
+            Ok(Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown))) => {}
+            Ok(Err(error)) => {
+                let what =
+                    format!("the key does not belong to the first certificate in it ({error}): expected its own");
+                return Err(vec![problem(&files.certificate, what)]);
+            }
+            Err(_) => return Err(vec![problem(&files.key, format!("not known here: expected {KEY_EXPECTED}"))]),
+        }
+        Ok(Self { files: files.clone(), chain, key: Arc::new(key) })
+    }
+}
+
+impl PartialEq for Shown {
+    fn eq(&self, other: &Self) -> bool {
+        self.files == other.files && self.chain == other.chain
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shown").field("files", &self.files).finish_non_exhaustive()
     }
 }
 

@@ -1,21 +1,23 @@
 //! What operators are told of TLS: in `/status` and as metrics.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
 use serde::Serialize;
 use shared::problem::Problem;
 
-use super::Front;
+use super::back::Back;
+use super::{Certificates, Front};
 use crate::count::Counts;
 
-/// TLS towards clients at run time.
+/// TLS at run time.
 #[derive(Debug)]
 pub struct TlsState {
     /// What clients find; `None` without `[tls]`.
     pub front: ArcSwapOption<Front>,
+    /// What servers find.
+    pub back: ArcSwap<Back>,
     /// How handshakes went.
     pub tally: Tally,
 }
@@ -56,59 +58,34 @@ pub struct Shown {
 }
 
 impl TlsState {
-    /// With `front`, for so many threads.
-    pub fn new(front: Option<Front>, threads: usize) -> Self {
+    /// With `certificates`, for so many threads.
+    pub fn new(certificates: Certificates, threads: usize) -> Self {
+        let Certificates { front, back } = certificates;
         let count = || Counts::new(threads);
         let tally = Tally { full: count(), resumed: count(), failed: count() };
-        Self { front: ArcSwapOption::from(front.map(Arc::new)), tally }
+        Self { front: ArcSwapOption::from(front.map(Arc::new)), back: ArcSwap::from_pointee(back), tally }
     }
 
-    /// What is shown at `now`; `None` without `[tls]`.
+    /// What is shown at `now`; `None` where there is no TLS towards anybody.
     pub fn report(&self, now: Timestamp) -> Option<Report> {
-        let front = self.front.load();
-        let front = front.as_ref()?;
-        let shown = front.identities().iter().take(SHOWN_MAX).map(|identity| Shown {
+        let (front, back) = (self.front.load(), self.back.load());
+        if front.is_none() && back.is_empty() {
+            return None;
+        }
+        let identities = front.as_ref().map_or(&[][..], |front| front.identities());
+        let shown = identities.iter().take(SHOWN_MAX).map(|identity| Shown {
             file: identity.files.certificate.display().to_string(),
             names: identity.about.names.iter().take(NAMES_MAX).cloned().collect(),
             not_after: identity.not_after().to_string(),
             has_ocsp: identity.files.ocsp.is_some(),
         });
         let texts = |problems: &[Problem]| problems.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+        let broken = front.as_ref().map_or(&[][..], |front| &front.broken);
         Some(Report {
             certificates: shown.collect(),
-            problems: texts(&front.broken),
-            warnings: texts(&front.warnings(now)),
+            problems: texts(&[broken, &back.broken].concat()),
+            warnings: texts(&front.as_ref().map(|front| front.warnings(now)).unwrap_or_default()),
         })
-    }
-
-    /// Appends its metrics to `text`, in the text format of Prometheus.
-    pub fn write_metrics(&self, text: &mut String) {
-        let front = self.front.load();
-        let Some(front) = front.as_ref() else { return };
-        text.push_str(
-            "# HELP region_proxy_certificate_expiry_seconds When a certificate ends, in seconds since 1970.\n",
-        );
-        text.push_str("# TYPE region_proxy_certificate_expiry_seconds gauge\n");
-        for identity in front.identities() {
-            let file = identity.files.certificate.display().to_string();
-            let file = file.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let end = identity.about.not_after;
-            // Writing to a text does not fail.
-            let _ = writeln!(text, "region_proxy_certificate_expiry_seconds{{file=\"{file}\"}} {end}");
-        }
-        let broken = front.broken.len();
-        text.push_str(
-            "# HELP region_proxy_certificate_problems Mistakes in files in whose place older ones serve on.\n",
-        );
-        text.push_str("# TYPE region_proxy_certificate_problems gauge\n");
-        let _ = writeln!(text, "region_proxy_certificate_problems {broken}");
-        text.push_str("# HELP region_proxy_tls_handshakes Handshakes with clients, by outcome.\n");
-        text.push_str("# TYPE region_proxy_tls_handshakes counter\n");
-        let Tally { full, resumed, failed } = &self.tally;
-        for (outcome, counts) in [("full", full), ("resumed", resumed), ("failed", failed)] {
-            let count = counts.begun();
-            let _ = writeln!(text, "region_proxy_tls_handshakes_total{{outcome=\"{outcome}\"}} {count}");
-        }
     }
 }
 

@@ -6,11 +6,16 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::ops::DerefMut;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, WriteTraffic};
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus,
+    WriteTraffic,
+};
 
 use crate::socket::Socket;
 
@@ -23,9 +28,45 @@ pub struct Scratch {
     joined: RefCell<Vec<u8>>,
 }
 
-/// The TLS of one connection.
-pub struct Session {
-    connection: UnbufferedServerConnection,
+/// One end of a connection, as rustls knows it.
+pub trait End: DerefMut<Target = UnbufferedConnectionCommon<Self::Data>> {
+    /// What only this end has.
+    type Data;
+
+    /// How a failure of it is told to people.
+    fn explain(error: &rustls::Error) -> String;
+
+    /// Goes on with the records at the front of `tls`.
+    fn process<'c, 'i>(&'c mut self, tls: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+}
+
+impl End for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    fn explain(error: &rustls::Error) -> String {
+        error.to_string()
+    }
+
+    fn process<'c, 'i>(&'c mut self, tls: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(tls)
+    }
+}
+
+impl End for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    fn explain(error: &rustls::Error) -> String {
+        super::failure::in_words(error)
+    }
+
+    fn process<'c, 'i>(&'c mut self, tls: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(tls)
+    }
+}
+
+/// The TLS of one connection, towards a client or a server.
+pub struct Session<E> {
+    connection: E,
     scratch: Rc<Scratch>,
     /// What was read of a record or message that is not whole.
     held: Vec<u8>,
@@ -41,10 +82,11 @@ pub struct Session {
     failure: Option<rustls::Error>,
 }
 
-impl Session {
+impl<E: End> Session<E> {
     /// A session of which `first` was read already.
-    pub fn new(connection: UnbufferedServerConnection, scratch: Rc<Scratch>, first: Vec<u8>) -> Self {
-        let is_unread = !first.is_empty();
+    pub fn new(connection: E, scratch: Rc<Scratch>, first: Vec<u8>) -> Self {
+        // With nothing read yet, a client looks what it is to say first.
+        let is_unread = !first.is_empty() || connection.is_handshaking() && connection.wants_write();
         Self {
             connection,
             scratch,
@@ -59,8 +101,13 @@ impl Session {
     }
 
     /// What was agreed on.
-    pub fn connection(&self) -> &UnbufferedServerConnection {
+    pub fn connection(&self) -> &E {
         &self.connection
+    }
+
+    /// Whether nothing that was read waits for more.
+    pub fn is_settled(&self) -> bool {
+        self.held.is_empty() && !self.is_ended && self.failure.is_none()
     }
 
     /// Goes through the handshake; then so many octets of plaintext that came with its end lie at the front of `buffer`.
@@ -144,7 +191,7 @@ impl Session {
     /// One read and what it leads to: so many octets of plaintext lie at the front of `buffer` then.
     fn poll_step(&mut self, cx: &mut Context<'_>, socket: &mut Socket, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         if let Some(failure) = &self.failure {
-            return Poll::Ready(Err(invalid(failure.clone())));
+            return Poll::Ready(Err(invalid(E::explain(failure))));
         }
         let held = self.held.len();
         let Some(room) = buffer.get_mut(FRONT..).filter(|room| room.len() > held) else {
@@ -178,7 +225,7 @@ impl Session {
         let (mut at, mut filled) = (FRONT, 0);
         loop {
             let (front, rest) = buffer.split_at_mut(at);
-            let status = self.connection.process_tls_records(rest);
+            let status = self.connection.process(rest);
             at += status.discard;
             match status.state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
@@ -201,7 +248,7 @@ impl Session {
                     self.failure = Some(error.clone());
                     self.take_alert(&mut buffer[at..])?;
                     self.held = Vec::new();
-                    return if filled > 0 { Ok(filled) } else { Err(invalid(error)) };
+                    return if filled > 0 { Ok(filled) } else { Err(invalid(E::explain(&error))) };
                 }
             }
         }
@@ -215,7 +262,7 @@ impl Session {
     fn take_alert(&mut self, rest: &mut [u8]) -> io::Result<()> {
         // With nothing to say it would be asked to fail once more.
         while self.connection.wants_write()
-            && let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(rest).state
+            && let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process(rest).state
         {
             append(&mut data, &mut self.unsent)?;
         }
@@ -279,18 +326,18 @@ impl Session {
         &mut self,
         out: &mut Vec<u8>,
         len: &mut usize,
-        seal: impl Fn(&mut WriteTraffic<'_, rustls::server::ServerConnectionData>, &mut [u8]) -> Result<usize, EncryptError>,
+        seal: impl Fn(&mut WriteTraffic<'_, E::Data>, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> io::Result<()> {
         if let Some(failure) = &self.failure {
-            return Err(invalid(failure.clone()));
+            return Err(invalid(E::explain(failure)));
         }
         loop {
             // Nothing in it is whole: it only must be where it was.
-            let status = self.connection.process_tls_records(&mut self.held);
+            let status = self.connection.process(&mut self.held);
             let discard = status.discard;
             let state = status.state.map_err(|error| {
                 self.failure = Some(error.clone());
-                invalid(error)
+                invalid(E::explain(&error))
             });
             let is_sealed = match state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
@@ -329,7 +376,7 @@ impl Session {
     }
 }
 
-impl std::fmt::Debug for Session {
+impl<E> std::fmt::Debug for Session<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").field("is_ended", &self.is_ended).finish_non_exhaustive()
     }

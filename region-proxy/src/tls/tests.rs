@@ -1,6 +1,5 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tempfile::TempDir;
@@ -148,15 +147,4 @@ fn a_name_in_two_certificates_is_warned_of() {
     let front = Front::read(&site.settings(&["a.test", "copy"]), None).expect("right");
     let warnings = texts(&front.warnings(at("2025-01-01")));
     assert!(warnings.len() == 1 && warnings[0].contains("copy.pem: a.test is in "), "{warnings:?}");
-}
-
-#[test]
-fn the_metrics_tell_when_a_certificate_ends() {
-    let site = Site::new(&["a.test"]);
-    let front = Front::read(&site.settings(&["a.test"]), None).expect("right");
-    let mut text = String::new();
-    report::TlsState::new(Some(front), 1).write_metrics(&mut text);
-    let file = site.0.path().join(Path::new("a.test.pem"));
-    let expected = format!("region_proxy_certificate_expiry_seconds{{file=\"{}\"}} 2222121600\n", file.display());
-    assert!(text.contains(&expected), "{text}");
 }

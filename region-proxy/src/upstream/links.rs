@@ -55,7 +55,7 @@ impl Links {
         drop(links);
         let (links, driven) = (Rc::clone(&self.0), Rc::clone(&session));
         let (worker, idle_max) = (Rc::clone(worker), config.upstream_idle);
-        let mut driver = Driver { worker, session: driven, socket, idle: None, idle_max };
+        let mut driver = Driver { worker, session: driven, socket, is_unread: false, idle: None, idle_max };
         tokio::task::spawn_local(async move {
             poll_fn(|cx| driver.poll(cx)).await;
             if let Some(sessions) = links.borrow_mut().get_mut(server as usize) {
@@ -77,6 +77,8 @@ struct Driver {
     worker: Rc<Worker>,
     session: Link,
     socket: Stream,
+    /// Whether more may have come, for which there was no room.
+    is_unread: bool,
     /// Runs while it carries nothing.
     idle: Option<std::pin::Pin<Box<Sleep>>>,
     idle_max: Duration,
@@ -86,7 +88,11 @@ impl Driver {
     /// Reads and sends until the connection is of no more use.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.session.borrow_mut().set_driver(cx.waker());
-        let is_alive = self.receive(cx) && self.flush(cx);
+        let mut is_alive = self.receive(cx) && self.flush(cx);
+        // What was sent made room for what was not read.
+        while is_alive && self.is_unread && self.session.borrow().unsent().is_empty() {
+            is_alive = self.receive(cx) && self.flush(cx);
+        }
         let session = self.session.borrow();
         if !is_alive || (session.is_empty() && session.is_used_up()) {
             return Poll::Ready(());
@@ -109,7 +115,10 @@ impl Driver {
             let count = match self.socket.poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(0) | Err(_)) => return false,
                 Poll::Ready(Ok(count)) => count,
-                Poll::Pending => return true,
+                Poll::Pending => {
+                    self.is_unread = false;
+                    return true;
+                }
             };
             let mut bytes = &buffer[..count];
             let mut session = self.session.borrow_mut();
@@ -127,6 +136,7 @@ impl Driver {
                 }
             }
         }
+        self.is_unread = true;
         true
     }
 

@@ -1,6 +1,7 @@
 //! Requests of HTTP/2 on their way to servers of HTTP/1.1, and back.
 
 use region_proxy::http2::frame::{Code, flag, kind};
+use region_proxy::http2::websocket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -214,6 +215,24 @@ async fn a_stream_that_is_slow_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_late_gets_all_and_can_ask_again() {
+    let (origin, proxy) = site().await;
+    let mut raw = Raw::connect(proxy.listen).await;
+    raw.send(kind::WINDOW_UPDATE, 0, 0, &[0, 0x7f, 0, 0]).await;
+    let streams: Vec<u32> = (0..40).map(|number| number * 2 + 1).collect();
+    for stream in &streams {
+        raw.ask(*stream, &with("/flood", &[])).await;
+    }
+    until("all are under way", async || origin.requests() == 40).await;
+    let mut left = 40 * 65_535;
+    while left > 0 {
+        left -= raw.next_of(kind::DATA).await.payload.len();
+    }
+    raw.ask(81, &GET).await;
+    assert_eq!(raw.answer(81).await.status, "200");
+}
+
+#[tokio::test]
 async fn a_client_that_cancels_frees_the_connection_to_the_server() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
     let address = listener.local_addr().expect("an address");
@@ -261,8 +280,12 @@ async fn a_websocket_runs_through_a_stream() {
             if seen.is_empty() {
                 continue;
             }
-            let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\nhello";
+            let key = text(&seen).lines().find_map(|line| Some(line.strip_prefix("sec-websocket-key: ")?.to_owned()));
+            let switch = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: chat\r\n\r\nhello",
+                websocket::accept(&key.expect("a key"))
+            );
             stream.write_all(switch.as_bytes()).await.expect("sent");
             let mut ping = [0; 4];
             stream.read_exact(&mut ping).await.expect("octets");
@@ -289,4 +312,20 @@ async fn a_websocket_runs_through_a_stream() {
     let key = seen.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).expect("a key");
     assert_eq!((key.len(), &key[22..]), (24, "=="));
     assert!(seen.contains("upgrade: websocket\r\n") && seen.contains("sec-websocket-version: 13\r\n"));
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_no_websocket_gets_none() {
+    let connect = [(":method", "CONNECT"), (":protocol", "websocket"), GET[1], (":path", "/chat"), GET[3]];
+    let wrong = "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n";
+    let proxy = before(wrong).await;
+    let mut raw = Raw::connect(proxy.listen).await;
+    raw.begin(1, &connect).await;
+    assert_eq!(raw.answer(1).await.reset, Some(Code::InternalError as u32));
+    let refused = "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno";
+    let proxy = before(refused).await;
+    let mut raw = Raw::connect(proxy.listen).await;
+    raw.begin(1, &connect).await;
+    let answer = raw.answer(1).await;
+    assert_eq!((answer.status.as_str(), answer.body.as_slice()), ("403", &b"no"[..]));
 }

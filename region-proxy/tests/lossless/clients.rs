@@ -2,10 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -20,7 +25,8 @@ pub(crate) struct Crowd {
     listen: SocketAddr,
     tls: Option<SocketAddr>,
     is_over: AtomicBool,
-    next_id: AtomicUsize,
+    /// When each request began, by its id.
+    begun: Mutex<Vec<Instant>>,
     served: Mutex<Vec<&'static str>>,
     failures: Mutex<Vec<Failure>>,
 }
@@ -30,6 +36,7 @@ pub(crate) struct Crowd {
 pub(crate) struct Failure {
     pub(crate) kind: &'static str,
     pub(crate) id: String,
+    pub(crate) began: Instant,
     #[expect(dead_code, reason = "told where the test fails")]
     pub(crate) why: String,
 }
@@ -43,7 +50,7 @@ impl Crowd {
             listen,
             tls,
             is_over: AtomicBool::new(false),
-            next_id: AtomicUsize::new(0),
+            begun: Mutex::default(),
             served: Mutex::default(),
             failures: Mutex::default(),
         })
@@ -67,14 +74,17 @@ impl Crowd {
     }
 
     fn id(&self) -> String {
-        self.next_id.fetch_add(1, Ordering::SeqCst).to_string()
+        let mut begun = self.begun.lock().expect("not poisoned");
+        begun.push(Instant::now());
+        (begun.len() - 1).to_string()
     }
 
     fn note(&self, kind: &'static str, id: &str, outcome: Result<(), String>) {
         match outcome {
             Ok(()) => self.served.lock().expect("not poisoned").push(kind),
             Err(why) => {
-                let failure = Failure { kind, id: id.to_owned(), why };
+                let began = id.parse::<usize>().map(|id| self.begun.lock().expect("not poisoned")[id]);
+                let failure = Failure { kind, id: id.to_owned(), began: began.expect("an id of ours"), why };
                 self.failures.lock().expect("not poisoned").push(failure);
             }
         }
@@ -204,11 +214,76 @@ impl Crowd {
         self.note("tunnel", &id, talk.await);
     }
 
+    /// Keeps a connection of HTTP/2 for as long as it is let.
+    pub(crate) async fn streams(self: Arc<Self>, pause: Duration) {
+        let mut connection: Option<SendRequest<Empty<Bytes>>> = None;
+        while self.goes_on() {
+            let id = self.id();
+            let exchange = async {
+                let mut sender = match connection.take() {
+                    Some(sender) => sender,
+                    None => {
+                        let stream = TokioIo::new(self.connect().await?);
+                        let (sender, connection) =
+                            http2::handshake(TokioExecutor::new(), stream).await.map_err(text)?;
+                        tokio::spawn(connection);
+                        sender
+                    }
+                };
+                // A connection that was told to end takes no more requests, which is no failure.
+                if sender.ready().await.is_err() {
+                    return Ok(None);
+                }
+                let request = Request::get("http://www.gslb.test/").header("x-id", &id).body(Empty::new());
+                match sender.try_send_request(request.map_err(text)?).await {
+                    Ok(response) => {
+                        let status = response.status();
+                        let body = response.into_body().collect().await.map_err(text)?.to_bytes();
+                        let is_right = status == 200 && body.starts_with(format!("{id} 0 ").as_bytes());
+                        if is_right { Ok(Some(sender)) } else { Err(format!("status {status}")) }
+                    }
+                    Err(mut error) => match error.take_message() {
+                        // It was never sent.
+                        Some(_) => Ok(None),
+                        None => Err(format!("{:?}", error.into_error())),
+                    },
+                }
+            };
+            match exchange.await {
+                Ok(None) => {}
+                Ok(Some(sender)) => {
+                    connection = Some(sender);
+                    self.note("HTTP/2", &id, Ok(()));
+                }
+                Err(why) => self.note("HTTP/2", &id, Err(why)),
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Asks for the status at `address`, as `gslb-dns` does but anew each time.
+    pub(crate) async fn statuses(self: Arc<Self>, address: SocketAddr) {
+        while self.goes_on() {
+            let id = self.id();
+            let exchange = async {
+                let mut stream = connect(address).await?;
+                let request = "GET /status HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n";
+                stream.write_all(request.as_bytes()).await.map_err(text)?;
+                let mut unread = Vec::new();
+                let head = read_head(&mut stream, &mut unread).await.map_err(text)?.ok_or("no answer")?;
+                if head.path == "200" { Ok(()) } else { Err(format!("status {}", head.path)) }
+            };
+            self.note("status", &id, exchange.await);
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// All that there are in `clients`, at work.
     pub(crate) fn all(self: &Arc<Self>) -> JoinSet<()> {
         let mut clients = JoinSet::new();
         for pause in [0, 0, 30, 70].map(Duration::from_millis) {
             clients.spawn(Arc::clone(self).keep_alive("/", pause));
+            clients.spawn(Arc::clone(self).streams(pause));
         }
         for _ in 0..2 {
             clients.spawn(Arc::clone(self).new_connections());

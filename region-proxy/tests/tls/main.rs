@@ -83,7 +83,7 @@ async fn old_versions_and_suites_without_aead_are_refused() {
         (&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"][..], "alert handshake failure"),
         (&["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA256"], "alert handshake failure"),
         (&["-tls1_2", "-cipher", "AES128-GCM-SHA256"], "alert handshake failure"),
-        (&["-alpn", "spdy/3"], "alert no application protocol"),
+        (&["-alpn", "spdy/3.1"], "alert no application protocol"),
     ] {
         let said = openssl(&site, &[&["s_client", "-connect", &connect], wrong].concat(), "").await;
         assert!(said.contains(expected), "{wrong:?}: {said}");

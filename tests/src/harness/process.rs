@@ -20,6 +20,8 @@ pub struct Process {
     child: Child,
     guard: Option<Child>,
     log: Arc<Log>,
+    /// Its end was seen, so that its id may be another's.
+    is_over: bool,
 }
 
 /// An empty folder for files of a run. It is removed when this is dropped, and also when the run is ended by a signal.
@@ -97,7 +99,7 @@ impl Process {
         }
         // What it has started itself, as NSD does, goes with it.
         let group = format!("-{}", child.id());
-        Ok(Self { name: name.to_owned(), guard: guard("kill -9", group), child, log })
+        Ok(Self { name: name.to_owned(), guard: guard("kill -9", group), child, log, is_over: false })
     }
 
     /// The name given at the start.
@@ -128,11 +130,12 @@ impl Process {
 
     /// Kills it and what it has started (SIGKILL), and waits for its end.
     pub fn kill(&mut self) {
-        // As long as it has not been waited for, nobody else has its id. These fail only when it has ended already.
-        if let (Ok(None), Ok(pid)) = (self.child.try_wait(), i32::try_from(self.child.id())) {
+        // As long as it has not been waited for, nobody else has its id; what it has started may outlive it.
+        if let (false, Ok(pid)) = (self.is_over, i32::try_from(self.child.id())) {
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         }
         let _ = self.child.wait();
+        self.is_over = true;
         self.dismiss_guard();
     }
 
@@ -152,6 +155,7 @@ impl Process {
     pub fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().ok().flatten();
         if status.is_some() {
+            self.is_over = true;
             self.dismiss_guard();
         }
         status

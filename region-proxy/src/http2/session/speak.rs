@@ -10,7 +10,7 @@ use super::*;
 use crate::http1::{
     Asked, ChunkLimits, Chunked, Framing, HeadLimits, Header, Request, Response, read_request, read_response,
 };
-use crate::http2::hpack;
+use crate::http2::{hpack, websocket};
 
 impl Session {
     /// Notes what the request on `stream` is: how its content is read, and what the answer to it may be.
@@ -20,6 +20,13 @@ impl Session {
         found.listening = if body == Framing::Chunked { Listening::Chunks } else { Listening::Plain };
         if let Framing::Length(length) = body {
             found.length_left = Some(length);
+        }
+    }
+
+    /// Notes what the server must say to accept the WebSocket that is asked for on `stream` with `key`.
+    pub fn expect_switch(&mut self, stream: u32, key: &str) {
+        if let Some(found) = self.find(stream) {
+            found.switch = Some(websocket::accept(key));
         }
     }
 
@@ -175,6 +182,10 @@ impl Session {
             read_response(text, &mut slots, asked, WHOLE).map_err(|error| io::Error::other(error.to_string()))?;
         let Some(response) = response else { return Err(io::Error::other("half a head")) };
         let is_switch = response.status == 101;
+        let switch = self.find(number).and_then(|stream| stream.switch.take());
+        if is_switch && !is_accepted(&response, switch.as_deref()) {
+            return Err(io::Error::other("a switch to WebSocket without the right Sec-WebSocket-Accept"));
+        }
         let speaking = if response.is_interim() { Speaking::Head } else { Speaking::of(is_switch, response.body) };
         let is_end = matches!(speaking, Speaking::Over);
         self.put_block(number, is_end, |out| put_response(out, &response, is_switch));
@@ -306,6 +317,12 @@ fn put_response(out: &mut Vec<u8>, response: &Response<'_>, is_switch: bool) {
             hpack::put_field(out, field.name.as_bytes(), field.value);
         }
     }
+}
+
+/// Whether the server has understood that it is to speak WebSocket (RFC 6455, section 4.1).
+fn is_accepted(response: &Response<'_>, accept: Option<&str>) -> bool {
+    let mut fields = response.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("sec-websocket-accept"));
+    fields.next().is_some_and(|field| Some(field.value) == accept.map(str::as_bytes)) && fields.next().is_none()
 }
 
 /// RFC 9113, section 8.3.1.

@@ -32,6 +32,8 @@ pub(super) struct Stream {
     pub(super) is_deaf: bool,
     /// The peer has never looked at it.
     pub(super) is_unprocessed: bool,
+    /// What a switch to WebSocket must be accepted with.
+    pub(super) switch: Option<String>,
     /// What the request asks for.
     pub(super) expected: Expected,
     pub(super) reader: Option<Waker>,
@@ -91,6 +93,7 @@ impl Stream {
             reset: None,
             is_deaf: false,
             is_unprocessed: false,
+            switch: None,
             expected: Expected::default(),
             reader: None,
             writer: None,

@@ -16,22 +16,25 @@ use crate::relay::client::{After, Client};
 use crate::relay::download::DownloadError;
 use crate::relay::record::{By, Cause};
 use crate::relay::upload::UploadError;
+use crate::stream::Stream;
 
 impl Exchange {
     /// What follows when the client does not send its body as it should.
     pub(super) fn blame_client(&mut self, error: UploadError) -> Result<Option<After>, Failed> {
-        let (by, why, cause) = match error {
+        let (failure, by, why, cause) = match error {
             UploadError::Server(error) | UploadError::ClientGone(error) => {
-                (By::Client, Cause::ClientGone, error.to_string())
+                (Failure::ClientBroken, By::Client, Cause::ClientGone, error.to_string())
             }
-            UploadError::ClientBroken(refusal) => (By::Proxy, Cause::ClientBroken, refusal.to_string()),
+            UploadError::ClientBroken(refusal) => {
+                (Failure::ClientBroken, By::Proxy, Cause::ClientBroken, refusal.to_string())
+            }
+            UploadError::TooLarge => {
+                let cause = format!("body of more than {} octets", self.asked.body_max);
+                (Failure::ClientTooLarge, By::Proxy, Cause::TooLarge, cause)
+            }
         };
         self.record.end(by, why, cause.as_str());
-        if self.download.is_answered() {
-            Ok(Some(After::Close))
-        } else {
-            Err(Failed { failure: Failure::ClientBroken, cause })
-        }
+        if self.download.is_answered() { Ok(Some(After::Close)) } else { Err(Failed { failure, cause }) }
     }
 
     /// What follows when the response cannot be passed on.
@@ -148,11 +151,14 @@ impl Exchange {
         let can_repeat = self.asked.is_idempotent && self.upload.is_held();
         let next = plan::next(failed.failure, retries_left, can_repeat);
         self.log_failed(&failed, next);
-        let (by, why) = blamed(failed.failure);
-        self.record.end(by, why, failed.cause);
+        let failed_late = failed.failure == Failure::ResponseLate;
+        self.record.end(blamed(failed.failure), failed.failure.into(), failed.cause);
         if !failed.failure.is_of_client() {
             self.flight.failed();
             self.note_failure();
+        }
+        if failed_late && let Stage::Relaying(Stream::Lane(lane), _) = &mut self.stage {
+            lane.retire();
         }
         self.cut = None;
         match next {
@@ -176,6 +182,7 @@ impl Exchange {
             plan::Answer::BadGateway => (502, "the server failed"),
             plan::Answer::GatewayTimeout => (504, "the server did not answer in time"),
             plan::Answer::RequestTimeout => (408, "the rest of the request did not come in time"),
+            plan::Answer::ContentTooLarge => (413, "the body of the request is too large"),
             plan::Answer::BadRequest => (400, "the body of the request is broken"),
         };
         self.answer(status, text, "");
@@ -238,15 +245,13 @@ impl Exchange {
     }
 }
 
-/// Who is to blame for `failure`, and for what.
-fn blamed(failure: Failure) -> (By, Cause) {
+/// Who is to blame for `failure`.
+fn blamed(failure: Failure) -> By {
     match failure {
-        Failure::NoConnection => (By::Server, Cause::NoConnection),
-        Failure::ConnectLate => (By::ServerLate, Cause::ConnectLate),
-        Failure::Unsent(_) | Failure::Broken(_) | Failure::BadResponse => (By::Server, Cause::Closed),
-        Failure::ResponseLate => (By::ServerLate, Cause::ResponseLate),
-        Failure::ClientLate => (By::ClientLate, Cause::ClientLate),
-        Failure::ClientBroken => (By::Proxy, Cause::ClientBroken),
+        Failure::NoConnection | Failure::Unsent(_) | Failure::Broken(_) => By::Server,
+        Failure::ConnectLate | Failure::ResponseLate => By::ServerLate,
+        Failure::ClientLate => By::ClientLate,
+        Failure::BadResponse | Failure::ClientBroken | Failure::ClientTooLarge => By::Proxy,
     }
 }
 
