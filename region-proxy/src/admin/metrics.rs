@@ -157,6 +157,8 @@ impl Scrape {
         sheet.counter("region_proxy_client_connections_delayed", help, own.waited)?;
         let help = "Connections closed at once: not from where a PROXY header may come";
         sheet.counter("region_proxy_client_connections_refused", help, own.turned_away)?;
+        let help = "Connections closed at once: their client had as many as clients.connections";
+        sheet.counter("region_proxy_client_connections_crowded", help, own.crowded)?;
         let help = "Requests of no service that the proxy answered itself, by class of the status";
         sheet.counters("region_proxy_own_answers", help, classes(&own.responses, []))?;
         let help = "Requests of no service that failed, by cause";
