@@ -33,6 +33,16 @@ struct FullStatus {
     status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<Report>,
+    /// Why the settings in the file are not those in force.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    settings_problems: Vec<String>,
+}
+
+impl FullStatus {
+    fn of(proxy: &Proxy) -> Self {
+        let settings_problems = proxy.reload_counts.last().map(|last| last.problems).unwrap_or_default();
+        Self { status: proxy.status(), tls: proxy.tls.report(Timestamp::now()), settings_problems }
+    }
 }
 
 /// What is asked of the status listener.
@@ -137,9 +147,7 @@ impl Reply {
 /// Answers one request to the status listener, from `peer`.
 pub async fn answer(proxy: Arc<Proxy>, peer: Peer, asked: Asked<'_>) -> Reply {
     match (asked.path, asked.method) {
-        ("/status", "GET" | "HEAD") => {
-            Reply::json(&FullStatus { status: proxy.status(), tls: proxy.tls.report(Timestamp::now()) })
-        }
+        ("/status", "GET" | "HEAD") => Reply::json(&FullStatus::of(&proxy)),
         ("/metrics", "GET" | "HEAD") => {
             let fields = vec![("Content-Type", metrics::CONTENT_TYPE)];
             Reply { status: 200, fields, body: metrics::encode(&proxy).into_bytes() }

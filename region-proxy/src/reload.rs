@@ -59,7 +59,8 @@ impl ReloadCounts {
     fn note(&self, problems: &[Problem]) {
         let count = if problems.is_empty() { &self.taken } else { &self.refused };
         count.fetch_add(1, Ordering::Relaxed);
-        let problems = problems.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+        let problems = problems.iter().take(SHOWN_MAX);
+        let problems = problems.map(|problem| problem.to_string().chars().take(PROBLEM_MAX).collect()).collect();
         let last = Some(LastReload { at: Timestamp::now(), problems });
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
     }
@@ -122,7 +123,10 @@ impl Reloader {
 
     fn take_over(&mut self, cause: Cause, next: Config, certificates: Certificates, sockets: &mut Sockets) {
         if next == *self.proxy.control().file() && cause == Cause::FolderChanged {
-            self.last_problems.clear();
+            if !std::mem::take(&mut self.last_problems).is_empty() {
+                self.proxy.reload_counts.note(&[]);
+                tracing::info!(file = %self.file.display(), "settings are right again, and those in force");
+            }
             return self.replace_certificates(certificates);
         }
         let file = self.file.display().to_string();
@@ -278,6 +282,9 @@ fn may_change(kind: EventKind) -> bool {
 
 /// Mistakes that are shown.
 const SHOWN_MAX: usize = 20;
+
+/// What is shown of each, in characters: settings may quote much, and `gslb-dns` reads a status whole.
+const PROBLEM_MAX: usize = 500;
 
 /// How long a file may rest between the parts of one change.
 const QUIET: Duration = Duration::from_millis(50);

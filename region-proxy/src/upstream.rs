@@ -1,5 +1,6 @@
 //! Connections to servers: made within a time limit, kept while idle, used again last in, first out.
 
+pub mod alone;
 pub mod links;
 
 use std::cell::RefCell;

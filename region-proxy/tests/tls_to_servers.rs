@@ -412,3 +412,45 @@ async fn tcp_mode_reaches_servers_over_tls_too_and_either_side_may_speak_first()
     timeout(DEADLINE, stream.read_to_string(&mut rest)).await.expect("in time").expect("read");
     assert_eq!(rest, "world");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_goes_over_tls_where_it_is_agreed_on_and_nowhere_else() {
+    let ca = Authority::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
+    let address = listener.local_addr().expect("an address");
+    let acceptor = TlsAcceptor::from(ca.server("www.gslb.test", 2040, None));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let response = http::Response::builder().body(()).expect("a head");
+                    let mut body = respond.send_response(response, false).expect("sent");
+                    body.send_data(bytes::Bytes::from_static(b"second"), true).expect("sent");
+                }
+            });
+        }
+    });
+    let check = "{ interval = \"1h\", fall = 9 }\nprotocol = \"h2\"";
+    let folder = || Arc::new(TempDir::new().expect("a folder"));
+    let proxy = start_in(folder(), &ca, CA, &[address], check).await;
+    for _ in 0..3 {
+        assert!(get(&proxy, "/").await.body.contains("second"));
+    }
+    let mut first_only = ServerConfig::clone(&ca.server("www.gslb.test", 2040, None));
+    first_only.alpn_protocols.clear();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let acceptor = TlsAcceptor::from(Arc::new(first_only));
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move { acceptor.accept(stream).await?.read_u8().await });
+        }
+    });
+    let proxy = start_in(folder(), &ca, CA, &[address], check).await;
+    assert_eq!(get(&proxy, "/").await.status, 502);
+    proxy.logged("it does not speak HTTP/2 over TLS").await;
+}

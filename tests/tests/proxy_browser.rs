@@ -18,6 +18,8 @@ type Held = Result<(), String>;
 /// A cookie that scripts do not see and that comes over TLS alone.
 const STICK: &str = "stick = { cookie = \"SERVERID\", mode = \"insert\", indirect = true, nocache = true, httponly = true, secure = true, samesite = \"lax\" }\n";
 
+const ACCESS_LOG: &str = "[access_log]\nfile = \"access.log\"\n";
+
 /// The WebSocket of the page.
 const SOCKET: &str = r#"
 [[routes]]
@@ -38,7 +40,7 @@ fn start(stick: &str) -> Result<(Site, Process), String> {
     let server = Process::start("server", &require_module("websockets")?, &arguments);
     let server = server.map_err(|error| error.to_string())?;
     server.wait_for_line("listening", 0, LIMIT)?;
-    site.run(&format!("{ROOT}{TLS}{SERVICES}{stick}{SOCKET}"))?;
+    site.run(&format!("{ROOT}{ACCESS_LOG}{TLS}{SERVICES}{stick}{SOCKET}"))?;
     Ok((site, server))
 }
 
@@ -56,7 +58,7 @@ fn a_page_stays_with_its_server_until_that_dies_and_then_has_another() -> Held {
     let (mut site, _sockets) = start(STICK)?;
     let browser = Browser::start(&site)?;
     browser.open(&format!("https://{SERVICE}:8443/page"))?;
-    let server = browser.text("#server")?;
+    let server = answered(&browser)?;
     let before = cookie(&browser, "SERVERID")?;
     for (attribute, value) in [("httpOnly", true), ("secure", true)] {
         assert_eq!(before[attribute], value, "{attribute} in {before}");
@@ -69,25 +71,57 @@ fn a_page_stays_with_its_server_until_that_dies_and_then_has_another() -> Held {
     let protocol = "performance.getEntriesByType('navigation')[0].nextHopProtocol";
     assert_eq!(browser.value(protocol)?, "h2");
     assert_eq!(browser.text("#cookies")?, "", "scripts do not see it");
-    browser.wait_for_text("#socket", &format!("hello from {server}"))?;
     for _ in 0..5 {
         browser.reload()?;
-        assert_eq!(browser.text("#server")?, server);
+        assert_eq!(answered(&browser)?, server);
     }
     assert_eq!(cookie(&browser, "SERVERID")?["value"], before["value"]);
 
     site.kill_server(&server)?;
     browser.reload()?;
-    let other = browser.text("#server")?;
+    let other = answered(&browser)?;
     assert_ne!(other, server);
     assert_ne!(cookie(&browser, "SERVERID")?["value"], before["value"]);
     site.start_server(&server)?;
     site.wait_for_servers(3)?;
     for _ in 0..3 {
         browser.reload()?;
-        assert_eq!(browser.text("#server")?, other, "it stays where it is");
+        assert_eq!(answered(&browser)?, other, "it stays where it is");
     }
-    browser.wait_for_text("#socket", &format!("hello from {other}")).map(drop)
+    drop(browser);
+    assert_logged(&site, &[(&server, 6), (&other, 4)])
+}
+
+/// The server that answered the page, once its WebSocket has its echo too.
+fn answered(browser: &Browser) -> Result<String, String> {
+    let server = browser.text("#server")?;
+    browser.wait_for_text("#socket", &format!("hello from {server}"))?;
+    Ok(server)
+}
+
+/// Waits until the access log has so many pages of each of `servers` and as many WebSockets, all over HTTP/2 (RFC 8441).
+fn assert_logged(site: &Site, servers: &[(&str, usize)]) -> Held {
+    let pages = servers.iter().flat_map(|(server, count)| vec![format!("GET /page HTTP/2.0 {server} 200"); *count]);
+    let mut expected: Vec<String> = pages.collect();
+    expected.extend(vec!["GET /socket HTTP/2.0 ws-1 101".to_owned(); expected.len()]);
+    expected.sort();
+    let look = || {
+        let mut log = logged(site)?;
+        log.sort();
+        if log == expected { Ok(()) } else { Err(format!("{log:#?}")) }
+    };
+    within(LIMIT, look).map(drop)
+}
+
+/// Method, target, protocol, server and status of each line of the access log.
+fn logged(site: &Site) -> Result<Vec<String>, String> {
+    let text = std::fs::read_to_string(site.path("access.log")).map_err(|error| error.to_string())?;
+    let line = |line: &str| {
+        let line: Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
+        let words = ["method", "target", "protocol", "server", "status"].map(|key| line[key].to_string());
+        Ok(words.join(" ").replace('"', ""))
+    };
+    text.lines().map(line).collect()
 }
 
 /// Loads the page until the text of what `selector` finds holds `part`: what it shows is looked at now and then.

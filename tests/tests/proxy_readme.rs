@@ -91,8 +91,13 @@ fn saved_settings_are_taken_over_and_a_mistake_changes_nothing() -> Held {
     assert!(line.contains("check.interval: \"often\" is not"), "{line}");
     let checked = region_proxy(&["check", "--config"], &file)?;
     assert_eq!(checked.status.code(), Some(2), "{checked:?}");
+    let problems = &site.status()?["settings_problems"];
+    assert!(problems[0].as_str().is_some_and(|problem| problem.contains("check.interval")), "{problems}");
     site.wait_for_servers(3)?;
-    site.write("proxy.toml", site.at_home(&text.replace("app-3", "app-4")))?;
+    site.write("proxy.toml", &text)?;
+    site.proxy()?.wait_for_line("settings are right again", 0, LIMIT)?;
+    assert!(site.status()?["settings_problems"].is_null());
+    site.write("proxy.toml", text.replace("app-3", "app-4"))?;
     site.proxy()?.wait_for_line("settings reloaded", 0, LIMIT).map(drop)
 }
 

@@ -78,7 +78,7 @@ async fn connection(
         let head = tokio::select! {
             biased;
             head = asking => head??,
-            () = stopped(stop) => return Ok(()),
+            () = last_words(stop) => return Ok(()),
         };
         let (reply, is_head, is_last) = match head {
             None => return Ok(()),
@@ -98,6 +98,12 @@ async fn connection(
             return timeout(LINGER, discard(&mut stream)).await.unwrap_or(Ok(()));
         }
     }
+}
+
+/// Waits for the word to take no more, and a moment more, in which what was sent before is read and answered.
+async fn last_words(stop: &mut watch::Receiver<Phase>) {
+    stopped(stop).await;
+    sleep(LAST_WORDS).await;
 }
 
 async fn ask(proxy: &Arc<Proxy>, peer: Peer, head: &Head, body: &[u8]) -> Reply {
@@ -218,5 +224,8 @@ const CONNECTIONS_MAX: usize = 256;
 
 /// Whatever binds clients, gslb-dns keeps its connections between two probes.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
+
+/// Longer than the kernel takes to hand over what a client has sent already.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 const LINGER: Duration = Duration::from_secs(1);

@@ -90,3 +90,54 @@ fn name(value: &Value<'_>) -> Option<Box<str>> {
         is_name.then(|| text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase().into_boxed_str())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn read(service: &str, server: &str) -> Result<Config, Vec<String>> {
+        let text = format!(
+            "region = \"r\"\nproxy = \"p\"\nlisten = [\"127.0.1.1:80\"]\nstatus = \"127.0.1.2:81\"\n\
+             [services.\"Www.example.com\"]\n{service}\nservers.a = \"127.0.1.3:443\"\n\
+             servers.b = {{ address = \"127.0.1.4:443\", {server} }}\n"
+        );
+        let read = Config::parse(Path::new("conf/p.toml"), &text, &|_| Err("no such file".to_owned()));
+        read.map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_server_has_that_of_its_service_or_its_own() {
+        let tls = |service: &str, server: &str| {
+            let config = read(service, server).expect("no mistake");
+            config.services["www.example.com"].servers.values().map(|server| server.tls.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(tls("", "weight = 1"), [None, None]);
+        let of = |name: &str| Some(ServerTls::new(name));
+        assert_eq!(tls("tls = true", "weight = 1"), [of("www.example.com"), of("www.example.com")]);
+        assert_eq!(tls("tls = true", "tls = false"), [of("www.example.com"), None]);
+        assert_eq!(tls("", "tls = { name = \"B.test.\" }"), [None, of("b.test")]);
+        let whole = "tls = { ca = \"/ca.pem\", client_certificate = \"c.pem\", client_key = \"c.key\", name = \"192.0.2.1\", min_version = \"1.3\" }";
+        let found = tls(whole, "tls = false")[0].clone().expect("TLS");
+        assert_eq!((&*found.name, found.is_verified, found.min_version), ("192.0.2.1", true, TlsVersion::V13));
+        let files: Vec<_> = found.files().map(|file| file.display().to_string()).collect();
+        assert_eq!(files, ["/ca.pem", "conf/c.pem", "conf/c.key"]);
+    }
+
+    #[test]
+    fn each_mistake_says_what_would_be_right() {
+        for (service, expected) in [
+            ("tls = 1", "tls: 1 is not true or false"),
+            ("tls = { verify = false, ca = \"ca.pem\" }", "tls.ca: means nothing with `verify = false`"),
+            ("tls = { client_certificate = \"c.pem\" }", "tls.client_key: missing: expected it beside"),
+            ("tls = { client_key = \"c.pem\" }", "tls.client_certificate: missing: expected it beside"),
+            ("tls = { name = \"a b\" }", "tls.name: \"a b\" is not a host name or an address"),
+            ("tls = { min_version = \"1.1\" }", "tls.min_version: \"1.1\" is not \"1.2\" or \"1.3\""),
+            ("tls = { key = \"\" }", "tls.key: unknown key: expected one of ca, client_certificate, client_key"),
+            ("tls = true\nsend_proxy = \"v2\"", "send_proxy: requests over TLS cannot have it yet"),
+        ] {
+            let found = read(service, "weight = 1").expect_err(service);
+            assert!(found.iter().any(|problem| problem.contains(expected)), "{expected}: {found:#?}");
+        }
+    }
+}

@@ -113,3 +113,83 @@ fn pool(value: &Value<'_>, services: &BTreeMap<OwnerName, ServiceConfig>) -> Opt
 
 /// In seconds: connections to a database may carry nothing for days.
 const WEEK: u64 = 7 * 24 * 3600;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    const GOOD: &str = r#"
+region = "seoul"
+proxy = "seoul-1"
+status = "127.0.1.11:8081"
+[[tcp]]
+listen = ["127.0.1.10:5432"]
+service = "db"
+[[tcp]]
+listen = ["127.0.1.10:443"]
+sni = { "www.example.com" = "both", "*.example.com" = "db" }
+hello = "1s"
+idle = "2d"
+half_closed = "5s"
+[services.db]
+mode = "tcp"
+servers.a = "127.0.1.21:9000"
+stick = "source"
+[services.both]
+mode = "both"
+servers.a = "127.0.1.22:9000"
+[services.web]
+servers.a = "127.0.1.23:9000"
+"#;
+
+    fn read(text: &str) -> Result<Config, Vec<String>> {
+        let read = Config::parse(Path::new("p.toml"), text, &|_| Err("no such file".to_owned()));
+        read.map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn names_lead_to_their_services_and_others_to_that_of_the_listener_or_nowhere() {
+        let config = read(GOOD).expect("no mistake");
+        let [plain, named] = &config.tcp[..] else { panic!("two") };
+        let of = |tcp: &Tcp, asked| tcp.service(asked).map(|name| name.as_str().to_owned());
+        assert_eq!(of(plain, Some("www.example.com")).as_deref(), Some("db"));
+        assert_eq!(of(named, Some("WWW.example.com.")).as_deref(), Some("both"));
+        assert_eq!(of(named, Some("api.example.com")).as_deref(), Some("db"));
+        assert_eq!([of(named, Some("example.com")), of(named, None)], [None, None]);
+        assert_eq!((plain.hello, plain.idle), (Duration::from_secs(5), Duration::from_secs(3600)));
+        assert_eq!((named.idle, named.half_closed), (Duration::from_secs(2 * 86_400), Duration::from_secs(5)));
+        assert!(config.listen.is_empty());
+    }
+
+    #[test]
+    fn each_mistake_says_what_would_be_right() {
+        for (right, wrong, expected) in [
+            (
+                "service = \"db\"",
+                "service = \"web\"",
+                "tcp[0].service: web is for HTTP alone: expected `mode = \"tcp\"`",
+            ),
+            (
+                "service = \"db\"",
+                "service = \"no\"",
+                "tcp[0].service: no is not a service: expected one of both, db, web",
+            ),
+            ("service = \"db\"", "", "tcp[0].service: missing: expected the name of a service, or `sni`"),
+            ("10:443", "10:5432", "tcp[1].listen: 127.0.1.10:5432 is listened on already"),
+            ("10:443", "11:8081", "status: 127.0.1.11:8081 is in `listen` too"),
+            ("10:443", "21:9000", "services.db.servers.a: 127.0.1.21:9000 is in `listen`"),
+            ("\"*.example.com\"", "\"WWW.EXAMPLE.com.\"", "is there twice"),
+            ("\"*.example.com\"", "\"*.*.com\"", "\"*.com\" is not an owner name"),
+            ("hello = \"1s\"", "hello = \"2m\"", "tcp[1].hello: \"2m\" is not a time"),
+            ("\"source\"", "{ cookie = \"A\", mode = \"insert\" }", "services.db.stick: cookies are of HTTP"),
+            ("\"source\"", "\"source\"\nbalance = \"hash\"\nhash = \"uri\"", "services.db.hash: of HTTP"),
+            ("status =", "default_service = \"db\"\nstatus =", "default_service: db is for TCP alone"),
+        ] {
+            let found = read(&GOOD.replace(right, wrong)).expect_err(wrong);
+            assert!(found.iter().any(|problem| problem.contains(expected)), "{expected}: {found:#?}");
+        }
+    }
+}

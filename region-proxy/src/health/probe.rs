@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use crate::config::{Probe, ProxyHeader, Question};
+use crate::config::{Probe, ProxyHeader, Question, ServerProtocol};
 use crate::live::{Server, Service};
 use crate::once::{self, Once};
 use crate::proxy_protocol;
 use crate::tls::back::Equipment;
+use crate::upstream::alone::Alone;
 
 /// Whether `server` is well; else why not, in words.
 pub(super) async fn check(service: &Service, server: &Server) -> Result<(), String> {
@@ -61,6 +62,16 @@ async fn ask(
     };
     let body_max = if question.body.is_some() { question.body_octets } else { 0 };
     let answer = match tls {
+        _ if service.config.protocol == ServerProtocol::Http2 => {
+            let stream = once::connect(address).await?;
+            match tls {
+                None => once::fetch_over(&mut Alone::new(stream, false), request, body_max).await?,
+                Some(tls) => {
+                    let stream = tls.greet(stream, false).await?;
+                    once::fetch_over(&mut Alone::new(stream, true), request, body_max).await?
+                }
+            }
+        }
         None => once::fetch(address, request, body_max).await?,
         Some(tls) => {
             let mut stream = once::connect(address).await?;

@@ -51,6 +51,8 @@ pub struct Session {
     has_goaway: bool,
     guard: Guard,
     now: Moment,
+    /// The scheme of requests that are sent.
+    scheme: &'static str,
     /// Sends what is put together, where that is another's task than the streams'.
     driver: Option<Waker>,
 }
@@ -153,6 +155,7 @@ impl Session {
             has_goaway: false,
             guard: Guard::new(now),
             now,
+            scheme: "http",
             driver: None,
         };
         session.introduce();
@@ -267,6 +270,11 @@ impl Session {
         let unread = found.take_unread();
         self.allow_again(0, unread);
         Some(Event::Ended { stream })
+    }
+
+    /// The requests that are sent go over TLS.
+    pub fn set_secure(&mut self) {
+        self.scheme = "https";
     }
 
     /// Begins no more streams.

@@ -209,5 +209,5 @@ fn report(left: usize) {
     }
 }
 
-/// For answers of the status listener that are being written.
-const LAST_WORDS: Duration = Duration::from_millis(50);
+/// For answers to what the status listener was asked before.
+const LAST_WORDS: Duration = Duration::from_millis(100);

@@ -85,9 +85,9 @@ impl Pass {
 
     /// Passes octets until the end.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<End> {
-        let worker = &*client.worker;
-        let down = self.down.poll(cx, worker, &mut self.server, &mut client.stream);
-        let up = self.up.poll(cx, worker, &mut client.stream, &mut self.server);
+        let (worker, now) = (&*client.worker, Tick::now());
+        let down = self.down.poll(cx, worker, now, &mut self.server, &mut client.stream);
+        let up = self.up.poll(cx, worker, now, &mut client.stream, &mut self.server);
         let end = match (self.up.state, self.down.state) {
             _ if down.is_err() || up.is_err() => Some(End::Broken),
             (State::Ended, State::Ended) if self.up.is_empty() && self.down.is_empty() => Some(End::Whole),
@@ -102,7 +102,7 @@ impl Pass {
         let since = self.up.progress.max(self.down.progress);
         let is_open = self.up.state == State::Open && self.down.state == State::Open;
         let limit = if is_open { self.limits.idle } else { self.limits.half_closed };
-        if Tick::now().since(since) >= limit {
+        if now.since(since) >= limit {
             return Poll::Ready(End::Idle);
         }
         worker.deadlines.arm(client.place, since.after(limit), Waiting::Busy, cx.waker());
@@ -135,6 +135,7 @@ impl Way {
         &mut self,
         cx: &mut Context<'_>,
         worker: &Worker,
+        now: Tick,
         source: &mut Stream,
         target: &mut Stream,
     ) -> Result<(), Broken> {
@@ -144,7 +145,7 @@ impl Way {
             }
             match self.poll_round(cx, worker, source, target) {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(Ok(())) => self.progress = Tick::now(),
+                Poll::Ready(Ok(())) => self.progress = now,
                 Poll::Ready(Err(Broken::Source)) => return Err(Broken::Source),
                 Poll::Ready(Err(Broken::Target)) => {
                     (self.held, self.sent, self.pipe, self.state) = (Vec::new(), 0, None, State::Dead);

@@ -46,7 +46,11 @@ impl Links {
             stream_window: STREAM_WINDOW,
             connection_window: WINDOW,
         };
-        let session = Rc::new(RefCell::new(Session::new(Role::Client, limits, Tick::now().moment())));
+        let mut session = Session::new(Role::Client, limits, Tick::now().moment());
+        if socket.session_to_server().is_some() {
+            session.set_secure();
+        }
+        let session = Rc::new(RefCell::new(session));
         let mut links = self.0.borrow_mut();
         if links.len() <= server as usize {
             links.resize_with(server as usize + 1, Vec::new);

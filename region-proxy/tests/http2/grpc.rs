@@ -10,7 +10,7 @@ use h2::{Reason, RecvStream};
 use http::{HeaderMap, Method, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::common::{Proxy, ask, settings, unchecked, until};
+use crate::common::{Proxy, ask, service, settings, unchecked, until};
 
 /// What a server has seen.
 #[derive(Debug, Default)]
@@ -174,6 +174,16 @@ async fn a_large_body_comes_back_whole() {
     }
     sending.await.expect("all sent");
     assert!(got == data);
+}
+
+#[tokio::test]
+async fn checks_ask_in_http_2_too() {
+    let (address, seen) = server().await;
+    let check = "{ path = \"/trailers-only\", interval = \"20ms\", rise = 1 }";
+    let service = service("www.gslb.test", &[("a", address)], check) + "protocol = \"h2\"\n";
+    let proxy = Proxy::start(&settings("", &service)).await;
+    until("the server is up", async || proxy.service_status().await.servers_up == 1).await;
+    assert!(seen.requests.load(Ordering::SeqCst) > 0);
 }
 
 #[tokio::test]

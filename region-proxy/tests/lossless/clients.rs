@@ -261,6 +261,23 @@ impl Crowd {
         }
     }
 
+    /// Asks for the status at `address`, as `gslb-dns` does but anew each time.
+    pub(crate) async fn statuses(self: Arc<Self>, address: SocketAddr) {
+        while self.goes_on() {
+            let id = self.id();
+            let exchange = async {
+                let mut stream = connect(address).await?;
+                let request = "GET /status HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n";
+                stream.write_all(request.as_bytes()).await.map_err(text)?;
+                let mut unread = Vec::new();
+                let head = read_head(&mut stream, &mut unread).await.map_err(text)?.ok_or("no answer")?;
+                if head.path == "200" { Ok(()) } else { Err(format!("status {}", head.path)) }
+            };
+            self.note("status", &id, exchange.await);
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// All that there are in `clients`, at work.
     pub(crate) fn all(self: &Arc<Self>) -> JoinSet<()> {
         let mut clients = JoinSet::new();

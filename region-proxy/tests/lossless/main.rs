@@ -78,7 +78,8 @@ async fn three_upgrades_under_load_lose_nothing() {
     let mut proxy = Proxy::start_in(site.folder(), &variant(&site, 0, &origins, anywhere)).await;
     let successors = Successors(Arc::clone(&proxy.log));
     let crowd = Crowd::new(proxy.listen, Some(proxy.tls[0]));
-    let clients = crowd.all();
+    let mut clients = crowd.all();
+    clients.spawn(Arc::clone(&crowd).statuses(proxy.status));
     for upgrade in 1..=3 {
         let served = crowd.served("new");
         until("some load", async || crowd.served("new") > served + 20).await;

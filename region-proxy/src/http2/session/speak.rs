@@ -202,7 +202,8 @@ impl Session {
         let Some(request) = request else { return Err(io::Error::other("half a head")) };
         let speaking = Speaking::of(false, request.body);
         let is_end = matches!(speaking, Speaking::Over);
-        self.put_block(number, is_end, |out| put_request(out, &request));
+        let scheme = self.scheme;
+        self.put_block(number, is_end, |out| put_request(out, &request, scheme));
         if let Some(stream) = self.find(number) {
             stream.speaking = speaking;
             stream.expected = Expected { is_head: request.method == "HEAD", is_upgrade: false };
@@ -326,9 +327,9 @@ fn is_accepted(response: &Response<'_>, accept: Option<&str>) -> bool {
 }
 
 /// RFC 9113, section 8.3.1.
-fn put_request(out: &mut Vec<u8>, request: &Request<'_>) {
+fn put_request(out: &mut Vec<u8>, request: &Request<'_>, scheme: &str) {
     hpack::put_field(out, b":method", request.method.as_bytes());
-    hpack::put_field(out, b":scheme", b"http");
+    hpack::put_field(out, b":scheme", scheme.as_bytes());
     hpack::put_field(out, b":path", request.target.path_and_query().as_bytes());
     if let Some(host) = request.host {
         hpack::put_field(out, b":authority", host.as_str().as_bytes());
