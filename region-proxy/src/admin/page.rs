@@ -127,7 +127,7 @@ fn write_server(out: &mut String, server: &Member, now: Timestamp) -> fmt::Resul
         bar(out, server.in_flight as f64, most.into())?;
     }
     let head = match (server.head_ms_mean, server.head_ms_p95) {
-        (Some(mean), Some(most)) => format!("{mean} ms<small>95 %: ≤ {most} ms</small>"),
+        (Some(mean), Some(most)) => format!("{mean} ms<small>p95 ≤ {most} ms</small>"),
         (Some(mean), None) => format!("{mean} ms"),
         (None, _) => "–".to_owned(),
     };
