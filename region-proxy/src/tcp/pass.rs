@@ -53,6 +53,8 @@ struct Way {
     pipe: Option<Pipe>,
     state: State,
     progress: Tick,
+    /// How many it took from its source.
+    octets: u64,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -118,10 +120,18 @@ impl Pass {
     }
 }
 
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some(server) = self.flight.server() {
+            server.tally.pass(self.flight.thread(), self.up.octets, self.down.octets);
+        }
+    }
+}
+
 impl Way {
     /// `first` is to be sent before all else.
     fn new(first: Vec<u8>) -> Self {
-        Self { held: first, sent: 0, is_bulk: false, pipe: None, state: State::Open, progress: Tick::now() }
+        Self { held: first, sent: 0, is_bulk: false, pipe: None, state: State::Open, progress: Tick::now(), octets: 0 }
     }
 
     /// Whether the target has all that was read.
@@ -181,7 +191,9 @@ impl Way {
             Some(pipe) => ready!(self.poll_fill(cx, worker, source, pipe)),
             None => ready!(self.poll_copy(cx, worker, source, target)),
         };
-        if count? == 0 {
+        let count = count?;
+        self.octets += count as u64;
+        if count == 0 {
             self.state = State::Ended;
             if self.is_empty() {
                 target.end_writing();
