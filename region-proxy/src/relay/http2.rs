@@ -185,13 +185,18 @@ impl Http2 {
         };
         let lane = Stream::Lane(Lane::new(Rc::clone(&self.session), stream));
         let client = Client::new(Rc::clone(worker), lane, peer, false, None);
+        self.place(Request { stream, client, stage });
+        Ok(())
+    }
+
+    /// Gives `request` a slot, and its first turn.
+    fn place(&mut self, request: Request) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { waker: self.ready.waker(self.slots.len()), request: None });
             self.slots.len() - 1
         });
-        self.slots[slot].request = Some(Request { stream, client, stage });
+        self.slots[slot].request = Some(request);
         self.slots[slot].waker.wake();
-        Ok(())
     }
 
     fn admit(
