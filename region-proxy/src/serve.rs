@@ -211,7 +211,7 @@ fn housekeep(proxy: &Proxy, started: Instant) {
         service.sample(now);
     }
     proxy.access.tell();
-    if proxy.vrrp.has_any() {
+    if !live.config.vrrp.is_empty() || proxy.vrrp.has_any() {
         // Who holds these says so itself.
         return;
     }
