@@ -213,6 +213,9 @@ async fn change_draining(proxy: Arc<Proxy>, is_draining: bool, peer: Peer) -> Re
 async fn set_draining(proxy: &Proxy, is_draining: bool, peer: Peer) -> Reply {
     // Taken before the change and held until it is saved, so that the file ends as the last change did.
     let _saving = proxy.saving.lock().await;
+    if proxy.is_upgrading.load(Ordering::Relaxed) {
+        return Reply::text(503, UPGRADING);
+    }
     let was_draining = proxy.is_draining.swap(is_draining, Ordering::Relaxed);
     if was_draining != is_draining {
         tracing::warn!(%peer, from = was_draining, to = is_draining, "draining changed");
@@ -226,6 +229,10 @@ async fn set_draining(proxy: &Proxy, is_draining: bool, peer: Peer) -> Reply {
         }
     }
 }
+
+/// What would be changed now would be lost.
+const UPGRADING: &str =
+    "an upgrade is under way, and the new program would not know: expected it to be asked again soon";
 
 #[cfg(test)]
 mod tests {

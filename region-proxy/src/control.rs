@@ -80,8 +80,9 @@ pub enum Refused {
     },
 }
 
-/// Takes `file` in the place of the settings that were read before, with what of the changes has a meaning still.
-pub fn install(proxy: &Arc<Proxy>, file: Config) {
+/// Takes `file` in the place of the settings that were read before, with what of the changes has a meaning still; whether
+/// some had none.
+pub fn install(proxy: &Arc<Proxy>, file: Config) -> bool {
     let mut control = proxy.control();
     let laid = control.changes.over(&file);
     for unfit in &laid.dropped {
@@ -90,8 +91,10 @@ pub fn install(proxy: &Arc<Proxy>, file: Config) {
     if !laid.changes.is_empty() {
         tracing::info!(servers = laid.changes.count(), "changes made at run time are kept");
     }
+    let is_dropping = !laid.dropped.is_empty();
     control.file = file;
     lay(proxy, &mut control, laid);
+    is_dropping
 }
 
 /// Takes over the changes that were saved before a restart.
@@ -256,7 +259,7 @@ fn settle(live: &Live, changes: &Changes) {
         for server in &service.servers {
             let Some(config) = service.config.servers.get(&server.name) else { continue };
             let order = changes.order(service.name.as_str(), server.name.as_str());
-            if let Some(change) = server.want(config.wanted(), order, now) {
+            if let Some(change) = server.want(config.wanted(), order, service.config.agent.is_some(), now) {
                 health::log(service, server, &change);
             }
         }

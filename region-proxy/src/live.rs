@@ -44,6 +44,8 @@ pub struct Proxy {
     retired: Mutex<Vec<Arc<Live>>>,
     /// Whether an operator drains it.
     pub is_draining: AtomicBool,
+    /// Whether another process is about to take over with what operators have changed so far.
+    pub is_upgrading: AtomicBool,
     /// Held while a change of `is_draining` or of servers is made and saved.
     pub saving: tokio::sync::Mutex<()>,
     /// Whether all VIPs were on this machine when last looked at.
@@ -118,6 +120,7 @@ impl Proxy {
             generation: AtomicU64::new(0),
             retired: Mutex::default(),
             is_draining: AtomicBool::new(is_draining),
+            is_upgrading: AtomicBool::new(false),
             saving: tokio::sync::Mutex::default(),
             holds_vip,
             tls: TlsState::new(certificates, threads),

@@ -13,6 +13,7 @@ use shared::problem::Problem;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::admin;
 use crate::config::{Config, LogTarget};
 use crate::control;
 use crate::live::Proxy;
@@ -100,7 +101,13 @@ impl Reloader {
         let Ok(found) = tokio::task::spawn_blocking(move || Found::read(&file, &proxy)).await else { return };
         let log_before = self.log_target();
         match (found.config, found.certificates) {
-            (Ok(next), Ok(certificates)) => self.take_over(cause, next, certificates, sockets),
+            (Ok(next), Ok(certificates)) => {
+                if self.take_over(cause, next, certificates, sockets) {
+                    let _saving = self.proxy.saving.lock().await;
+                    // It has told of a failure, for which nobody waits.
+                    let _ = admin::servers::save(&self.proxy).await;
+                }
+            }
             // A certificate that was renewed does not wait until the settings are right.
             (Err(problems), certificates) => {
                 self.refuse(cause, problems);
@@ -121,20 +128,23 @@ impl Reloader {
         self.proxy.live.load().config.access_log.as_ref().map(|log| log.target.clone())
     }
 
-    fn take_over(&mut self, cause: Cause, next: Config, certificates: Certificates, sockets: &mut Sockets) {
+    /// Whether what operators changed is to be saved anew.
+    fn take_over(&mut self, cause: Cause, next: Config, certificates: Certificates, sockets: &mut Sockets) -> bool {
         if next == *self.proxy.control().file() && cause == Cause::FolderChanged {
             if !std::mem::take(&mut self.last_problems).is_empty() {
                 self.proxy.reload_counts.note(&[]);
                 tracing::info!(file = %self.file.display(), "settings are right again, and those in force");
             }
-            return self.replace_certificates(certificates);
+            self.replace_certificates(certificates);
+            return false;
         }
         let file = self.file.display().to_string();
         let change = match sockets.prepare(&next) {
             Ok(change) => change,
             Err(error) => {
                 let problem = Problem { file, line: None, key: "listen".to_owned(), what: error.to_string() };
-                return self.refuse(cause, vec![problem]);
+                self.refuse(cause, vec![problem]);
+                return false;
             }
         };
         self.last_problems.clear();
@@ -142,10 +152,13 @@ impl Reloader {
         for key in self.started.restart_keys(&next) {
             tracing::warn!(key, "takes effect only after a restart or an upgrade");
         }
-        control::install(&self.proxy, next);
+        let had_file = self.proxy.live.load().config.state_file.clone();
+        let is_other_file = next.state_file != had_file;
+        let is_dropping = control::install(&self.proxy, next);
         sockets.commit(change);
         self.proxy.reload_counts.note(&[]);
         tracing::info!(file, "settings reloaded");
+        is_dropping || is_other_file
     }
 
     /// The mistakes for which the settings were not taken over when they were read last.

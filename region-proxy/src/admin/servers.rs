@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use shared::name::{OwnerName, ServerName};
 
 use super::state::{self, SavedState};
-use super::{Asked, Reply};
+use super::{Asked, Reply, UPGRADING};
 use crate::balance::{Health, Mode};
 use crate::changes::Added;
 use crate::control::{self, Refused, Wish};
@@ -151,6 +151,9 @@ pub(super) async fn answer(proxy: &Arc<Proxy>, who: &str, asked: &Asked<'_>) -> 
             let (proxy, who) = (Arc::clone(proxy), who.to_owned());
             whole(async move {
                 let _saving = proxy.saving.lock().await;
+                if proxy.is_upgrading.load(Ordering::Relaxed) {
+                    return Reply::error(503, UPGRADING);
+                }
                 let servers = control::reset(&proxy, &who);
                 saved(&proxy, Reply::json(&serde_json::json!({ "reset": servers }))).await
             })
@@ -197,6 +200,9 @@ async fn whole(change: impl Future<Output = Reply> + Send + 'static) -> Reply {
 async fn change(proxy: &Arc<Proxy>, who: &str, service: &OwnerName, server: &ServerName, order: Order) -> Reply {
     // Taken before the change and held until it is saved, so that the file ends as the last change did.
     let _saving = proxy.saving.lock().await;
+    if proxy.is_upgrading.load(Ordering::Relaxed) {
+        return Reply::error(503, UPGRADING);
+    }
     let (is_new, done) = match order {
         Order::Change(wish) => (false, control::change(proxy, who, service, server, &wish)),
         Order::Add(new) => (true, control::add(proxy, who, service, server, new.server, new.mode)),
@@ -226,7 +232,7 @@ async fn saved(proxy: &Proxy, reply: Reply) -> Reply {
 }
 
 /// Saves what operators changed, where there is a file for it; to be called by who holds [`Proxy::saving`].
-pub(super) async fn save(proxy: &Proxy) -> std::io::Result<()> {
+pub(crate) async fn save(proxy: &Proxy) -> std::io::Result<()> {
     let Some(file) = proxy.live.load().config.state_file.clone() else { return Ok(()) };
     let servers = proxy.control().changes().clone();
     let state = SavedState { is_draining: proxy.is_draining.load(Ordering::Relaxed), servers };
@@ -240,7 +246,9 @@ pub(super) async fn save(proxy: &Proxy) -> std::io::Result<()> {
 
 async fn reload(proxy: &Proxy) -> Reply {
     match proxy.reloads.ask().await {
-        None => Reply::error(503, "nobody reads settings now: expected a proxy that is not stopping"),
+        None => {
+            Reply::error(503, "nobody reads settings now: expected a proxy that neither stops nor is being upgraded")
+        }
         Some(problems) if problems.is_empty() => Reply::json(&serde_json::json!({ "reloaded": true })),
         Some(problems) => {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();

@@ -148,12 +148,17 @@ impl Server {
         self.standing().health
     }
 
-    /// Takes over what the settings and an operator say.
-    pub fn want(&self, wanted: Wanted, order: Order, now: Timestamp) -> Option<Change> {
+    /// Takes over what the settings and an operator say; without `has_agent` what an agent said counts no longer.
+    pub fn want(&self, wanted: Wanted, order: Order, has_agent: bool, now: Timestamp) -> Option<Change> {
         self.change(now, |known| {
-            let before = known.standing().mode;
+            let (before, was_down) = (known.standing().mode, known.agent.is_down);
             (known.wanted, known.order) = (wanted, order);
-            known.leave_maintenance(before)
+            if !has_agent {
+                (known.agent, known.last_agent) = (Agent::default(), None);
+            }
+            let checked = || known.last_check.as_ref().map_or(UNCHECKED, |told| &told.what).to_owned();
+            let uncovered = (was_down && !known.agent.is_down).then(checked);
+            known.leave_maintenance(before).or(uncovered)
         })
     }
 
@@ -340,7 +345,7 @@ mod tests {
     }
 
     fn order(server: &Server, mode: Mode) -> Option<Change> {
-        server.want(WANTED, Order { mode: Some(mode), weight: None }, Timestamp::now())
+        server.want(WANTED, Order { mode: Some(mode), weight: None }, true, Timestamp::now())
     }
 
     fn hear(server: &Server, line: &str) -> Option<Change> {
@@ -408,5 +413,16 @@ mod tests {
         let change = order(&server, Mode::Ready).expect("a change");
         assert_eq!((change.to.health, change.to.mode), (Health::Unknown, Mode::Ready));
         assert_eq!(check(&server, Ok(())).map(|change| change.to.health), Some(Health::Up));
+    }
+
+    #[test]
+    fn the_last_word_of_an_agent_that_is_asked_no_longer_counts_no_longer() {
+        let server = server();
+        check(&server, Ok(()));
+        hear(&server, "down");
+        assert_eq!(server.health(), Health::Down);
+        server.want(WANTED, Order::default(), false, Timestamp::now());
+        assert_eq!(told(&server), (Health::Up, "check succeeded".to_owned()));
+        assert_eq!(server.account().mode_by, "settings");
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -102,7 +104,7 @@ impl Running {
     pub(super) async fn keep(&mut self, mut ears: Ears<'_>, reloader: &mut Reloader) -> End {
         // They may have changed between reading and watching.
         reloader.reload(Cause::FolderChanged, &mut self.sockets).await;
-        let mut upgrade = None;
+        let (mut upgrade, mut was_asked) = (None, false);
         loop {
             ears.follow(&self.proxy);
             match ears.next(upgrade.as_mut()).await {
@@ -116,6 +118,10 @@ impl Running {
                 Event::Upgraded(Ok(ready)) => {
                     // Never absent: only one that there is can end.
                     let pid = upgrade.map_or(0, Upgrade::succeed);
+                    if was_asked && let Ok(pid) = i32::try_from(pid) {
+                        // It has read the settings, but perhaps before they were changed, and has the access log open.
+                        let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
+                    }
                     return End::HandedOver(pid, ready);
                 }
                 Event::Upgraded(Err(why)) => {
@@ -123,10 +129,18 @@ impl Running {
                     if let Some(upgrade) = upgrade.take() {
                         upgrade.give_up(why);
                     }
-                    self.reload(reloader, Cause::FolderChanged).await;
+                    self.proxy.is_upgrading.store(false, Ordering::Relaxed);
+                    let cause = if std::mem::take(&mut was_asked) { Cause::Asked } else { Cause::FolderChanged };
+                    self.reload(reloader, cause).await;
                 }
                 // The one that takes over reads them by itself; if it does not, they are read then.
-                Event::Reload(..) if upgrade.is_some() => {}
+                Event::Reload(cause, _) if upgrade.is_some() => {
+                    was_asked |= cause == Cause::Asked;
+                    if cause == Cause::Asked {
+                        tell_reloading();
+                        tell_system(&[NotifyState::Ready]);
+                    }
+                }
                 Event::Reload(cause, waiting) => {
                     self.reload(reloader, cause).await;
                     if let Some(waiting) = waiting {
@@ -140,11 +154,7 @@ impl Running {
 
     async fn reload(&mut self, reloader: &mut Reloader, cause: Cause) {
         if cause == Cause::Asked {
-            // systemd wants the moment with the word; without it the word is left out.
-            match NotifyState::monotonic_usec_now() {
-                Ok(moment) => tell_system(&[NotifyState::Reloading, moment]),
-                Err(error) => tracing::debug!(%error, "no clock for the system manager"),
-            }
+            tell_reloading();
         }
         reloader.reload(cause, &mut self.sockets).await;
         if cause == Cause::Asked {
@@ -157,6 +167,8 @@ impl Running {
         if let Some(present) = present {
             return present.join(waiting);
         }
+        // What operators change from here on would be lost.
+        self.proxy.is_upgrading.store(true, Ordering::Relaxed);
         let is_draining = self.proxy.is_draining.load(Ordering::Relaxed);
         // What is in the state file already is read from there.
         let has_file = self.proxy.live.load().config.state_file.is_some();
@@ -168,6 +180,7 @@ impl Running {
                 present.insert(Upgrade::new(successor)).join(waiting);
             }
             Err(error) => {
+                self.proxy.is_upgrading.store(false, Ordering::Relaxed);
                 tracing::error!(%error, "not upgraded: cannot start the program anew");
                 if let Some(waiting) = waiting {
                     // Who asked may be gone.
@@ -203,6 +216,14 @@ impl Running {
             left = self.clients.finish(limits.handover) => report(left),
             () = signals.stop() => self.clients.stop(limits.stop).await,
         }
+    }
+}
+
+fn tell_reloading() {
+    // systemd wants the moment with the word; without it the word is left out.
+    match NotifyState::monotonic_usec_now() {
+        Ok(moment) => tell_system(&[NotifyState::Reloading, moment]),
+        Err(error) => tracing::debug!(%error, "no clock for the system manager"),
     }
 }
 
