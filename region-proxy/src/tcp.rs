@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use crate::clock::{Tick, Waiting};
 use crate::config::Tcp;
+use crate::guests::Guest;
 use crate::listen::Permit;
 use crate::local::{Flight, Local};
 use crate::proxy_protocol;
@@ -43,14 +44,14 @@ pub fn connection(
     worker.proxy.tally.accept(worker.number);
     let client = Client { worker, stream: Stream::Plain(socket), peer, place };
     let stage = Stage::Hearing(Hearing { since: Tick::now(), is_unintroduced, unread: Vec::new() });
-    Connection { client, at, stage, _permit: permit }
+    Connection { client, at, stage, permit }
 }
 
 struct Connection {
     client: Client,
     at: SocketAddr,
     stage: Stage,
-    _permit: Permit,
+    permit: Permit,
 }
 
 /// The client's side.
@@ -96,16 +97,18 @@ enum Unheard {
     Gone,
     #[error("no first words within the time limit")]
     Late,
+    #[error("its client has as many connections as it may")]
+    Crowd,
 }
 
 impl Future for Connection {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { client, at, stage, .. } = self.get_mut();
+        let Self { client, at, stage, permit } = self.get_mut();
         loop {
             match stage {
-                Stage::Hearing(hearing) => match ready!(hearing.poll(cx, client, *at)) {
+                Stage::Hearing(hearing) => match ready!(hearing.poll(cx, client, permit, *at)) {
                     Ok(flight) => {
                         client.worker.deadlines.set_busy(client.place);
                         let first = std::mem::take(&mut hearing.unread);
@@ -149,12 +152,19 @@ fn limits(local: &Local, at: SocketAddr) -> pass::Limits {
 
 impl Hearing {
     /// Waits until the service is known, where its client must say more than that it is there.
-    fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client, at: SocketAddr) -> Poll<Result<Flight, Unheard>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        permit: &mut Permit,
+        at: SocketAddr,
+    ) -> Poll<Result<Flight, Unheard>> {
         let worker = Rc::clone(&client.worker);
         loop {
             let local = worker.current();
             let Some(front) = front(&local, at) else { return Poll::Ready(Err(Unheard::NoFront)) };
-            if let Some(found) = self.hear(&local, front, &mut client.peer)? {
+            self.meet(&worker, &local, &mut client.peer, permit)?;
+            if let Some(found) = self.hear(&local, front)? {
                 return Poll::Ready(Ok(found));
             }
             let mut buffer = worker.buffers.read.borrow_mut();
@@ -173,15 +183,32 @@ impl Hearing {
         }
     }
 
-    /// What follows from what was read; `None` when more is needed.
-    fn hear(&mut self, local: &Rc<Local>, front: &Tcp, peer: &mut Peer) -> Result<Option<Flight>, Unheard> {
-        if self.is_unintroduced {
-            let Some(header) = proxy_protocol::read(&self.unread)? else { return Ok(None) };
+    /// Reads the PROXY header, where there must be one and it is whole.
+    fn meet(
+        &mut self,
+        worker: &Rc<Worker>,
+        local: &Local,
+        peer: &mut Peer,
+        permit: &mut Permit,
+    ) -> Result<(), Unheard> {
+        if self.is_unintroduced
+            && let Some(header) = proxy_protocol::read(&self.unread)?
+        {
             if let Some(ends) = header.ends {
                 (peer.address, peer.destination) = (ends.source, ends.destination);
             }
             self.unread.drain(..header.len);
             self.is_unintroduced = false;
+            let guest = Guest::enter(worker, peer.address.ip(), &local.live.config);
+            permit.guest = guest.map_err(|_| Unheard::Crowd)?;
+        }
+        Ok(())
+    }
+
+    /// What follows from what was read; `None` when more is needed.
+    fn hear(&mut self, local: &Rc<Local>, front: &Tcp) -> Result<Option<Flight>, Unheard> {
+        if self.is_unintroduced {
+            return Ok(None);
         }
         let hello = if front.by_name.is_some() { hello::read(&self.unread)? } else { Hello::Nameless };
         let asked = match &hello {

@@ -116,8 +116,8 @@ impl Span {
     }
 }
 
-/// As many fields as a head of HTTP/1.1 may have, and the pseudo-header fields.
-const FIELDS_MAX: usize = 128;
+/// As many fields as settings may let a head have, and the pseudo-header fields.
+const FIELDS_MAX: usize = 261;
 
 #[cfg(test)]
 mod tests {

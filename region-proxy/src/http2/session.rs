@@ -196,6 +196,10 @@ impl Session {
         if self.sent == self.out.len() {
             self.out.clear();
             self.sent = 0;
+        } else if self.sent >= self.out.len() - self.sent {
+            // No more is moved than was sent, and what was sent is not held for as long as there is more.
+            self.out.drain(..self.sent);
+            self.sent = 0;
         }
         if was_full && !self.is_full() {
             self.wake_writers();

@@ -155,6 +155,9 @@ impl Client {
         if self.is_unintroduced && !self.meet()? {
             return Some(Next::Closed);
         }
+        if self.unread.is_empty() {
+            return None;
+        }
         let limits = admit::limits(&self.worker.current().live.config);
         if !is_worth_reading(self.unread.as_slice(), self.seen, limits) {
             self.seen = self.unread.as_slice().len();

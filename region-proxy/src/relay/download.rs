@@ -39,6 +39,8 @@ pub(super) struct Download {
     shown: Vec<u8>,
     /// Whether there was no pipe to be had.
     is_copied: bool,
+    /// Whether the client's windows are closed.
+    lacks_room: bool,
     has_begun: bool,
     has_continued: bool,
     is_answered: bool,
@@ -117,6 +119,7 @@ impl Download {
             told: None,
             shown: Vec::new(),
             is_copied: false,
+            lacks_room: false,
             has_begun: false,
             has_continued: false,
             is_answered: false,
@@ -175,7 +178,7 @@ impl Download {
 
     /// Whether it waits for the client to take what it has.
     pub(super) fn is_waiting_for_client(&self) -> bool {
-        !self.out.is_empty() || self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty())
+        self.lacks_room || !self.out.is_empty() || self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty())
     }
 
     /// Whether the client was told to expect another response.
@@ -237,7 +240,15 @@ impl Download {
     ) -> Poll<Result<(), DownloadError>> {
         let worker = Rc::clone(&client.worker);
         let mut buffer = worker.buffers.read.borrow_mut();
-        let room = ready!(client.socket.poll_room(cx)).max(ROOM_MIN).min(buffer.len());
+        let Poll::Ready(room) = client.socket.poll_room(cx) else {
+            self.lacks_room = true;
+            return Poll::Pending;
+        };
+        if std::mem::take(&mut self.lacks_room) {
+            // So far it was not the server that had to go on.
+            self.progress = Tick::now();
+        }
+        let room = room.max(ROOM_MIN).min(buffer.len());
         // TLS needs room for whole records.
         let room = if server.plain().is_some() { &mut buffer[..room] } else { &mut buffer[..] };
         let count = ready!(server.poll_read(cx, room)).map_err(DownloadError::Server)?;

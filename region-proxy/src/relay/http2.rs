@@ -33,8 +33,12 @@ pub(super) struct Http2 {
     ready: Ready,
     /// The slots of a turn; here to keep its memory.
     turn: Vec<usize>,
-    /// When the last request ended, or something was last sent while much waited to be.
+    /// When the last request ended, or something was last sent for one, or had to wait for the first time.
     since: Tick,
+    /// Whether octets wait that the client does not take.
+    is_held_up: bool,
+    /// Whether a request came before.
+    has_served: bool,
 }
 
 /// A place for a request.
@@ -88,6 +92,8 @@ impl Http2 {
             ready: Ready::default(),
             turn: Vec::new(),
             since: Tick::now(),
+            is_held_up: false,
+            has_served: false,
         }
     }
 
@@ -102,7 +108,7 @@ impl Http2 {
             self.go_on();
             self.say_goodbye(client);
             match self.flush(cx, client) {
-                Poll::Ready(Err(())) => return Poll::Ready(After::Close),
+                Poll::Ready(Err(())) => return Poll::Ready(self.break_off(cx, client, End::Gone)),
                 Poll::Ready(Ok(())) if self.is_over(client) => return Poll::Ready(After::Linger),
                 // What was sent made room for what was not read.
                 Poll::Ready(Ok(())) if !has_all => continue,
@@ -155,6 +161,7 @@ impl Http2 {
         stream: u32,
         is_end: bool,
     ) -> Result<(), Fatal> {
+        self.has_served = true;
         let mut peer = client.peer;
         peer.is_http2 = true;
         peer.tls = client.teller().tls;
@@ -166,7 +173,8 @@ impl Http2 {
         // Until more is known.
         let expected = Expected { is_head, is_upgrade: false };
         self.session.borrow_mut().accept(stream, Framing::Empty, expected);
-        let stage = if block.is_too_large() {
+        let fields_max = worker.current().live.config.limits.fields + PSEUDO_MAX;
+        let stage = if block.is_too_large() || block.len() > fields_max {
             record.admit(Protocol::Http2);
             record.refuse(Reason::HeadTooLong, String::new());
             answering(Own::new(Answer::refusal(431, "head is too long"), record))
@@ -233,8 +241,12 @@ impl Http2 {
 
     /// Nobody waits for the answer to the request in `slot`.
     fn cancel(&mut self, slot: usize) {
-        if let Some(Request { client, stage: Stage::Exchanging(exchange), .. }) = &mut self.slots[slot].request {
-            exchange.cancel(client);
+        match &mut self.slots[slot].request {
+            Some(Request { client, stage: Stage::Exchanging(exchange), .. }) => exchange.cancel(client),
+            Some(Request { client, stage: Stage::Answering(own, sent, _), .. }) => {
+                own.end(client, *sent, false);
+            }
+            None => {}
         }
         self.leave(slot);
     }
@@ -284,15 +296,24 @@ impl Http2 {
         loop {
             let mut session = self.session.borrow_mut();
             if session.unsent().is_empty() {
+                self.is_held_up = false;
                 return Poll::Ready(Ok(()));
             }
             match client.socket.poll_write(cx, &[IoSlice::new(session.unsent())]) {
                 Poll::Ready(Ok(count)) => {
                     session.note_sent(count);
-                    self.since = Tick::now();
+                    // What an idle connection is told, as the answer to a PING, does not keep it.
+                    if self.is_held_up || !session.is_empty() {
+                        self.since = Tick::now();
+                    }
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    if !std::mem::replace(&mut self.is_held_up, true) {
+                        self.since = Tick::now();
+                    }
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -316,10 +337,12 @@ impl Http2 {
         let mut session = self.session.borrow_mut();
         if !session.unsent().is_empty() {
             if now.since(self.since) >= limits.client_stall {
-                return Poll::Ready(After::Close);
+                drop(session);
+                return Poll::Ready(self.break_off(cx, client, End::Gone));
             }
         } else if session.is_empty() {
-            let is_late = now.since(self.since) >= limits.request_head;
+            let limit = if self.has_served { limits.keep_alive } else { limits.request_head };
+            let is_late = now.since(self.since) >= limit;
             if is_late || worker.is_over() || worker.deadlines.is_dismissed(client.place) {
                 session.close(Code::NoError);
                 drop(session);
@@ -331,7 +354,7 @@ impl Http2 {
                 (self.slots, self.free, self.turn) = (Vec::new(), Vec::new(), Vec::new());
                 self.ready.forget();
             }
-            worker.deadlines.arm(client.place, self.since.after(limits.request_head), Waiting::Idle, cx.waker());
+            worker.deadlines.arm(client.place, self.since.after(limit), Waiting::Idle, cx.waker());
             return Poll::Pending;
         }
         let end = if session.unsent().is_empty() { Tick::NEVER } else { self.since.after(limits.client_stall) };
@@ -366,7 +389,7 @@ fn websocket_key(block: &Block) -> String {
 }
 
 /// The fields of a block, and one more.
-const FIELDS_MAX: usize = 129;
+const FIELDS_MAX: usize = 262;
 
 /// As many pseudo-header fields may a request have.
 const PSEUDO_MAX: usize = 5;

@@ -176,6 +176,10 @@ impl Stream {
                     let _ = buffer.write_all(b"\r\n");
                 }
             }
+        } else if self.read >= self.data.len() - self.read {
+            // No more is moved than was read, and what was read is not held for as long as there is more.
+            self.data.drain(..self.read);
+            self.read = 0;
         }
         (whole - buffer.len(), count as u32)
     }

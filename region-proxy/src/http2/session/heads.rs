@@ -143,14 +143,18 @@ impl Stream {
             }
             if name == b"content-length" {
                 has_length = true;
-                // What is no number the reader of the text refuses.
-                self.length_left = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                if !is_interim {
+                    // What is no number the reader of the text refuses.
+                    self.length_left = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                }
             }
             put_line(&mut self.text, name, value);
         }
         match has_length {
             false if has_content => self.text.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-            false if is_end && !self.expected.is_head => self.text.extend_from_slice(b"Content-Length: 0\r\n"),
+            false if is_end && !self.expected.is_head && !matches!(number, 204 | 304) => {
+                self.text.extend_from_slice(b"Content-Length: 0\r\n")
+            }
             _ => {}
         }
         self.text.extend_from_slice(b"\r\n");

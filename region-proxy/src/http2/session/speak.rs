@@ -182,9 +182,13 @@ impl Session {
             read_response(text, &mut slots, asked, WHOLE).map_err(|error| io::Error::other(error.to_string()))?;
         let Some(response) = response else { return Err(io::Error::other("half a head")) };
         let is_switch = response.status == 101;
-        let switch = self.find(number).and_then(|stream| stream.switch.take());
+        let switch = if is_switch { self.find(number).and_then(|stream| stream.switch.take()) } else { None };
         if is_switch && !is_accepted(&response, switch.as_deref()) {
             return Err(io::Error::other("a switch to WebSocket without the right Sec-WebSocket-Accept"));
+        }
+        // RFC 8441, section 5: its client would take any success for a WebSocket.
+        if expected.is_upgrade && (200..300).contains(&response.status) {
+            return Err(io::Error::other("no switch to WebSocket"));
         }
         let speaking = if response.is_interim() { Speaking::Head } else { Speaking::of(is_switch, response.body) };
         let is_end = matches!(speaking, Speaking::Over);
@@ -268,6 +272,10 @@ impl Session {
     pub fn forget(&mut self, stream: u32) {
         let Ok(at) = self.streams.binary_search_by_key(&stream, |(number, _)| *number) else { return };
         let (_, mut found) = self.streams.remove(at);
+        if self.role == Role::Client && self.streams.is_empty() {
+            // From here on the connection is idle.
+            self.wake_driver();
+        }
         let unread = found.take_unread();
         self.allow_again(0, unread);
         if found.reset.is_some() || found.is_deaf {
@@ -355,5 +363,5 @@ fn is_of_http1(name: &str) -> bool {
 /// Heads that this program has written are as long as they are.
 const WHOLE: HeadLimits = HeadLimits { head: usize::MAX, target: usize::MAX };
 
-/// As many fields as a head may have, and those that were added to it.
-const FIELDS_MAX: usize = 192;
+/// As many fields as settings may let a head have, and those that were added to it.
+const FIELDS_MAX: usize = 320;
