@@ -110,3 +110,64 @@ fn windows_are_never_overdrawn() {
     session.forget(1);
     assert!(session.is_empty() && session.unsent().ends_with(&[0, 0, 0, 0, 1, 0, 0, 0, 1]));
 }
+
+/// A session that has got a request on stream 1, of a client whose windows are as wide as can be.
+fn asked(method: &str, flags: u8, body: Framing) -> Session {
+    let mut octets = HTTP2_PREFACE.to_vec();
+    frame::put_settings(&mut octets, &[(setting::INITIAL_WINDOW_SIZE, 0x7FFF_FFFF)]);
+    frame::put_window_update(&mut octets, 0, 0x7FFF_0000);
+    let mut head = Vec::new();
+    for (name, value) in [(":method", method), (":scheme", "http"), (":path", "/"), (":authority", "a")] {
+        hpack::put_field(&mut head, name.as_bytes(), value.as_bytes());
+    }
+    frame::put(&mut octets, kind::HEADERS, flag::END_HEADERS | flags, 1, &head);
+    let (mut session, mut block) = (server(), Block::new(4096));
+    let event = session.step(&mut octets.as_slice(), &mut block, Moment::from_start(Duration::ZERO));
+    assert!(matches!(event, Ok(Some(Event::Request { stream: 1, .. }))), "{event:?}");
+    session.accept(1, body, Expected::default());
+    session
+}
+
+#[test]
+fn what_was_sent_is_not_held_while_more_is_written() {
+    let mut session = asked("GET", flag::END_STREAM, Framing::Empty);
+    let mut cx = Context::from_waker(Waker::noop());
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n";
+    let written = session.poll_write(1, &mut cx, &[std::io::IoSlice::new(head)]);
+    assert!(matches!(written, std::task::Poll::Ready(Ok(count)) if count == head.len()));
+    let body = vec![b'x'; 9_000_000];
+    let mut at = 0;
+    while at < body.len() {
+        while let std::task::Poll::Ready(count) = session.poll_write(1, &mut cx, &[std::io::IoSlice::new(&body[at..])])
+        {
+            at += count.expect("written");
+            if at == body.len() {
+                break;
+            }
+        }
+        // Never all of it, as with a client that is slower than its server.
+        let count = session.unsent().len() / 2 + 1;
+        session.note_sent(count);
+        assert!(session.out.len() <= 4 * OUT_MAX, "{}", session.out.len());
+    }
+}
+
+#[test]
+fn what_was_read_is_not_held_while_more_comes() {
+    let mut session = asked("POST", 0, Framing::Chunked);
+    let (mut block, mut cx) = (Block::new(4096), Context::from_waker(Waker::noop()));
+    let mut frame = Vec::new();
+    frame::put(&mut frame, kind::DATA, 0, 1, &[b'x'; 16_000]);
+    let mut buffer = [0; 16_000];
+    for _ in 0..300 {
+        let now = Moment::from_start(Duration::ZERO);
+        while session.step(&mut frame.as_slice(), &mut block, now).expect("within the windows").is_some() {}
+        // A chunk has less room than its buffer, so that some octets are always left.
+        let read = session.poll_read(1, &mut cx, &mut buffer);
+        assert!(matches!(read, std::task::Poll::Ready(Ok(count)) if count > 0), "{read:?}");
+        while session.streams[0].1.data.len() - session.streams[0].1.read > 16_000 {
+            let _ = session.poll_read(1, &mut cx, &mut buffer);
+        }
+        assert!(session.streams[0].1.data.len() <= 2 * 65_535, "{}", session.streams[0].1.data.len());
+    }
+}
