@@ -173,8 +173,8 @@ impl Http2 {
         // Until more is known.
         let expected = Expected { is_head, is_upgrade: false };
         self.session.borrow_mut().accept(stream, Framing::Empty, expected);
-        let fields_max = worker.current().live.config.limits.fields + PSEUDO_MAX;
-        let stage = if block.is_too_large() || block.len() > fields_max {
+        let fields = block.iter().filter(|(name, _)| !name.starts_with(b":")).count();
+        let stage = if block.is_too_large() || fields > worker.current().live.config.limits.fields {
             record.admit(Protocol::Http2);
             record.refuse(Reason::HeadTooLong, String::new());
             answering(Own::new(Answer::refusal(431, "head is too long"), record))

@@ -196,6 +196,20 @@ async fn a_head_that_is_too_long_is_answered_431() {
 }
 
 #[tokio::test]
+async fn a_head_has_as_many_fields_as_the_settings_allow() {
+    let origin = Origin::start("a").await;
+    let services = unchecked("www.gslb.test", &[("a", origin.address)]);
+    let proxy = Proxy::start(&settings("limits.fields = 40", &services)).await;
+    let mut raw = Raw::connect(proxy.listen).await;
+    let names: Vec<String> = (0..41).map(|number| format!("x-{number}")).collect();
+    let fields: Vec<_> = names.iter().map(|name| (name.as_str(), "v")).collect();
+    raw.ask(1, &with("/", &fields[..40])).await;
+    assert_eq!(raw.answer(1).await.status, "200");
+    raw.ask(3, &with("/", &fields)).await;
+    assert_eq!(raw.answer(3).await.status, "431");
+}
+
+#[tokio::test]
 async fn a_stream_that_is_slow_holds_up_no_other() {
     let (origin, proxy) = site().await;
     let mut raw = Raw::connect(proxy.listen).await;
