@@ -253,7 +253,9 @@ impl Router {
         for vip in &self.settings.vips {
             netlink.add_address(station, *vip)?;
         }
-        self.announce()
+        // They are here now: what the link does not take at this moment is announced again soon.
+        let _ = self.announce();
+        Ok(())
     }
 
     fn let_go(&mut self, netlink: &mut Netlink) -> io::Result<()> {
