@@ -224,7 +224,12 @@ impl House {
                 }
                 Err(_) => {}
             }
-            if self.wait(LOCK_PAUSE).1.is_some() {
+            let (is_changed, word) = self.wait(LOCK_PAUSE);
+            if is_changed {
+                // All is looked at later; left there, it would end each wait at once.
+                self.monitor.drain();
+            }
+            if word.is_some() {
                 return None;
             }
         }
