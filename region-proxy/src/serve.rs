@@ -211,11 +211,12 @@ fn housekeep(proxy: &Proxy, started: Instant) {
         service.sample(now);
     }
     proxy.access.tell();
-    if !live.config.vrrp.is_empty() || proxy.vrrp.has_any() {
+    if proxy.vrrp.has_any() {
         // Who holds these says so itself.
         return;
     }
-    let holds_vip = vip::holds(&live.config.vips);
+    // Those of virtual routers that only a restart or an upgrade starts are looked for too.
+    let holds_vip = vip::holds(&live.config.held_vips());
     if proxy.holds_vip.swap(holds_vip, Ordering::Relaxed) != holds_vip {
         tracing::info!(holds_vip, "VIP changed");
     }
@@ -223,3 +224,19 @@ fn housekeep(proxy: &Proxy, started: Instant) {
 
 /// How long a slow disk may hold the end up.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vips_of_virtual_routers_that_do_not_run_yet_are_looked_for() {
+        let text = "region = \"r\"\nproxy = \"p\"\nlisten = [\"127.0.0.1:0\"]\nstatus = \"127.0.0.1:0\"\n\
+                    services.s.servers.a = \"192.0.2.1:80\"\n\
+                    [vrrp.web]\ninterface = \"lo\"\nid = 51\npriority = 250\nvips = [\"127.0.1.10\"]\n";
+        let config = Config::parse("p.toml".as_ref(), text, &|_| Err(String::new())).expect("right");
+        let proxy = Proxy::new(config, Certificates::default(), false, 1);
+        housekeep(&proxy, Instant::now());
+        assert!(proxy.holds_vip.load(Ordering::Relaxed));
+    }
+}
