@@ -1,7 +1,7 @@
 //! A proxy that takes clients, up to its end.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -28,8 +28,8 @@ pub(super) struct Running {
     proxy: Arc<Proxy>,
     sockets: Sockets,
     clients: Clients,
-    /// Whether each thread has listeners.
-    listening: mpsc::WeakSender<()>,
+    /// As often there as threads take listeners.
+    listening: Weak<()>,
     takeover: Option<Takeover>,
 }
 
@@ -58,10 +58,10 @@ impl Running {
         let phase = watch::Sender::new(Phase::Serving);
         let gate = Gate::new(live.config.limits.connections, phase.subscribe());
         let (ended, listeners) = mpsc::channel(1);
-        let mut threads = Vec::new();
+        let (alive, mut threads) = (Arc::new(()), Vec::new());
         for number in 0..live.threads() {
             let (sender, receiver) = mpsc::unbounded_channel();
-            worker::start(number, Arc::clone(&proxy), receiver, gate.clone(), ended.clone())?;
+            worker::start(number, Arc::clone(&proxy), receiver, gate.clone(), ended.clone(), Arc::clone(&alive))?;
             threads.push(sender);
         }
         if let Some(path) = &live.config.admin_socket {
@@ -72,7 +72,7 @@ impl Running {
         tokio::spawn(admin::serve::serve(status, Arc::clone(&proxy), phase.subscribe()));
         sockets.start(threads)?;
         drop(live);
-        let (listening, clients) = (ended.downgrade(), Clients { gate, phase, listeners });
+        let (listening, clients) = (Arc::downgrade(&alive), Clients { gate, phase, listeners });
         Ok(Self { proxy, sockets, clients, listening, takeover: None })
     }
 
