@@ -265,6 +265,7 @@ impl Router {
         for vip in &self.settings.vips {
             done = done.and(netlink.remove_address(station.index, *vip));
         }
+        done = done.and_then(|()| netlink.expect_none_of(station.index, &self.settings.vips));
         if self.settings.mac == VipMac::Virtual {
             done = done.and(netlink.set_up(station.index, false));
         }

@@ -62,6 +62,7 @@ fn remove(netlink: &mut Netlink, interface: &str, vip: IpAddr) -> io::Result<boo
     let is_there = netlink.addresses(link.index, vip.is_ipv4())?.contains(&vip);
     if is_there {
         netlink.remove_address(link.index, vip)?;
+        netlink.expect_none_of(link.index, &[vip])?;
     }
     Ok(is_there)
 }
