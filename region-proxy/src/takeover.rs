@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -124,6 +125,7 @@ pub enum Arrival {
 
 /// The routers of each group, in the order of its members.
 fn groups(settings: Vec<VirtualRouter>) -> Vec<(Group, Vec<Router>)> {
+    let all_vips: Arc<[IpAddr]> = settings.iter().flat_map(|router| router.vips.iter().copied()).collect();
     let mut named: BTreeMap<String, Vec<VirtualRouter>> = BTreeMap::new();
     let mut all: Vec<Vec<VirtualRouter>> = Vec::new();
     for router in settings {
@@ -135,7 +137,7 @@ fn groups(settings: Vec<VirtualRouter>) -> Vec<(Group, Vec<Router>)> {
     all.extend(named.into_values());
     let group = |routers: Vec<VirtualRouter>| {
         let rules: Vec<Rules> = routers.iter().map(|router| router.rules).collect();
-        (Group::new(&rules), routers.into_iter().map(Router::new).collect())
+        (Group::new(&rules), routers.into_iter().map(|router| Router::new(router, Arc::clone(&all_vips))).collect())
     };
     all.into_iter().map(group).collect()
 }
