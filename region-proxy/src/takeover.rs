@@ -25,7 +25,7 @@ use thread_priority::{
 use crate::config::{Track, VirtualRouter};
 use crate::live::Proxy;
 use crate::vrrp::group::Group;
-use crate::vrrp::machine::{Action, Rules};
+use crate::vrrp::machine::{Action, Rules, State};
 use crate::vrrp::track::{Loss, standing};
 
 mod macvlan;
@@ -271,14 +271,18 @@ impl House {
         }
     }
 
-    /// Goes on with what the process before held.
+    /// Goes on with what the process before held; takes off what this one cannot go on with, which nobody else would.
     fn resume(&mut self) {
         let now = self.now();
         for (group, routers) in &mut self.groups {
-            if !routers.iter().all(|router| router.finds_vips(&mut self.netlink)) {
-                continue;
+            let finds_all = routers.iter().all(|router| router.finds_vips(&mut self.netlink));
+            let mut actions = if finds_all { group.resume(now) } else { Vec::new() };
+            if actions.is_empty() {
+                let members = group.members().iter().enumerate();
+                let idle = members.filter(|(_, machine)| machine.state() != State::Active);
+                actions = idle.map(|(member, _)| (member, Action::LetGo)).collect();
             }
-            for (member, action) in group.resume(now) {
+            for (member, action) in actions {
                 if let Some(router) = routers.get_mut(member)
                     && let Err(error) = router.perform(action, &mut self.netlink, &self.notes)
                 {
