@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::health::Checks;
 use crate::live::Proxy;
 use crate::reload::{Reloader, Watch};
-use crate::takeover::Arrival;
+use crate::takeover::{Arrival, Traces};
 use crate::tls::Certificates;
 use crate::{control, vip};
 
@@ -33,7 +33,7 @@ mod signals;
 pub mod sockets;
 
 use events::Ears;
-use handover::Predecessor;
+use handover::{Predecessor, Ready};
 use inherited::Inherited;
 use rights::RightsError;
 use running::{End, Running};
@@ -100,7 +100,7 @@ async fn serve(file: PathBuf, config: Config, certificates: Certificates) -> Res
     let mut running = Running::start(Arc::clone(&proxy), sockets)?;
     running.announce()?;
     let arrival = if predecessor.is_some() { Arrival::Successor } else { Arrival::Fresh };
-    tell_ready(predecessor, inherited);
+    tell_ready(predecessor, inherited, &proxy);
     // Last, so that whoever comes by the VIPs is served.
     running.share_vips(arrival)?;
     let ears = Ears::new(&mut signals, watch, &proxy);
@@ -130,7 +130,7 @@ fn build(
 
 /// Tells who waits for it that clients are taken: the process that was there before, which tells the system manager of the
 /// change, or else that itself.
-fn tell_ready(predecessor: Option<Predecessor>, inherited: Inherited) {
+fn tell_ready(predecessor: Option<Predecessor>, inherited: Inherited, proxy: &Proxy) {
     let left = inherited.left();
     let Some(predecessor) = predecessor else {
         for address in left {
@@ -138,7 +138,8 @@ fn tell_ready(predecessor: Option<Predecessor>, inherited: Inherited) {
         }
         return tell_system(&[NotifyState::Ready]);
     };
-    if let Err(error) = predecessor.dismiss(left) {
+    let vrrp = Some(Traces::of(&proxy.live.load().config.vrrp));
+    if let Err(error) = predecessor.dismiss(&Ready { left, vrrp }) {
         tracing::warn!(%error, "the proxy that was to be relieved is gone already");
     }
 }

@@ -40,8 +40,10 @@ mod wire;
 use netlink::{Monitor, Netlink};
 use notes::Notes;
 use router::Router;
-use sweep::{Lock, Traces};
+use sweep::Lock;
 use watchdog::Watchdog;
+
+pub use sweep::Traces;
 
 /// The running virtual routers.
 #[derive(Debug)]
@@ -49,6 +51,7 @@ pub struct Takeover {
     thread: JoinHandle<()>,
     log: JoinHandle<()>,
     stop: UnixStream,
+    traces: Traces,
 }
 
 impl Takeover {
@@ -69,10 +72,9 @@ impl Takeover {
         let mut house = House {
             proxy,
             arrival,
-            settings: settings.clone(),
             listens: Box::new(listens),
             groups: groups(settings),
-            traces,
+            traces: traces.clone(),
             netlink: Netlink::open()?,
             monitor: Monitor::open()?,
             carriers: BTreeMap::new(),
@@ -86,7 +88,7 @@ impl Takeover {
         // What is not allowed is said before clients come.
         house.groups.iter_mut().for_each(|(_, routers)| house.carriers.extend(tracked(routers)));
         let thread = std::thread::Builder::new().name("vrrp".to_owned()).spawn(move || house.run())?;
-        Ok(Some(Self { thread, log, stop }))
+        Ok(Some(Self { thread, log, stop, traces }))
     }
 
     /// Lets go of all VIPs, so that others take them at once; returns once they are off this machine.
@@ -94,9 +96,11 @@ impl Takeover {
         self.end(Word::Stop);
     }
 
-    /// Leaves them to another process of this machine, an [`Arrival::Successor`]; lets go where the settings are others now.
-    pub fn hand_over(self) {
-        self.end(Word::HandOver);
+    /// Leaves them to another process of this machine, an [`Arrival::Successor`] that runs `theirs`; lets go where these
+    /// are not the same, since nobody would take off what that one does not know of.
+    pub fn hand_over(self, theirs: &Traces) {
+        let word = if *theirs == self.traces { Word::HandOver } else { Word::Stop };
+        self.end(word);
     }
 
     fn end(mut self, word: Word) {
@@ -151,7 +155,6 @@ fn tracked(routers: &[Router]) -> impl Iterator<Item = (String, bool)> {
 struct House {
     proxy: Arc<Proxy>,
     arrival: Arrival,
-    settings: Vec<VirtualRouter>,
     listens: Box<dyn Fn() -> bool + Send>,
     groups: Vec<(Group, Vec<Router>)>,
     traces: Traces,
@@ -197,7 +200,7 @@ impl House {
             self.beat();
             self.publish(is_changed);
         };
-        if word == Word::HandOver && self.proxy.live.load().config.vrrp == self.settings {
+        if word == Word::HandOver {
             if let Some(watchdog) = self.watchdog.take() {
                 watchdog.dismiss();
             }

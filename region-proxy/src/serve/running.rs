@@ -19,7 +19,7 @@ use crate::config::Entry;
 use crate::listen::{Gate, Phase};
 use crate::live::Proxy;
 use crate::reload::{Cause, Reloader};
-use crate::takeover::{Arrival, Takeover};
+use crate::takeover::{Arrival, Takeover, Traces};
 use crate::{admin, worker};
 
 /// The threads that serve, and what they serve.
@@ -192,7 +192,11 @@ impl Running {
         tell_system(&[NotifyState::MainPid(pid)]);
         // The other one waits for this.
         if let Some(takeover) = self.takeover.take() {
-            takeover.hand_over();
+            match &ready.vrrp {
+                Some(theirs) => takeover.hand_over(theirs),
+                // It has read what this one has read last.
+                None => takeover.hand_over(&Traces::of(&self.proxy.live.load().config.vrrp)),
+            }
         }
         let limits = self.proxy.live.load().config.limits;
         tracing::info!(pid, limit = ?limits.handover, "handed over: finishing what is under way");
