@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::health::Checks;
 use crate::live::Proxy;
 use crate::reload::{Reloader, Watch};
-use crate::takeover::Arrival;
+use crate::takeover::{Arrival, Traces};
 use crate::tls::Certificates;
 use crate::{control, vip};
 
@@ -33,7 +33,7 @@ mod signals;
 pub mod sockets;
 
 use events::Ears;
-use handover::Predecessor;
+use handover::{Predecessor, Ready};
 use inherited::Inherited;
 use rights::RightsError;
 use running::{End, Running};
@@ -100,7 +100,7 @@ async fn serve(file: PathBuf, config: Config, certificates: Certificates) -> Res
     let mut running = Running::start(Arc::clone(&proxy), sockets)?;
     running.announce()?;
     let arrival = if predecessor.is_some() { Arrival::Successor } else { Arrival::Fresh };
-    tell_ready(predecessor, inherited);
+    tell_ready(predecessor, inherited, &proxy);
     // Last, so that whoever comes by the VIPs is served.
     running.share_vips(arrival)?;
     let ears = Ears::new(&mut signals, watch, &proxy);
@@ -130,7 +130,7 @@ fn build(
 
 /// Tells who waits for it that clients are taken: the process that was there before, which tells the system manager of the
 /// change, or else that itself.
-fn tell_ready(predecessor: Option<Predecessor>, inherited: Inherited) {
+fn tell_ready(predecessor: Option<Predecessor>, inherited: Inherited, proxy: &Proxy) {
     let left = inherited.left();
     let Some(predecessor) = predecessor else {
         for address in left {
@@ -138,7 +138,8 @@ fn tell_ready(predecessor: Option<Predecessor>, inherited: Inherited) {
         }
         return tell_system(&[NotifyState::Ready]);
     };
-    if let Err(error) = predecessor.dismiss(left) {
+    let vrrp = Some(Traces::of(&proxy.live.load().config.vrrp));
+    if let Err(error) = predecessor.dismiss(&Ready { left, vrrp }) {
         tracing::warn!(%error, "the proxy that was to be relieved is gone already");
     }
 }
@@ -211,11 +212,12 @@ fn housekeep(proxy: &Proxy, started: Instant) {
         service.sample(now);
     }
     proxy.access.tell();
-    if !live.config.vrrp.is_empty() || proxy.vrrp.has_any() {
+    if proxy.vrrp.has_any() {
         // Who holds these says so itself.
         return;
     }
-    let holds_vip = vip::holds(&live.config.vips);
+    // Those of virtual routers that only a restart or an upgrade starts are looked for too.
+    let holds_vip = vip::holds(&live.config.held_vips());
     if proxy.holds_vip.swap(holds_vip, Ordering::Relaxed) != holds_vip {
         tracing::info!(holds_vip, "VIP changed");
     }
@@ -223,3 +225,19 @@ fn housekeep(proxy: &Proxy, started: Instant) {
 
 /// How long a slow disk may hold the end up.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vips_of_virtual_routers_that_do_not_run_yet_are_looked_for() {
+        let text = "region = \"r\"\nproxy = \"p\"\nlisten = [\"127.0.0.1:0\"]\nstatus = \"127.0.0.1:0\"\n\
+                    services.s.servers.a = \"192.0.2.1:80\"\n\
+                    [vrrp.web]\ninterface = \"lo\"\nid = 51\npriority = 250\nvips = [\"127.0.1.10\"]\n";
+        let config = Config::parse("p.toml".as_ref(), text, &|_| Err(String::new())).expect("right");
+        let proxy = Proxy::new(config, Certificates::default(), false, 1);
+        housekeep(&proxy, Instant::now());
+        assert!(proxy.holds_vip.load(Ordering::Relaxed));
+    }
+}

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +25,7 @@ use thread_priority::{
 use crate::config::{Track, VirtualRouter};
 use crate::live::Proxy;
 use crate::vrrp::group::Group;
-use crate::vrrp::machine::{Action, Rules};
+use crate::vrrp::machine::{Action, Rules, State};
 use crate::vrrp::track::{Loss, standing};
 
 mod macvlan;
@@ -39,8 +40,10 @@ mod wire;
 use netlink::{Monitor, Netlink};
 use notes::Notes;
 use router::Router;
-use sweep::{Lock, Traces};
+use sweep::Lock;
 use watchdog::Watchdog;
+
+pub use sweep::Traces;
 
 /// The running virtual routers.
 #[derive(Debug)]
@@ -48,6 +51,7 @@ pub struct Takeover {
     thread: JoinHandle<()>,
     log: JoinHandle<()>,
     stop: UnixStream,
+    traces: Traces,
 }
 
 impl Takeover {
@@ -68,10 +72,9 @@ impl Takeover {
         let mut house = House {
             proxy,
             arrival,
-            settings: settings.clone(),
             listens: Box::new(listens),
             groups: groups(settings),
-            traces,
+            traces: traces.clone(),
             netlink: Netlink::open()?,
             monitor: Monitor::open()?,
             carriers: BTreeMap::new(),
@@ -85,7 +88,7 @@ impl Takeover {
         // What is not allowed is said before clients come.
         house.groups.iter_mut().for_each(|(_, routers)| house.carriers.extend(tracked(routers)));
         let thread = std::thread::Builder::new().name("vrrp".to_owned()).spawn(move || house.run())?;
-        Ok(Some(Self { thread, log, stop }))
+        Ok(Some(Self { thread, log, stop, traces }))
     }
 
     /// Lets go of all VIPs, so that others take them at once; returns once they are off this machine.
@@ -93,9 +96,11 @@ impl Takeover {
         self.end(Word::Stop);
     }
 
-    /// Leaves them to another process of this machine, an [`Arrival::Successor`]; lets go where the settings are others now.
-    pub fn hand_over(self) {
-        self.end(Word::HandOver);
+    /// Leaves them to another process of this machine, an [`Arrival::Successor`] that runs `theirs`; lets go where these
+    /// are not the same, since nobody would take off what that one does not know of.
+    pub fn hand_over(self, theirs: &Traces) {
+        let word = if *theirs == self.traces { Word::HandOver } else { Word::Stop };
+        self.end(word);
     }
 
     fn end(mut self, word: Word) {
@@ -124,6 +129,7 @@ pub enum Arrival {
 
 /// The routers of each group, in the order of its members.
 fn groups(settings: Vec<VirtualRouter>) -> Vec<(Group, Vec<Router>)> {
+    let all_vips: Arc<[IpAddr]> = settings.iter().flat_map(|router| router.vips.iter().copied()).collect();
     let mut named: BTreeMap<String, Vec<VirtualRouter>> = BTreeMap::new();
     let mut all: Vec<Vec<VirtualRouter>> = Vec::new();
     for router in settings {
@@ -135,7 +141,7 @@ fn groups(settings: Vec<VirtualRouter>) -> Vec<(Group, Vec<Router>)> {
     all.extend(named.into_values());
     let group = |routers: Vec<VirtualRouter>| {
         let rules: Vec<Rules> = routers.iter().map(|router| router.rules).collect();
-        (Group::new(&rules), routers.into_iter().map(Router::new).collect())
+        (Group::new(&rules), routers.into_iter().map(|router| Router::new(router, Arc::clone(&all_vips))).collect())
     };
     all.into_iter().map(group).collect()
 }
@@ -149,7 +155,6 @@ fn tracked(routers: &[Router]) -> impl Iterator<Item = (String, bool)> {
 struct House {
     proxy: Arc<Proxy>,
     arrival: Arrival,
-    settings: Vec<VirtualRouter>,
     listens: Box<dyn Fn() -> bool + Send>,
     groups: Vec<(Group, Vec<Router>)>,
     traces: Traces,
@@ -195,7 +200,7 @@ impl House {
             self.beat();
             self.publish(is_changed);
         };
-        if word == Word::HandOver && self.proxy.live.load().config.vrrp == self.settings {
+        if word == Word::HandOver {
             if let Some(watchdog) = self.watchdog.take() {
                 watchdog.dismiss();
             }
@@ -224,7 +229,12 @@ impl House {
                 }
                 Err(_) => {}
             }
-            if self.wait(LOCK_PAUSE).1.is_some() {
+            let (is_changed, word) = self.wait(LOCK_PAUSE);
+            if is_changed {
+                // All is looked at later; left there, it would end each wait at once.
+                self.monitor.drain();
+            }
+            if word.is_some() {
                 return None;
             }
         }
@@ -264,14 +274,18 @@ impl House {
         }
     }
 
-    /// Goes on with what the process before held.
+    /// Goes on with what the process before held; takes off what this one cannot go on with, which nobody else would.
     fn resume(&mut self) {
         let now = self.now();
         for (group, routers) in &mut self.groups {
-            if !routers.iter().all(|router| router.finds_vips(&mut self.netlink)) {
-                continue;
+            let finds_all = routers.iter().all(|router| router.finds_vips(&mut self.netlink));
+            let mut actions = if finds_all { group.resume(now) } else { Vec::new() };
+            if actions.is_empty() {
+                let members = group.members().iter().enumerate();
+                let idle = members.filter(|(_, machine)| machine.state() != State::Active);
+                actions = idle.map(|(member, _)| (member, Action::LetGo)).collect();
             }
-            for (member, action) in group.resume(now) {
+            for (member, action) in actions {
                 if let Some(router) = routers.get_mut(member)
                     && let Err(error) = router.perform(action, &mut self.netlink, &self.notes)
                 {

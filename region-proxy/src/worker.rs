@@ -209,13 +209,14 @@ impl Worker {
 }
 
 /// Serves the listeners that come on a thread of its own; `ended` is dropped once none takes connections any more and
-/// no more come.
+/// no more come, and `alive` when the thread takes no more of them.
 pub fn start(
     number: usize,
     proxy: Arc<Proxy>,
     mut listeners: mpsc::UnboundedReceiver<Listener>,
     gate: Gate,
     ended: mpsc::Sender<()>,
+    alive: Arc<()>,
 ) -> io::Result<()> {
     let runtime = move || {
         let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
@@ -230,7 +231,7 @@ pub fn start(
                     let (worker, gate, ended) = (Rc::clone(&worker), gate.clone(), ended.clone());
                     tokio::task::spawn_local(listen::serve(worker, listener, gate, ended));
                 }
-                drop(ended);
+                drop((ended, alive));
             };
             tokio::join!(listening, worker.keep(&gate, stop.clone()), worker.close_idle(stop));
         });

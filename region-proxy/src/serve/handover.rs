@@ -29,6 +29,7 @@ use tokio::task::JoinHandle;
 
 use super::inherited::Inherited;
 use crate::changes::Changes;
+use crate::takeover::Traces;
 
 /// Some of the sockets.
 #[derive(Debug, Deserialize, Serialize)]
@@ -56,6 +57,9 @@ pub struct Carried {
 pub struct Ready {
     /// Addresses at which it takes none, as the settings of the old one have them.
     pub left: Vec<SocketAddr>,
+    /// What its virtual routers put on the machine; `None`: it is a program that does not say.
+    #[serde(default)]
+    pub vrrp: Option<Traces>,
 }
 
 /// The new process, in the old one.
@@ -147,9 +151,9 @@ pub fn take() -> io::Result<Option<(Inherited, Predecessor)>> {
 }
 
 impl Predecessor {
-    /// Tells it that clients are taken here from now on, but for those at the addresses `left`.
-    pub fn dismiss(self, left: Vec<SocketAddr>) -> io::Result<()> {
-        let text = serde_json::to_vec(&Ready { left })?;
+    /// Tells it that clients are taken here from now on, as it says.
+    pub fn dismiss(self, ready: &Ready) -> io::Result<()> {
+        let text = serde_json::to_vec(ready)?;
         send(&self.channel, &text, SendFlags::NOSIGNAL)?;
         Ok(())
     }

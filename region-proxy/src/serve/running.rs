@@ -1,7 +1,7 @@
 //! A proxy that takes clients, up to its end.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -21,7 +21,7 @@ use crate::config::Entry;
 use crate::listen::{Gate, Phase};
 use crate::live::Proxy;
 use crate::reload::{Cause, Reloader};
-use crate::takeover::{Arrival, Takeover};
+use crate::takeover::{Arrival, Takeover, Traces};
 use crate::{admin, worker};
 
 /// The threads that serve, and what they serve.
@@ -30,8 +30,8 @@ pub(super) struct Running {
     proxy: Arc<Proxy>,
     sockets: Sockets,
     clients: Clients,
-    /// Whether each thread has listeners.
-    listening: mpsc::WeakSender<()>,
+    /// As often there as threads take listeners.
+    listening: Weak<()>,
     takeover: Option<Takeover>,
 }
 
@@ -60,10 +60,10 @@ impl Running {
         let phase = watch::Sender::new(Phase::Serving);
         let gate = Gate::new(live.config.limits.connections, phase.subscribe());
         let (ended, listeners) = mpsc::channel(1);
-        let mut threads = Vec::new();
+        let (alive, mut threads) = (Arc::new(()), Vec::new());
         for number in 0..live.threads() {
             let (sender, receiver) = mpsc::unbounded_channel();
-            worker::start(number, Arc::clone(&proxy), receiver, gate.clone(), ended.clone())?;
+            worker::start(number, Arc::clone(&proxy), receiver, gate.clone(), ended.clone(), Arc::clone(&alive))?;
             threads.push(sender);
         }
         if let Some(path) = &live.config.admin_socket {
@@ -74,7 +74,7 @@ impl Running {
         tokio::spawn(admin::serve::serve(status, Arc::clone(&proxy), phase.subscribe()));
         sockets.start(threads)?;
         drop(live);
-        let (listening, clients) = (ended.downgrade(), Clients { gate, phase, listeners });
+        let (listening, clients) = (Arc::downgrade(&alive), Clients { gate, phase, listeners });
         Ok(Self { proxy, sockets, clients, listening, takeover: None })
     }
 
@@ -205,7 +205,11 @@ impl Running {
         tell_system(&[NotifyState::MainPid(pid)]);
         // The other one waits for this.
         if let Some(takeover) = self.takeover.take() {
-            takeover.hand_over();
+            match &ready.vrrp {
+                Some(theirs) => takeover.hand_over(theirs),
+                // It has read what this one has read last.
+                None => takeover.hand_over(&Traces::of(&self.proxy.live.load().config.vrrp)),
+            }
         }
         let limits = self.proxy.live.load().config.limits;
         tracing::info!(pid, limit = ?limits.handover, "handed over: finishing what is under way");

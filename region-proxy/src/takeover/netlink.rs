@@ -102,6 +102,17 @@ impl Netlink {
         unless(removed, nix::libc::EADDRNOTAVAIL)
     }
 
+    /// Fails where one of `vips` is on the interface numbered `index` after all: with another prefix length it is another
+    /// address to [`Self::remove_address`].
+    pub(super) fn expect_none_of(&mut self, index: u32, vips: &[IpAddr]) -> io::Result<()> {
+        let Some(first) = vips.first() else { return Ok(()) };
+        let left = self.addresses(index, first.is_ipv4())?.into_iter().find(|address| vips.contains(address));
+        left.map_or(Ok(()), |vip| {
+            let what = "is there with another prefix length: expected nobody else to put it there";
+            Err(io::Error::other(format!("{vip} {what}")))
+        })
+    }
+
     /// Makes an interface `name` with address `mac` upon that numbered `parent`; it is down.
     ///
     /// In bridge mode the parent still hears another router that sends from the same address.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use shared::moment::Moment;
@@ -21,6 +22,8 @@ use crate::vrrp::packet::{self, Advertisement, Path};
 #[derive(Debug)]
 pub(super) struct Router {
     pub(super) settings: VirtualRouter,
+    /// Those of all virtual routers: none of them stays on this machine, so none is advertised from.
+    all_vips: Arc<[IpAddr]>,
     link: Option<Link>,
     /// What it advertises from.
     pub(super) source: Option<IpAddr>,
@@ -37,9 +40,10 @@ pub(super) struct Router {
 }
 
 impl Router {
-    pub(super) fn new(settings: VirtualRouter) -> Self {
+    pub(super) fn new(settings: VirtualRouter, all_vips: Arc<[IpAddr]>) -> Self {
         Self {
             settings,
+            all_vips,
             link: None,
             source: None,
             wire: None,
@@ -102,7 +106,7 @@ impl Router {
             IpAddr::V4(address) => !address.is_loopback(),
             IpAddr::V6(address) => is_link_local(address),
         };
-        is_fit && !self.settings.vips.contains(&address)
+        is_fit && !self.all_vips.contains(&address)
     }
 
     fn put_back(&mut self, netlink: &mut Netlink, notes: &Notes) -> io::Result<()> {
@@ -253,7 +257,9 @@ impl Router {
         for vip in &self.settings.vips {
             netlink.add_address(station, *vip)?;
         }
-        self.announce()
+        // They are here now: what the link does not take at this moment is announced again soon.
+        let _ = self.announce();
+        Ok(())
     }
 
     fn let_go(&mut self, netlink: &mut Netlink) -> io::Result<()> {
@@ -263,6 +269,7 @@ impl Router {
         for vip in &self.settings.vips {
             done = done.and(netlink.remove_address(station.index, *vip));
         }
+        done = done.and_then(|()| netlink.expect_none_of(station.index, &self.settings.vips));
         if self.settings.mac == VipMac::Virtual {
             done = done.and(netlink.set_up(station.index, false));
         }
@@ -312,3 +319,23 @@ const RECEIVED_MAX: usize = 64;
 
 /// What cannot be done now is tried again so much later.
 const BARRED: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use crate::takeover::groups;
+
+    #[test]
+    fn nothing_is_advertised_from_the_vip_of_another_router() {
+        let text = "region = \"r\"\nproxy = \"p\"\nlisten = [\"127.0.0.1:0\"]\nstatus = \"127.0.0.1:0\"\n\
+                    services.s.servers.a = \"192.0.2.1:80\"\n\
+                    [vrrp.a]\ninterface = \"eth0\"\nid = 51\npriority = 250\nvips = [\"fe80::10\"]\n\
+                    [vrrp.b]\ninterface = \"eth0\"\nid = 52\npriority = 250\nvips = [\"fe80::20\"]\n";
+        let config = Config::parse("p.toml".as_ref(), text, &|_| Err(String::new())).expect("right");
+        let groups = groups(config.vrrp);
+        for (_, routers) in &groups {
+            let fit = ["fe80::2", "fe80::10", "fe80::20"].map(|text| text.parse().expect("an address"));
+            assert_eq!(fit.map(|address| routers[0].may_be_source(address)), [true, false, false]);
+        }
+    }
+}

@@ -12,7 +12,7 @@ use crate::config::VirtualRouter;
 
 /// All that the virtual routers of one process may have put on the machine.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) struct Traces {
+pub struct Traces {
     /// One name for each virtual router.
     pub(super) routers: Vec<String>,
     /// Interfaces, and VIPs upon them.
@@ -23,7 +23,7 @@ pub(super) struct Traces {
 
 impl Traces {
     /// What `routers` may leave.
-    pub(super) fn of(routers: &[VirtualRouter]) -> Self {
+    pub fn of(routers: &[VirtualRouter]) -> Self {
         let mut traces = Self::default();
         for router in routers {
             let family = if router.is_v4() { 4 } else { 6 };
@@ -62,6 +62,7 @@ fn remove(netlink: &mut Netlink, interface: &str, vip: IpAddr) -> io::Result<boo
     let is_there = netlink.addresses(link.index, vip.is_ipv4())?.contains(&vip);
     if is_there {
         netlink.remove_address(link.index, vip)?;
+        netlink.expect_none_of(link.index, &[vip])?;
     }
     Ok(is_there)
 }

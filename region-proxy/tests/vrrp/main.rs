@@ -103,6 +103,32 @@ fn an_upgrade_does_not_move_the_vip() {
 }
 
 #[test]
+fn an_upgrade_to_other_settings_leaves_no_vip_without_an_owner() {
+    if left_out().is_some() {
+        return;
+    }
+    let net = Net::new(&["a"]);
+    let other = web(250, "200ms").replace(VIP, "192.0.2.11");
+    let a = Peer::proxy(&net, "a", &web(250, "200ms"));
+    a.until_state(&net, "active");
+    a.upgrade_to(&other);
+    until("only the new VIP is there", || net.holders("192.0.2.11") == ["a"] && net.holders(VIP).is_empty());
+}
+
+#[test]
+fn an_upgrade_that_cannot_hold_the_vip_takes_it_off() {
+    if left_out().is_some() {
+        return;
+    }
+    let net = Net::new(&["a"]);
+    let a = Peer::proxy(&net, "a", &web(250, "200ms"));
+    a.until_state(&net, "active");
+    a.upgrade_to(&format!("{}track = {{ interfaces = {{ eth9 = \"let_go\" }} }}\n", web(250, "200ms")));
+    until("the VIP is off", || net.holders(VIP).is_empty());
+    a.until_state(&net, "initialize");
+}
+
+#[test]
 fn a_killed_proxy_leaves_no_vip_behind() {
     if left_out().is_some() {
         return;

@@ -17,19 +17,14 @@ use crate::net::{Net, until};
 pub(crate) struct Peer {
     child: Child,
     host: String,
-    _folder: TempDir,
+    folder: TempDir,
     log: PathBuf,
 }
 
 impl Peer {
     /// A proxy on `host` with these lines in `[vrrp.web]`.
     pub(crate) fn proxy(net: &Net, host: &str, vrrp: &str) -> Self {
-        let text = format!(
-            "region = \"seoul\"\nproxy = \"{host}\"\nlisten = [\"{LISTEN}:80\", \"127.0.0.1:8080\"]\nthreads = 1\n\
-             status = \"127.0.0.1:8081\"\nadmin_token_file = \"token\"\n[limits]\nstop = \"1s\"\n\
-             [services.\"www.example.com\".servers]\na = \"127.0.0.1:9\"\n[vrrp.web]\ninterface = \"eth0\"\nid = 51\n{vrrp}",
-            LISTEN = if vrrp.contains("fe80::10") { "[2001:db8::10]" } else { "192.0.2.10" },
-        );
+        let text = settings(host, vrrp);
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("proxy.toml"), text).expect("it can be written");
         std::fs::write(folder.path().join("token"), TOKEN).expect("it can be written");
@@ -38,7 +33,7 @@ impl Peer {
         let log = folder.path().join("log");
         let file = std::fs::File::create(&log).expect("it can be written");
         let child = command.stdin(Stdio::null()).stderr(file).spawn().expect("it can be started");
-        Self { child, host: host.to_owned(), _folder: folder, log }
+        Self { child, host: host.to_owned(), folder, log }
     }
 
     /// keepalived on `host`, with these lines in its instance.
@@ -57,11 +52,17 @@ impl Peer {
         let file = std::fs::File::create(&log).expect("it can be written");
         let errors = file.try_clone().expect("another handle");
         let child = command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn().expect("it can be started");
-        Self { child, host: host.to_owned(), _folder: folder, log }
+        Self { child, host: host.to_owned(), folder, log }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
+    }
+
+    /// Gives a proxy other lines in `[vrrp.web]`, and upgrades it at once.
+    pub(crate) fn upgrade_to(&self, vrrp: &str) {
+        std::fs::write(self.folder.path().join("proxy.toml"), settings(&self.host, vrrp)).expect("it can be written");
+        self.signal(Signal::SIGUSR2);
     }
 
     /// Ends it in order, and waits for its end.
@@ -119,6 +120,16 @@ impl Drop for Peer {
     fn drop(&mut self) {
         let _ = self.child.kill().and_then(|()| self.child.wait());
     }
+}
+
+/// The settings of a proxy on `host`, with these lines in `[vrrp.web]`.
+fn settings(host: &str, vrrp: &str) -> String {
+    format!(
+        "region = \"seoul\"\nproxy = \"{host}\"\nlisten = [\"{LISTEN}:80\", \"127.0.0.1:8080\"]\nthreads = 1\n\
+         status = \"127.0.0.1:8081\"\nadmin_token_file = \"token\"\n[limits]\nstop = \"1s\"\n\
+         [services.\"www.example.com\".servers]\na = \"127.0.0.1:9\"\n[vrrp.web]\ninterface = \"eth0\"\nid = 51\n{vrrp}",
+        LISTEN = if vrrp.contains("fe80::10") { "[2001:db8::10]" } else { "192.0.2.10" },
+    )
 }
 
 const TOKEN: &str = "0123456789abcdef";
