@@ -1,6 +1,6 @@
 //! A small process beside the proxy that takes the VIPs off the machine when the proxy dies or hangs.
 //!
-//! It is the same program with another command. It hears of the proxy's life by a pipe: an octet every [`BEAT`]. The end of
+//! It is the same program with another command. It hears of the proxy's life by a pipe: an octet every `BEAT`. The end of
 //! the pipe is the end of the proxy; silence means that it hangs, and then others have taken over already.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
