@@ -324,12 +324,6 @@ fn vips(value: &Value<'_>) -> Vec<IpAddr> {
     vips
 }
 
-/// Whether `text` is a token, as names of fields and cookies are (RFC 9110, section 5.6.2).
-fn is_token(text: &str) -> bool {
-    let is_allowed = |octet: u8| octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet);
-    !text.is_empty() && text.bytes().all(is_allowed)
-}
-
 /// Whether both addresses take the same connections.
 fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     let is_same_family = one.is_ipv4() == other.is_ipv4();

@@ -102,11 +102,12 @@ async fn a_drained_server_finishes_what_it_has_and_keeps_its_clients() {
     let with_cookie = |path: &str| {
         format!("GET {path} HTTP/1.1\r\nHost: www.gslb.test\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n")
     };
+    let before = one.requests();
     let slow = tokio::spawn({
         let (listen, raw) = (proxy.listen, with_cookie("/slow"));
         async move { ask(listen, &raw).await }
     });
-    until("one in flight", async || proxy.service_status().await.connections == 1).await;
+    until("it has one in flight", async || one.requests() == before + 1).await;
     assert!(ctl_says(&proxy, &["drain", "www.gslb.test/app-1"]).await.contains("drain (operator)"));
     assert_eq!(shares(&proxy, &[&one, &two], 10).await, [0, 10]);
     assert!(ask(proxy.listen, &with_cookie("/")).await.body.starts_with("one "), "it keeps its clients");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use shared::settings::{Table, Value};
 
-use super::is_token;
+use crate::http1::is_token;
 
 /// What is written of each request, and where.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -78,7 +78,8 @@ fn names(value: &Value<'_>) -> Vec<Box<str>> {
     }
     for item in items {
         let expected = "the name of a field: letters, digits, hyphens";
-        let name = item.parsed_as(expected, |text| is_token(text).then(|| text.to_ascii_lowercase().into_boxed_str()));
+        let name = item
+            .parsed_as(expected, |text| is_token(text.as_bytes()).then(|| text.to_ascii_lowercase().into_boxed_str()));
         match name {
             Some(name) if names.contains(&name) => item.problem(format_args!("{name} is there twice")),
             Some(name) => names.push(name),

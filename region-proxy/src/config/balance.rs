@@ -7,6 +7,7 @@ use shared::settings::{Table, Value};
 use crate::balance::budget::Allowance;
 use crate::balance::hash::HashOf;
 use crate::balance::{Drained, Policy, Rules};
+use crate::http1::is_token;
 use crate::network::Prefixes;
 
 /// How a service chooses among its servers, and what it does when they are busy or fail.
@@ -95,7 +96,7 @@ fn hash_of(value: &Value<'_>, prefixes: Prefixes) -> Option<HashOf> {
         "path" => Some(HashOf::Path),
         _ => {
             let name = text.strip_prefix("header:")?;
-            super::is_token(name).then(|| HashOf::Header(name.into()))
+            is_token(name.as_bytes()).then(|| HashOf::Header(name.into()))
         }
     })
 }

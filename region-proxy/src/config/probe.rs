@@ -8,7 +8,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use shared::settings::{Table, Value};
 
 use super::routes::{field_value, own_field};
-use crate::http1::{HeadLimits, Target, read_request};
+use crate::http1::{HeadLimits, Target, is_token, read_request};
 
 /// What one check does.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -150,7 +150,7 @@ pub(super) fn probe(table: &Table<'_>) -> Probe {
 /// One that needs no body and changes nothing about the connection.
 fn method(value: &Value<'_>) -> Option<Box<str>> {
     value.parsed_as("a method, such as \"GET\" or \"HEAD\"; CONNECT is none of an origin server", |text| {
-        (super::is_token(text) && text != "CONNECT").then(|| text.into())
+        (is_token(text.as_bytes()) && text != "CONNECT").then(|| text.into())
     })
 }
 

@@ -6,6 +6,7 @@ use shared::name::OwnerName;
 use shared::settings::{Table, Value};
 
 use super::service::ServiceConfig;
+use crate::http1::is_token;
 use crate::look_alike::reads_as;
 use crate::routes::{Action, FieldPattern, FieldRules, HostPattern, PathPrefix, Route, Routes};
 
@@ -50,7 +51,7 @@ fn host(value: &Value<'_>) -> Option<HostPattern> {
 }
 
 fn method(value: &Value<'_>) -> Option<Box<str>> {
-    value.parsed_as("a method, such as \"GET\"", |text| super::is_token(text).then(|| text.into()))
+    value.parsed_as("a method, such as \"GET\"", |text| is_token(text.as_bytes()).then(|| text.into()))
 }
 
 fn patterns(table: &Table<'_>) -> Vec<FieldPattern> {
@@ -121,7 +122,7 @@ pub(super) fn own_field(name: &str, value: &Value<'_>) -> Option<Box<str>> {
 }
 
 fn field_name(name: &str, value: &Value<'_>) -> Option<Box<str>> {
-    if !super::is_token(name) {
+    if !is_token(name.as_bytes()) {
         value.problem(format_args!("{name:?} is not the name of a field: expected letters, digits, hyphens"));
         return None;
     }

@@ -6,6 +6,7 @@ use shared::name::OwnerName;
 use shared::settings::{Table, Value};
 
 use super::balance::prefixes;
+use crate::http1::is_token;
 use crate::stick::{Attributes, Cookie, Mode, SameSite, Stick};
 
 /// Reads `stick` of `table`, a service: `"source"`, or a table with `cookie`.
@@ -23,7 +24,7 @@ pub(super) fn stick(table: &Table<'_>) -> Option<Stick> {
 fn cookie(table: &Table<'_>) -> Option<Cookie> {
     let name = table.required("cookie", "the name of the cookie").and_then(|value| {
         value.parsed_as("the name of a cookie: letters, digits and some signs", |text| {
-            super::is_token(text).then(|| text.into())
+            is_token(text.as_bytes()).then(|| text.into())
         })
     });
     let mode = table.required("mode", "\"insert\", \"prefix\", \"rewrite\" or \"passive\"");

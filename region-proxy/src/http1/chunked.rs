@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::fields::{LENGTH_MAX, is_field_content, is_token};
+use super::fields::{LENGTH_MAX, is_field_content, is_tchar};
 use super::refusal::{Reason, Refusal};
 use super::trailers::Trailers;
 
@@ -202,8 +202,8 @@ impl Extension {
             (Self::Before | Self::Value | Self::AfterQuoted, _) if is_space => Some(Self::Before),
             (Self::Name | Self::AfterName, _) if is_space => Some(Self::AfterName),
             (Self::NameStart | Self::ValueStart, _) if is_space => Some(self),
-            (Self::NameStart | Self::Name, _) if is_token(octet) => Some(Self::Name),
-            (Self::ValueStart | Self::Value, _) if is_token(octet) => Some(Self::Value),
+            (Self::NameStart | Self::Name, _) if is_tchar(octet) => Some(Self::Name),
+            (Self::ValueStart | Self::Value, _) if is_tchar(octet) => Some(Self::Value),
             _ => None,
         }
     }

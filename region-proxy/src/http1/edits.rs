@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use httparse::Header;
 
-use super::fields::{is_field_content, is_token};
+use super::fields::{is_field_content, is_tchar};
 
 /// Fields to leave out, to give another value, and to add. Kept by the thread and cleared for each head, so that it does not
 /// allocate once it has grown.
@@ -79,7 +79,7 @@ impl Edits {
 
     /// The same with the value that `write` appends to what it is given.
     pub fn append_with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
-        debug_assert!(!name.is_empty() && name.bytes().all(is_token), "{name}");
+        debug_assert!(!name.is_empty() && name.bytes().all(is_tchar), "{name}");
         self.lines.extend_from_slice(name.as_bytes());
         self.lines.extend_from_slice(b": ");
         let start = self.lines.len();

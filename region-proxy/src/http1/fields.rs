@@ -207,13 +207,18 @@ fn why_coding_is_refused(fields: &[Header<'_>]) -> Reason {
 
 /// A token, and perhaps parameters.
 fn is_coding(coding: &[u8]) -> bool {
-    let token_len = coding.iter().position(|octet| !is_token(*octet)).unwrap_or(coding.len());
+    let token_len = coding.iter().position(|octet| !is_tchar(*octet)).unwrap_or(coding.len());
     token_len > 0 && matches!(coding.get(token_len), None | Some(b';' | b' ' | b'\t'))
 }
 
 /// Whether `octet` may stand in a token (RFC 9110, section 5.6.2).
-pub(super) fn is_token(octet: u8) -> bool {
+pub(super) fn is_tchar(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
+}
+
+/// Whether `text` is a token, as names of methods, fields and cookies are (RFC 9110, section 5.6.2).
+pub fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|octet| is_tchar(*octet))
 }
 
 /// Whether `octet` may stand in a field value (RFC 9110, section 5.5).
@@ -229,5 +234,5 @@ pub fn is_field_value(value: &[u8]) -> bool {
 
 /// Whether `name` may be that of a field in HTTP/2: a token without capitals (RFC 9113, section 8.2).
 pub fn is_lower_token(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|octet| is_token(*octet) && !octet.is_ascii_uppercase())
+    is_token(name) && !name.iter().any(u8::is_ascii_uppercase)
 }

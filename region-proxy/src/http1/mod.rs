@@ -23,7 +23,7 @@ mod write;
 
 pub use chunked::{ChunkLimits, Chunked, Step};
 pub use edits::Edits;
-pub use fields::{Options, is_field_value, is_lower_token, is_named, list};
+pub use fields::{Options, is_field_value, is_lower_token, is_named, is_token, list};
 pub use httparse::Header;
 pub use refusal::{BadResponse, Reason, Refusal};
 pub use request::{HTTP2_PREFACE, Parts, Request, compose_request, is_worth_reading, read_request};

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use httparse::{Header, Status};
 
-use super::fields::{Options, Scan, Single, Told, is_token};
+use super::fields::{Options, Scan, Single, Told, is_tchar};
 use super::refusal::{Reason, Refusal};
 use super::target::{Authority, Target};
 use super::{Framing, HeadLimits, Persistence, Version};
@@ -125,7 +125,7 @@ pub struct Parts<'b> {
 /// What [`read_request`] refuses in methods, targets, Host and Content-Length.
 pub fn compose_request<'h, 'b: 'h>(parts: Parts<'b>, fields: &'h [Header<'b>]) -> Result<Request<'h>, Refusal> {
     let Parts { method, path, authority, upgrade, has_body, len } = parts;
-    if method.is_empty() || !method.bytes().all(is_token) {
+    if method.is_empty() || !method.bytes().all(is_tchar) {
         return Err(Reason::Method.into());
     }
     let target = Target::parse(method, path)?;
@@ -266,7 +266,7 @@ pub(super) fn field_fault(error: httparse::Error, head: &[u8]) -> Reason {
 
 fn name_fault(head: &[u8]) -> Reason {
     for line in head.split(|octet| *octet == b'\n').skip(1) {
-        let name_len = line.iter().position(|octet| !is_token(*octet)).unwrap_or(line.len());
+        let name_len = line.iter().position(|octet| !is_tchar(*octet)).unwrap_or(line.len());
         match line.get(name_len) {
             Some(b' ' | b'\t') if name_len == 0 => return Reason::Folding,
             Some(b' ' | b'\t') => return Reason::SpaceInName,

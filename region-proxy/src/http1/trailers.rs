@@ -1,6 +1,6 @@
 //! Fields after a chunked body (RFC 9112, section 7.1.2).
 
-use super::fields::{Known, is_field_content, is_token};
+use super::fields::{Known, is_field_content, is_tchar};
 use super::refusal::Reason;
 
 /// The trailers of a body while they come in, kept as they may be passed on.
@@ -63,7 +63,7 @@ impl Trailers {
         match (self.state, octet) {
             (State::LineStart, b'\r') => Ok(State::End),
             (State::LineStart, b' ' | b'\t') => Err(Reason::Folding),
-            (State::LineStart | State::Name, _) if is_token(octet) => {
+            (State::LineStart | State::Name, _) if is_tchar(octet) => {
                 self.kept.push(octet);
                 Ok(State::Name)
             }

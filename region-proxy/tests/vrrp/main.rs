@@ -31,13 +31,19 @@ fn pair_net() -> Net {
     net
 }
 
+/// Proxies on hosts a and b, told this, of which the first is active and the other its backup.
+fn pair(net: &Net, a: &str, b: &str) -> (Peer, Peer) {
+    let a = Peer::proxy(net, "a", a);
+    a.until_state(net, "active");
+    let b = Peer::proxy(net, "b", b);
+    b.until_state(net, "backup");
+    (a, b)
+}
+
 /// What clients of a pair miss, in turn: a stop in order, the return, a dead host, the end of a split.
 fn gaps(interval: &str) -> [Duration; 4] {
     let net = pair_net();
-    let a = Peer::proxy(&net, "a", &web(250, interval));
-    a.until_state(&net, "active");
-    let b = Peer::proxy(&net, "b", &web(220, interval));
-    b.until_state(&net, "backup");
+    let (a, b) = pair(&net, &web(250, interval), &web(220, interval));
     assert_eq!(net.holders(VIP), ["a"]);
 
     let stopped = net.seen(vip(), || {
@@ -87,10 +93,7 @@ fn an_upgrade_does_not_move_the_vip() {
         return;
     }
     let net = pair_net();
-    let a = Peer::proxy(&net, "a", &web(250, "200ms"));
-    a.until_state(&net, "active");
-    let b = Peer::proxy(&net, "b", &web(220, "200ms"));
-    b.until_state(&net, "backup");
+    let (a, b) = pair(&net, &web(250, "200ms"), &web(220, "200ms"));
     let seen = net.seen(vip(), || {
         a.signal(Signal::SIGUSR2);
         until("the new process goes on", || a.log().matches("vrrp: active").count() == 2);
@@ -134,10 +137,7 @@ fn a_killed_proxy_leaves_no_vip_behind() {
         return;
     }
     let net = pair_net();
-    let a = Peer::proxy(&net, "a", &web(250, "200ms"));
-    a.until_state(&net, "active");
-    let b = Peer::proxy(&net, "b", &web(220, "200ms"));
-    b.until_state(&net, "backup");
+    let (a, b) = pair(&net, &web(250, "200ms"), &web(220, "200ms"));
     a.signal(Signal::SIGKILL);
     let gone = until("the watchdog took the VIP off", || !net.holders(VIP).contains(&"a"));
     println!("killed: the VIP was off after {gone:?}");
@@ -180,10 +180,7 @@ fn twenty_takeovers_in_a_row_leave_one_holder_each_time() {
         return;
     }
     let net = Net::new(&["a", "b"]);
-    let a = Peer::proxy(&net, "a", &format!("{}track = {{ drain = 100 }}\n", web(250, "30ms")));
-    a.until_state(&net, "active");
-    let b = Peer::proxy(&net, "b", &web(200, "30ms"));
-    b.until_state(&net, "backup");
+    let (a, b) = pair(&net, &format!("{}track = {{ drain = 100 }}\n", web(250, "30ms")), &web(200, "30ms"));
     for turn in 0..20 {
         let (request, holder) = if turn % 2 == 0 { ("POST /drain", "b") } else { ("POST /undrain", "a") };
         a.ask(&net, request).expect("it answers");
@@ -386,10 +383,7 @@ fn with_a_virtual_mac_clients_notice_no_other_address() {
     }
     let net = pair_net();
     let ours = |priority| format!("{}mac = \"virtual\"\n", web(priority, "100ms"));
-    let a = Peer::proxy(&net, "a", &ours(250));
-    a.until_state(&net, "active");
-    let b = Peer::proxy(&net, "b", &ours(220));
-    b.until_state(&net, "backup");
+    let (a, b) = pair(&net, &ours(250), &ours(220));
     let neighbour = || net.ip("client", "neigh show 192.0.2.10");
     let probe = net.probe("client", vip());
     until("the client knows the VIP", || neighbour().contains("00:00:5e:00:01:33"));
