@@ -6,6 +6,7 @@
 //! demo     ─► the harness with the shipped zone, at a terminal or by a script
 //! reference ─► a naive answer to any query, for comparing with that of the engine
 //! servlet  ─► an origin server with sessions, for region-proxy
+//! net      ─► hosts on a link of their own, each in a network namespace
 //! bench    ─► gslb-dns and other servers side by side, one core each
 //! ```
 
@@ -13,6 +14,7 @@ pub mod bench;
 pub mod demo;
 pub mod harness;
 pub mod laws;
+pub mod net;
 pub mod reference;
 pub mod scenario;
 pub mod servlet;

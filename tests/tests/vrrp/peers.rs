@@ -11,7 +11,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::net::{Net, until};
+use gslb_tests::harness::process::program;
+use gslb_tests::net::{Net, until};
 
 /// A process that ends with the test.
 pub(crate) struct Peer {
@@ -28,7 +29,7 @@ impl Peer {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("proxy.toml"), text).expect("it can be written");
         std::fs::write(folder.path().join("token"), TOKEN).expect("it can be written");
-        let mut command = net.command(host, env!("CARGO_BIN_EXE_region-proxy"));
+        let mut command = net.command(host, program("region-proxy").expect("it is built"));
         command.arg("serve").arg("--config").arg(folder.path().join("proxy.toml"));
         let log = folder.path().join("log");
         let file = std::fs::File::create(&log).expect("it can be written");

@@ -1,5 +1,6 @@
 //! A link of its own: hosts and a bridge, each in a network namespace, which end with the test.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::{Command, Output};
@@ -10,21 +11,17 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 
-/// Why tests of virtual routers are left out here; `None`: they are not.
-pub(crate) fn left_out() -> Option<&'static str> {
-    let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
-    let why = match () {
-        () if !nix::unistd::geteuid().is_root() => "they need root",
-        () if !has("ip") => "they need iproute2",
-        () if !has("keepalived") => "they need keepalived",
-        () => return None,
-    };
-    eprintln!("LEFT OUT: tests of virtual routers: {why}");
+/// Why tests of `what`, which need `programs`, are left out here; `None`: they are not.
+pub fn left_out(what: &str, programs: &[&str]) -> Option<String> {
+    let is_missing = |program: &&&str| Command::new(program).arg("--version").output().is_err();
+    let missing = ["ip"].iter().chain(programs).find(is_missing).map(|program| format!("they need {program}"));
+    let why = if nix::unistd::geteuid().is_root() { missing? } else { "they need root".to_owned() };
+    eprintln!("LEFT OUT: tests of {what}: {why}");
     Some(why)
 }
 
 /// A bridge and the hosts on it, numbered from 2: 192.0.2.N/24 and fe80::N/64 on `eth0`.
-pub(crate) struct Net {
+pub struct Net {
     prefix: String,
     hosts: Vec<String>,
 }
@@ -32,7 +29,8 @@ pub(crate) struct Net {
 static NETS: AtomicU32 = AtomicU32::new(0);
 
 impl Net {
-    pub(crate) fn new(hosts: &[&str]) -> Self {
+    /// A link with these hosts, which are up.
+    pub fn new(hosts: &[&str]) -> Self {
         let prefix = format!("rp{}-{}", std::process::id(), NETS.fetch_add(1, Ordering::Relaxed));
         let net = Self { prefix, hosts: hosts.iter().map(|host| (*host).to_owned()).collect() };
         run(&["ip", "netns", "add", &net.name("switch")]);
@@ -55,12 +53,12 @@ impl Net {
     }
 
     /// The namespace of `host`.
-    pub(crate) fn name(&self, host: &str) -> String {
+    pub fn name(&self, host: &str) -> String {
         format!("{}-{host}", self.prefix)
     }
 
     /// `ip` on `host`.
-    pub(crate) fn ip(&self, host: &str, arguments: &str) -> String {
+    pub fn ip(&self, host: &str, arguments: &str) -> String {
         let name = self.name(host);
         let mut words = vec!["ip", "-n", &name];
         words.extend(arguments.split(' '));
@@ -72,24 +70,24 @@ impl Net {
     }
 
     /// A command that runs on `host`.
-    pub(crate) fn command(&self, host: &str, program: &str) -> Command {
+    pub fn command(&self, host: &str, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name(host), program]);
+        command.args(["netns", "exec", &self.name(host)]).arg(program);
         command
     }
 
     /// Lets nothing through to and from `host`, which does not notice.
-    pub(crate) fn cut(&self, host: &str) {
+    pub fn cut(&self, host: &str) {
         run(&["bridge", "-n", &self.name("switch"), "link", "set", "dev", host, "state", "0"]);
     }
 
     /// Undoes [`Self::cut`].
-    pub(crate) fn mend(&self, host: &str) {
+    pub fn mend(&self, host: &str) {
         run(&["bridge", "-n", &self.name("switch"), "link", "set", "dev", host, "state", "3"]);
     }
 
     /// The hosts that have `address`.
-    pub(crate) fn holders(&self, address: &str) -> Vec<&str> {
+    pub fn holders(&self, address: &str) -> Vec<&str> {
         let has = |host: &&String| {
             let text = self.ip(host, "-o addr show");
             text.split_whitespace().any(|word| word.split('/').next() == Some(address))
@@ -98,11 +96,7 @@ impl Net {
     }
 
     /// Runs `work` on a thread that is on `host`.
-    pub(crate) fn within<T: Send + 'static>(
-        &self,
-        host: &str,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> JoinHandle<T> {
+    pub fn within<T: Send + 'static>(&self, host: &str, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         let space = File::open(format!("/run/netns/{}", self.name(host))).expect("the namespace is there");
         std::thread::spawn(move || {
             setns(&space, CloneFlags::CLONE_NEWNET).expect("it may be entered");
@@ -111,7 +105,7 @@ impl Net {
     }
 
     /// Asks `address` from `host` every 5 ms, until told to stop; hosts answer with their name.
-    pub(crate) fn probe(&self, host: &str, address: IpAddr) -> Probe {
+    pub fn probe(&self, host: &str, address: IpAddr) -> Probe {
         let stop = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&stop);
         let target = SocketAddr::new(address, ECHO);
@@ -120,7 +114,7 @@ impl Net {
     }
 
     /// What the client sees of `address` from a moment before `event` to a moment after it.
-    pub(crate) fn seen(&self, address: IpAddr, event: impl FnOnce()) -> Seen {
+    pub fn seen(&self, address: IpAddr, event: impl FnOnce()) -> Seen {
         let probe = self.probe("client", address);
         std::thread::sleep(Duration::from_millis(100));
         event();
@@ -129,7 +123,7 @@ impl Net {
     }
 
     /// Answers probes on `host` for as long as the process lives.
-    pub(crate) fn echo(&self, host: &str) {
+    pub fn echo(&self, host: &str) {
         let name = host.to_owned();
         self.within(host, move || {
             let socket = UdpSocket::bind(("::", ECHO)).expect("a port of its own");
@@ -161,20 +155,21 @@ impl Drop for Net {
 }
 
 /// What clients see of a VIP.
-pub(crate) struct Probe {
+pub struct Probe {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Seen>,
 }
 
 /// Times at which answers came.
-pub(crate) struct Seen {
+pub struct Seen {
     answers: Vec<Instant>,
     /// Who answered last.
-    pub(crate) last: String,
+    pub last: String,
 }
 
 impl Probe {
-    pub(crate) fn finish(self) -> Seen {
+    /// Ends it.
+    pub fn finish(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("it ends well")
     }
@@ -182,7 +177,7 @@ impl Probe {
 
 impl Seen {
     /// The longest time without an answer.
-    pub(crate) fn gap(&self) -> Duration {
+    pub fn gap(&self) -> Duration {
         self.answers.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(Duration::MAX)
     }
 }
@@ -209,7 +204,7 @@ fn probe(target: SocketAddr, until: &AtomicBool) -> Seen {
 }
 
 /// Waits until `is_so`, and fails with `what` when it is not so in time.
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < Duration::from_secs(10), "not in time: {what}");
@@ -218,7 +213,8 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
     start.elapsed()
 }
 
-pub(crate) fn run(words: &[&str]) -> Output {
+/// Runs a command, which must succeed.
+pub fn run(words: &[&str]) -> Output {
     let output = Command::new(words[0]).args(&words[1..]).output().expect("it can be started");
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{}: {errors}", words.join(" "));
