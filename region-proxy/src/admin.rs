@@ -23,6 +23,8 @@ pub mod servers;
 mod sheet;
 pub mod state;
 mod stats;
+pub mod stick;
+mod tables;
 mod vips;
 
 use stats::Stats;
@@ -162,7 +164,10 @@ pub async fn answer(proxy: Arc<Proxy>, peer: Peer, asked: Asked<'_>) -> Reply {
         },
         ("/drain" | "/undrain", _) => Reply::not_allowed("POST"),
         (path, _) if is_of_servers(path) => match allow(&proxy, peer, &asked) {
-            Ok(()) => servers::answer(&proxy, &peer.to_string(), &asked).await.unwrap_or_else(no_such_path),
+            Ok(()) => match stick::answer(&proxy, &peer.to_string(), &asked) {
+                Some(reply) => reply,
+                None => servers::answer(&proxy, &peer.to_string(), &asked).await.unwrap_or_else(no_such_path),
+            },
             Err(refusal) => refusal.in_json(),
         },
         _ => no_such_path(),
@@ -171,13 +176,13 @@ pub async fn answer(proxy: Arc<Proxy>, peer: Peer, asked: Asked<'_>) -> Reply {
 
 fn is_of_servers(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next();
-    matches!(first, Some("servers" | "services" | "reset" | "reload" | "upgrade"))
+    matches!(first, Some("servers" | "services" | "stick" | "reset" | "reload" | "upgrade"))
 }
 
 fn no_such_path() -> Reply {
-    let paths =
-        "/status, /stats, /stats.json, /metrics, /drain, /undrain, /servers, /services, /reset, /reload or /upgrade";
-    Reply::text(404, &format!("no such path: expected {paths}"))
+    let pages = "/status, /stats, /stats.json, /metrics";
+    let changes = "/drain, /undrain, /servers, /services, /stick, /reset, /reload or /upgrade";
+    Reply::text(404, &format!("no such path: expected {pages}, {changes}"))
 }
 
 /// Whether `peer` may change what it asks to be changed; else the answer that refuses it.

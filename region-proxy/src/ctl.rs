@@ -1,17 +1,19 @@
 //! `region-proxy ctl`: asks the running proxy about its servers, and has them changed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::de::DeserializeOwned;
 use shared::name::{OwnerName, ServerName};
+use shared::settings::show_duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::admin::servers::{NewServer, ServerReport, Servers, Services};
+use crate::admin::stick::{Clients, Tables};
 use crate::balance::Mode;
 use crate::changes::Added;
 use crate::config::Config;
@@ -68,6 +70,18 @@ enum Order {
     },
     /// Take back what was changed: of a server, or of all.
     Reset { server: Option<Target> },
+    /// What stick tables there are, and how full; of a service, which client has which server.
+    Stick {
+        /// A service with a table.
+        service: Option<String>,
+    },
+    /// Have a stick table forget all of its clients, or one.
+    StickClear {
+        /// The service with the table.
+        service: String,
+        /// The client's address.
+        client: Option<IpAddr>,
+    },
     /// Have the settings read again; exit 1 when there is a mistake in them.
     Reload,
     /// Start the program anew, as it is on the disk now, in the place of the running one, without losing a connection;
@@ -163,6 +177,12 @@ impl Order {
             Self::Remove { server, force: true } => Ask::new("DELETE", format!("{}?force=true", server.0)),
             Self::Reset { server: Some(server) } => Ask::change(server, serde_json::json!({ "reset": true })),
             Self::Reset { server: None } => Ask::new("POST", "/reset"),
+            Self::Stick { service: None } => Ask::new("GET", "/stick"),
+            Self::Stick { service: Some(service) } => Ask::new("GET", format!("/stick/{}", name_of(service)?)),
+            Self::StickClear { service, client } => {
+                let client = client.map(|client| format!("/{client}")).unwrap_or_default();
+                Ask::new("DELETE", format!("/stick/{}{client}", name_of(service)?))
+            }
             Self::Reload => Ask::new("POST", "/reload"),
             Self::Upgrade => Ask::new("POST", "/upgrade"),
             Self::DrainAll => Ask::new("POST", "/drain"),
@@ -180,6 +200,9 @@ impl Order {
             }
             Self::Remove { server, .. } => format!("removed {}\n", server.0.trim_start_matches("/servers/")),
             Self::Reset { .. } => "as in the settings\n".to_owned(),
+            Self::Stick { service: None } => tables(&read(body)?),
+            Self::Stick { service: Some(_) } => clients(&read(body)?),
+            Self::StickClear { .. } => "forgotten\n".to_owned(),
             Self::Reload => "reloaded\n".to_owned(),
             Self::Upgrade => "upgraded\n".to_owned(),
             Self::DrainAll | Self::UndrainAll => String::from_utf8_lossy(body).into_owned(),
@@ -212,6 +235,10 @@ fn readable(of: &str) -> Result<&str, String> {
     OwnerName::parse(service).map_err(|error| error.to_string())?;
     server.map(ServerName::parse).transpose().map_err(|error| error.to_string())?;
     Ok(of)
+}
+
+fn name_of(service: &str) -> Result<OwnerName, String> {
+    OwnerName::parse(service).map_err(|error| error.to_string())
 }
 
 /// Where the proxy is reached.
@@ -348,6 +375,25 @@ fn services(all: &Services) -> String {
         ]
     };
     table(&["SERVICE", "UP", "REQUESTS/S", "UNDER WAY", "CAPACITY"], &all.services.iter().map(row).collect::<Vec<_>>())
+}
+
+fn tables(all: &Tables) -> String {
+    let row = |report: &crate::admin::stick::TableReport| {
+        [
+            report.service.to_string(),
+            format!("{}/{}", report.entries, report.entries_max),
+            show_duration(Duration::from_secs(report.lifetime_secs)),
+            report.evicted.to_string(),
+        ]
+    };
+    table(&["SERVICE", "CLIENTS", "LIFETIME", "EVICTED"], &all.tables.iter().map(row).collect::<Vec<_>>())
+}
+
+fn clients(all: &Clients) -> String {
+    let row = |report: &crate::admin::stick::ClientReport| {
+        [report.client.to_string(), report.server.clone(), show_duration(Duration::from_secs(report.age_secs))]
+    };
+    table(&["CLIENT", "SERVER", "AGE"], &all.clients.iter().map(row).collect::<Vec<_>>())
 }
 
 /// Columns as wide as they must be, the last as it is.

@@ -47,6 +47,7 @@ pub mod sni;
 pub mod socket;
 pub mod standing;
 pub mod stick;
+pub mod stick_table;
 pub mod stream;
 pub mod takeover;
 pub mod tally;

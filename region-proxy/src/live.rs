@@ -21,6 +21,7 @@ use crate::count::Counts;
 use crate::health::Checks;
 use crate::rate::Rate;
 use crate::reload::ReloadCounts;
+use crate::stick_table::Stuck;
 use crate::takeover::report::Reports;
 use crate::tally::{OwnTally, ServiceTally};
 use crate::tls::Certificates;
@@ -91,6 +92,8 @@ pub struct Service {
     pub config: ServiceConfig,
     /// Its servers, by name.
     pub servers: Vec<Arc<Server>>,
+    /// Which client has which, where that is remembered.
+    pub stuck: Option<Stuck>,
     /// Bounds the lines about its requests that no server could take.
     pub refusals: Throttle,
     traffic: Arc<Traffic>,
@@ -274,9 +277,10 @@ impl Service {
                 Arc::new(Server::new(name.clone(), address, number, config.wanted(), tls, threads))
             })
         };
-        let servers = config.servers.iter().map(server).collect();
+        let servers: Vec<_> = config.servers.iter().map(server).collect();
+        let stuck = Stuck::of(&config, &servers, before.and_then(|before| before.stuck.as_ref()));
         let traffic = before.map_or_else(|| Arc::new(Traffic::new(threads)), |before| Arc::clone(&before.traffic));
-        Self { name, config, servers, refusals: Throttle::default(), traffic }
+        Self { name, config, servers, stuck, refusals: Throttle::default(), traffic }
     }
 
     /// Counts a request that `thread` begins.
@@ -311,13 +315,16 @@ impl Service {
         self.traffic.requests.in_progress()
     }
 
-    /// Takes a sample of its request count, for the rate.
+    /// Takes a sample of its request count, for the rate, and forgets clients that were not seen for too long.
     pub fn sample(&self, now: Moment) {
         let total = self.traffic.requests.begun();
         let per_sec = self.traffic.rate.lock().unwrap_or_else(PoisonError::into_inner).sample(now, total);
         self.traffic.per_sec_bits.store(per_sec.to_bits(), Ordering::Relaxed);
         for server in &self.servers {
             server.tally.sample(now);
+        }
+        if let Some(stuck) = &self.stuck {
+            stuck.table.sweep(stuck.bounds);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -159,6 +160,8 @@ pub struct Flight {
     local: Rc<Local>,
     service: usize,
     server: Option<usize>,
+    /// Who the stick table of the service remembers.
+    client: Option<IpAddr>,
     ticket: Option<Ticket>,
     since: Tick,
     outcome: Outcome,
@@ -173,7 +176,12 @@ impl Flight {
         pool.service.begin(local.thread);
         pool.budget.borrow_mut().request();
         let (since, outcome) = (Tick::now(), Outcome::Unused);
-        Some(Self { local, service, server: None, ticket: None, since, outcome, is_faulty: false })
+        Some(Self { local, service, server: None, client: None, ticket: None, since, outcome, is_faulty: false })
+    }
+
+    /// Has the stick table of its service say which server `client` has, and remember which one it gets.
+    pub fn remember(&mut self, client: IpAddr) {
+        self.client = Some(client);
     }
 
     /// Leaves the server that it is with and chooses one for the next attempt, where it counts from now on.
@@ -181,10 +189,14 @@ impl Flight {
     /// `tried` are those that it failed on already.
     pub fn choose(&mut self, sticky: Sticky, hash: Option<u64>, tried: &[usize]) -> Choice {
         self.leave();
-        let ask = Ask { sticky, hash, tried };
+        let had = self.client.and_then(|client| self.service().stuck.as_ref()?.find(client));
+        let ask = Ask { sticky: had.map_or(sticky, Sticky::Server), hash, tried };
         let choice = self.pool().balancer.borrow_mut().choose(&ask, Tick::now().moment(), fastrand::u64(..));
         if let Choice::Server(server) = choice {
             self.begin(server);
+            if had != Some(server) {
+                self.note_server(server);
+            }
         }
         choice
     }
@@ -231,6 +243,7 @@ impl Flight {
         self.note_wait();
         if let Call::Server(server) = call {
             self.begin(server);
+            self.note_server(server);
         }
         Poll::Ready(call)
     }
@@ -275,6 +288,13 @@ impl Flight {
     fn begin(&mut self, server: usize) {
         (self.server, self.since, self.outcome) = (Some(server), Tick::now(), Outcome::Unused);
         self.service().servers[server].tally.begin(self.local.thread);
+    }
+
+    /// Has its client be with `server` from now on, where that is remembered.
+    fn note_server(&self, server: usize) {
+        if let (Some(client), Some(stuck)) = (self.client, &self.service().stuck) {
+            stuck.keep(client, server);
+        }
     }
 
     /// Counts its end at `server`, and what that tells of it.

@@ -1,4 +1,5 @@
-//! Stickiness: a client stays with the server that it had, told by a cookie or by the client's address.
+//! Stickiness: a client stays with the server that it had, told by a cookie or by the client's address; [`table`] remembers
+//! which one that was.
 //!
 //! The modes and options are those of HAProxy's `cookie` keyword, and so are the values, so that clients keep their
 //! servers when one proxy takes the place of the other (with the same keys):
@@ -22,9 +23,11 @@ use crate::network::Prefixes;
 pub mod date;
 pub mod key;
 mod pair;
+pub mod table;
 
 use date::Date;
 use key::{Key, Keys};
+use table::Bounds;
 
 /// How a service keeps clients on their servers.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -33,6 +36,8 @@ pub enum Stick {
     Cookie(Cookie),
     /// By the client's address, in these prefixes.
     Source(Prefixes),
+    /// The same, by a table of which client was given which server.
+    Table(Prefixes, Bounds),
 }
 
 /// Stickiness by a cookie.

@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::sheet::{Row, Sheet};
 use super::stats::state_of;
-use super::vips;
+use super::{tables, vips};
 use crate::balance::Health;
 use crate::live::{Live, Proxy, Server, Service};
 use crate::relay::record::Cause;
@@ -65,6 +65,7 @@ impl Collector for Scrape {
         self.encode_health(&mut sheet)?;
         self.encode_clients(&mut sheet)?;
         self.encode_tls(&mut sheet)?;
+        tables::encode(&self.live, &mut sheet)?;
         vips::encode(&self.proxy.vrrp.load(), &mut sheet)?;
         self.encode_operation(&mut sheet)
     }

@@ -7,17 +7,35 @@ use shared::settings::{Table, Value};
 
 use super::balance::prefixes;
 use crate::http1::is_token;
+use crate::stick::table::Bounds;
 use crate::stick::{Attributes, Cookie, Mode, SameSite, Stick};
 
-/// Reads `stick` of `table`, a service: `"source"`, or a table with `cookie`.
+/// Reads `stick` of `table`, a service: `"source"`, or a table with `cookie` or `by`.
 pub(super) fn stick(table: &Table<'_>) -> Option<Stick> {
     let value = table.value("stick")?;
     if value.is_table() {
-        return cookie(&value.table()?).map(Stick::Cookie);
+        let how = value.table()?;
+        return match how.value("by") {
+            Some(by) => remembered(&how, &by).map(|bounds| Stick::Table(prefixes(table), bounds)),
+            None => cookie(&how).map(Stick::Cookie),
+        };
     }
     let is_source = |text: &str| (text == "source").then_some(());
-    value.parsed_as("\"source\", or a table such as { cookie = \"SRV\", mode = \"insert\" }", is_source)?;
+    value.parsed_as(EXPECTED, is_source)?;
     Some(Stick::Source(prefixes(table)))
+}
+
+/// `None` only after a problem was reported.
+fn remembered(table: &Table<'_>, by: &Value<'_>) -> Option<Bounds> {
+    by.choice(&[("source", ())])?;
+    let default = Bounds::default();
+    let lifetimes = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
+    let lifetime = table.value("lifetime").and_then(|value| value.duration(lifetimes));
+    let entries = table.value("entries").and_then(|value| value.integer(1000..=10_000_000));
+    Some(Bounds {
+        lifetime: lifetime.unwrap_or(default.lifetime),
+        entries: entries.map_or(default.entries, |entries| entries as usize),
+    })
 }
 
 /// `None` only after a problem was reported.
@@ -109,6 +127,9 @@ fn check_attributes(table: &Table<'_>, cookie: &Cookie) {
         table.problem("cookie", "browsers refuse this name with `domain`, or with a `path` that is not \"/\"");
     }
 }
+
+const EXPECTED: &str =
+    "\"source\", or a table such as { cookie = \"SRV\", mode = \"insert\" } or { by = \"source\", lifetime = \"30m\" }";
 
 const MODES: [(&str, Mode); 4] =
     [("insert", Mode::Insert), ("prefix", Mode::Prefix), ("rewrite", Mode::Rewrite), ("passive", Mode::Passive)];

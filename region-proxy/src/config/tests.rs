@@ -10,6 +10,7 @@ use crate::balance::{Ask, Choice, Drained, Policy, Sticky};
 use crate::forwarded::{Family, Untrusted};
 use crate::network::Prefixes;
 use crate::routes::Action;
+use crate::stick::table::Bounds;
 use crate::stick::{Mode, Stick};
 
 const GOOD: &str = r#"
@@ -250,6 +251,25 @@ fn servers_that_cannot_be_told_apart_or_are_all_backups_are_mistakes() {
     let all = "{ api-1 = { address = \"127.0.1.24:9000\", backup = true } }";
     let found = read(&RICH.replace("{ api-1 = \"127.0.1.24:9000\" }", all)).expect_err("only backups");
     assert!(found.len() == 1 && found[0].contains("servers: all are backups"), "{found:?}");
+}
+
+#[test]
+fn a_stick_table_has_a_lifetime_and_a_bound() {
+    let with = |stick: &str| read(&RICH.replace("stick = \"source\"", &format!("stick = {{ {stick} }}")));
+    let stick = |text: &str| with(text).expect("right").services["api.gslb.test"].stick.clone();
+    let bounds = Bounds { lifetime: Duration::from_secs(3600), entries: 5000 };
+    let prefixes = Prefixes { ipv4: 24, ipv6: 48 };
+    assert_eq!(stick("by = \"source\", lifetime = \"1h\", entries = 5000"), Some(Stick::Table(prefixes, bounds)));
+    assert_eq!(stick("by = \"source\""), Some(Stick::Table(prefixes, Bounds::default())));
+    for (wrong, expected) in [
+        ("by = \"cookie\"", "stick.by: \"cookie\" is not"),
+        ("by = \"source\", lifetime = \"90d\"", "stick.lifetime: \"90d\" is not a time"),
+        ("by = \"source\", entries = 10", "stick.entries: 10 is not"),
+        ("by = \"source\", mode = \"insert\"", "stick.mode: unknown key"),
+    ] {
+        let found = with(wrong).expect_err(wrong);
+        assert!(found.len() == 1 && found[0].contains(expected), "{wrong}: {found:#?}");
+    }
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn admit_head(
         record.end(By::Proxy, Cause::TooLarge, format!("body of more than {body_max} octets"));
         return Err(own(413, "the body of the request is too large"));
     }
-    let Some(flight) = service.and_then(|service| Flight::new(Rc::clone(local), service)) else {
+    let Some(mut flight) = service.and_then(|service| Flight::new(Rc::clone(local), service)) else {
         record.end(By::Proxy, Cause::NoService, "");
         return Err(own(421, "no such service here"));
     };
@@ -152,6 +152,9 @@ fn admit_head(
     forward::to_server(request, peer.is_http2, config.proxy.as_str(), &mut edits);
     if flight.service().config.protocol == ServerProtocol::Http2 && takes_trailers(request) {
         edits.append("TE", &[b"trailers"]);
+    }
+    if let Some(Stick::Table(prefixes, _)) = flight.service().config.stick {
+        flight.remember(prefixes.of(origin.client));
     }
     let mut wish = Wish::of(&flight.service().config, origin.client, request, &mut edits);
     if let Some((index, route)) = route {
@@ -237,7 +240,7 @@ impl Wish {
     fn of(service: &ServiceConfig, client: IpAddr, request: &Request<'_>, edits: &mut Edits) -> Self {
         let mut wish = Self { sticky: Sticky::Nothing, hash: None, cookie: stick::Asked::NOTHING, route: None };
         match &service.stick {
-            None => {}
+            None | Some(Stick::Table(..)) => {}
             Some(Stick::Source(prefixes)) => wish.sticky = Sticky::Hash(hash::of_address(prefixes.of(client))),
             Some(Stick::Cookie(cookie)) => {
                 wish.cookie = cookie.ask(&service.keys, request.fields, unix_secs(), edits);

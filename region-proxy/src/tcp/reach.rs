@@ -48,15 +48,18 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Stream, Failed>>>>;
 
 impl Reach {
     /// For `client`, of which `first` was read, and the service of `flight`.
-    pub(super) fn new(client: &Client, flight: Flight, first: Vec<u8>) -> Self {
+    pub(super) fn new(client: &Client, mut flight: Flight, first: Vec<u8>) -> Self {
         let (service, address) = (&flight.service().config, client.peer.address.ip());
         let sticky = match &service.stick {
             Some(Stick::Source(prefixes)) => Sticky::Hash(hash::of_address(prefixes.of(address))),
-            // Cookies are of requests.
-            Some(Stick::Cookie(_)) | None => Sticky::Nothing,
+            // Cookies are of requests, and the table is asked when a server is chosen.
+            Some(Stick::Cookie(_) | Stick::Table(..)) | None => Sticky::Nothing,
         };
         let is_hashed = service.balance.rules.policy == Policy::Hash;
         let hash = if is_hashed { service.balance.hash.request(address, "", &[]) } else { None };
+        if let Some(Stick::Table(prefixes, _)) = service.stick {
+            flight.remember(prefixes.of(address));
+        }
         Self { flight, sticky, hash, tried: Vec::new(), step: Step::Choosing, first }
     }
 
