@@ -104,6 +104,11 @@ impl Record {
         }
     }
 
+    /// A connection that begins now and passes as it is.
+    pub fn of_connection() -> Self {
+        Self { version: Some(Protocol::Tcp), ..Self::new(None) }
+    }
+
     /// When its first octet came.
     pub fn began(&self) -> Tick {
         self.began
@@ -139,6 +144,11 @@ impl Record {
         self.is_reused = is_reused;
         self.connected = if is_reused { self.assigned } else { Some(Tick::now()) };
         self.during = Some(During::Head);
+    }
+
+    /// Its octets pass as they are, both ways.
+    pub fn pass(&mut self) {
+        self.during = Some(During::Data);
     }
 
     /// Its client has got the head of the response.
@@ -213,7 +223,8 @@ impl Record {
 
     /// Whether all went as it should: no failure, no retry, no answer that says otherwise.
     pub fn is_normal(&self) -> bool {
-        matches!(self.by, By::Nobody | By::Here) && self.retries == 0 && (100..500).contains(&self.status)
+        let is_answered = self.version == Some(Protocol::Tcp) || (100..500).contains(&self.status);
+        matches!(self.by, By::Nobody | By::Here) && self.retries == 0 && is_answered
     }
 
     /// Its times, if it ends `now`.
