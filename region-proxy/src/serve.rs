@@ -44,7 +44,7 @@ use sockets::Sockets;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {error}")]
+    #[error("cannot listen on {address}: {error}{}", hint(error))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -63,6 +63,18 @@ pub enum ServeError {
     /// Signals or threads are not to be had.
     #[error(transparent)]
     System(#[from] io::Error),
+}
+
+/// What to do about the commonest of these.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            ": it is not on this machine; one that comes and goes is expected in `vips`, or in [vrrp.NAME]"
+        }
+        io::ErrorKind::AddrInUse => ": expected nobody else there, as `ss -ltnp` shows",
+        io::ErrorKind::PermissionDenied => ": ports below 1024 need root, with `user`, or CAP_NET_BIND_SERVICE",
+        _ => "",
+    }
 }
 
 /// Runs the proxy of `config`, which was read from `file`, and of the `certificates` that it names, until SIGTERM or

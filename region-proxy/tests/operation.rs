@@ -55,6 +55,23 @@ async fn a_second_process_on_the_same_status_address_does_not_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vip_elsewhere_is_listened_on_and_another_address_that_is_not_here_tells_what_to_do() {
+    let origin = Origin::start("one").await;
+    let services = unchecked("www.gslb.test", &[("app-1", origin.address)]);
+    let text = |vips: &str| settings(vips, &services).replace("listen = [", "listen = [\"198.51.100.10:0\", ");
+    let proxy = Proxy::start(&text("vips = [\"198.51.100.10\"]")).await;
+    assert!(proxy.listens.iter().any(|address| address.ip().to_string() == "198.51.100.10"), "{:?}", proxy.listens);
+    let path = proxy.folder.path().join("other.toml");
+    std::fs::write(&path, text("")).expect("written");
+    let other = command(&["serve", "--config", path.to_str().expect("UTF-8")]).await;
+    let said = String::from_utf8_lossy(&other.stderr);
+    assert!(
+        !other.status.success() && said.contains("198.51.100.10:0") && said.contains("expected in `vips`"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_vip_elsewhere_is_not_held() {
     let origin = Origin::start("one").await;
     let services = unchecked("www.gslb.test", &[("app-1", origin.address)]);
@@ -229,6 +246,21 @@ async fn check_accepts_the_example_and_names_every_mistake_elsewhere() {
         for part in ["bad.toml:1: region:", "status: missing", "bad.toml:3: listen[0]:", "services: no service"] {
             assert!(text.contains(part), "{part} in {text}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_all_that_is_not_on_this_machine() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("p.toml");
+    let tls = "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificates = [{ certificate = \"c.pem\", key = \"k.pem\" }]\n";
+    let services = unchecked("www.gslb.test", &[("app-1", ([127, 0, 0, 1], 9).into())]);
+    std::fs::write(&file, settings("user = \"no-such-user\"", &format!("{tls}{services}"))).expect("written");
+    let output = command(&["check", "--config", file.to_str().expect("text")]).await;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for part in ["p.toml: user: there is no user no-such-user", "c.pem: ", "k.pem: "] {
+        assert!(text.contains(part), "{part} in {text}");
     }
 }
 

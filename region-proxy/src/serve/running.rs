@@ -145,7 +145,7 @@ impl Running {
                     self.reload(reloader, cause).await;
                     if let Some(waiting) = waiting {
                         // Who asked may be gone.
-                        let _ = waiting.send(reloader.problems().to_vec());
+                        let _ = waiting.send(reloader.outcome());
                     }
                 }
             }
