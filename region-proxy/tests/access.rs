@@ -43,6 +43,20 @@ fn shape(line: &str) -> String {
     parts.join(" ")
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_trusted_peer_the_client_is_the_one_of_whom_it_tells() {
+    let origin = Origin::start("one").await;
+    let root = logged("json", "") + "\nforwarded.trusted = [\"127.0.0.1\"]";
+    let proxy = Proxy::start(&settings(&root, &unchecked("www.gslb.test", &[("app-1", origin.address)]))).await;
+    for fields in ["X-Forwarded-For: 203.0.113.9\r\n", ""] {
+        ask(proxy.listen, &format!("GET / HTTP/1.1\r\nHost: www.gslb.test\r\n{fields}Connection: close\r\n\r\n")).await;
+    }
+    let lines: Vec<Value> =
+        lines(&proxy, 2).await.iter().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    assert_eq!((&lines[0]["client"], &lines[0]["peer"]), (&"203.0.113.9".into(), &"127.0.0.1".into()));
+    assert_eq!((&lines[1]["client"], &lines[1]["peer"]), (&"127.0.0.1".into(), &Value::Null));
+}
+
 /// What is left of a line of a connection when times, dates and ports are taken out.
 fn tcp_shape(line: &str) -> String {
     let mut parts: Vec<&str> = line.split(' ').collect();

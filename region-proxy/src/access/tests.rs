@@ -27,6 +27,7 @@ fn line(record: &Record) -> Line<'static> {
     Line {
         began_unix_ms: 1_066_206_717_130,
         client: "192.0.2.7:40001".parse().expect("an address"),
+        peer: None,
         tls: Some("1.3"),
         proxy: "seoul-1",
         service: Some("www.example.com"),

@@ -3,6 +3,7 @@
 //! Whatever carries a request holds one, tells it each step by a small call, and at its end has it [told](super::tell). It is
 //! plain data: nothing is allocated but for the words of a failure and for the access log, where that is on.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::access::Captured;
@@ -24,6 +25,8 @@ pub struct Record {
     connected: Option<Tick>,
     /// The head of the response was passed on.
     answered: Option<Tick>,
+    /// Its client for the access log, where that is another than who connected, by the word of a trusted peer.
+    pub client: Option<Box<IpAddr>>,
     /// What its client speaks; `None`: no request that can be read.
     pub version: Option<Protocol>,
     /// Of the answer; 0 when there was none.
@@ -84,6 +87,7 @@ impl Record {
             assigned: None,
             connected: None,
             answered: None,
+            client: None,
             version: None,
             status: 0,
             octets_up: 0,

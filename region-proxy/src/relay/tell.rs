@@ -63,7 +63,11 @@ impl Teller<'_> {
         let spent = u64::try_from(times.total.as_millis()).unwrap_or(u64::MAX);
         let line = Line {
             began_unix_ms: unix_ms().saturating_sub(spent),
-            client: self.address,
+            client: SocketAddr::new(
+                record.client.as_deref().copied().unwrap_or(self.address.ip()),
+                self.address.port(),
+            ),
+            peer: record.client.as_ref().map(|_| self.address.ip()),
             tls: self.tls.map(version),
             proxy,
             service: service.map(|service| service.name.as_str()),
