@@ -69,10 +69,14 @@ pub fn run() -> ExitCode {
         Command::Serve { settings, log_format } => with_certificates(&settings, |config, certificates| {
             start_log(log_format);
             certificates.front.iter().for_each(reload::log_warnings);
+            for problem in serve::permissions::warnings(&settings.config, &config) {
+                tracing::warn!(%problem, "settings");
+            }
             serve::run(settings.config.clone(), config, certificates).map_err(|error| error.to_string())
         }),
         Command::Check(settings) => with_certificates(&settings, |config, certificates| {
-            for warning in certificates.front.iter().flat_map(|front| front.warnings(Timestamp::now())) {
+            let of_certificates = certificates.front.iter().flat_map(|front| front.warnings(Timestamp::now()));
+            for warning in serve::permissions::warnings(&settings.config, &config).into_iter().chain(of_certificates) {
                 eprintln!("warning: {warning}");
             }
             let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
@@ -128,21 +132,22 @@ fn mistaken(problems: &[Problem]) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Does the same with what they name on this machine: certificates, which are read, and the user.
+/// Reads the settings and what they name on this machine, and goes on with them: certificates, the user, folders.
 fn with_certificates(settings: &Settings, then: impl FnOnce(Config, Certificates) -> Result<(), String>) -> ExitCode {
     let config = match reload::read(&settings.config) {
         Ok(config) => config,
         Err(problems) => return mistaken(&problems),
     };
-    let user = config.user.as_deref().and_then(|user| serve::rights::look_up(user).err());
-    let user = user.map(|error| {
+    let mut mistakes = serve::permissions::mistakes(&settings.config, &config);
+    if let Some(error) = config.user.as_deref().and_then(|user| serve::rights::look_up(user).err()) {
         let file = settings.config.display().to_string();
-        Problem { file, line: None, key: String::new(), what: error.to_string() }
-    });
-    match (user, Certificates::read(&config, None)) {
-        (None, Ok(certificates)) => exit(then(config, certificates)),
-        (user, certificates) => {
-            mistaken(&user.into_iter().chain(certificates.err().into_iter().flatten()).collect::<Vec<_>>())
+        mistakes.push(Problem { file, line: None, key: String::new(), what: error.to_string() });
+    }
+    match Certificates::read(&config, None) {
+        Ok(certificates) if mistakes.is_empty() => exit(then(config, certificates)),
+        certificates => {
+            mistakes.extend(certificates.err().into_iter().flatten());
+            mistaken(&mistakes)
         }
     }
 }

@@ -70,6 +70,8 @@ pub struct Config {
     pub vrrp: Vec<VirtualRouter>,
     /// What drain and undrain must show; `None`: both are refused.
     pub token: Option<Token>,
+    /// The files that its secrets were read from.
+    pub secret_files: Vec<PathBuf>,
     /// Where operators reach it on this machine.
     pub admin_socket: Option<PathBuf>,
     /// What keys are derived with.
@@ -212,6 +214,9 @@ impl Reader<'_> {
         let own = &[&http[..], &tcp_listen.concat()].concat();
         let proxy_protocol = peers::proxy_protocol(root, own);
         let secret = root.value("cookie_secret_file").and_then(|value| self.token(&value));
+        let secret_files = ["admin_token_file", "cookie_secret_file"].into_iter();
+        let secret_files = secret_files.filter_map(|key| root.value(key).filter(Value::is_text)?.text());
+        let secret_files = secret_files.map(|path| self.folder.join(path)).collect();
         let secret = secret.map_or(Secret::PUBLIC, |secret| Secret::from_text(secret.reveal()));
         let services = service::services(root, self.folder, own, &secret);
         let default_service = root.value("default_service").and_then(|value| known_service(&value, &services));
@@ -241,6 +246,7 @@ impl Reader<'_> {
             vips,
             vrrp,
             token,
+            secret_files,
             admin_socket,
             cookie_secret: secret,
             state_file,

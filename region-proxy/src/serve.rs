@@ -27,6 +27,7 @@ use crate::{control, vip};
 mod events;
 pub mod handover;
 pub mod inherited;
+pub mod permissions;
 pub mod rights;
 mod running;
 mod signals;
