@@ -147,6 +147,51 @@ fn clients_lose_a_proxy_then_a_pair_then_a_region_and_get_each_back() {
     assert_eq!(node.count_logged("two hold the VIP"), 0, "no takeover is taken for a split");
 }
 
+#[test]
+fn two_that_do_not_hear_each_other_raise_one_alarm_and_serve() {
+    if net::left_out("two actives", &["bridge", "curl", "nft"]).is_some() {
+        return;
+    }
+    let net = Net::new(&["seoul-1", "seoul-2", "seoul-app", "dns", "client"]);
+    let vip: IpAddr = [192, 0, 2, 100].into();
+    let seoul = Region::start(&net, "seoul", vip, 51);
+    let node = Node::start(&net, &[&seoul]);
+    node.until_holder("seoul", "seoul-1");
+    let crowd = Crowd::start(&net, KOREAN);
+
+    let switch = |rules: &str| {
+        let done = net.command("switch", "nft").arg(rules).output().expect("nft is there");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    switch(
+        "add table bridge deaf; add chain bridge deaf between { type filter hook forward priority 0; }; \
+         add rule bridge deaf between ip protocol 112 drop",
+    );
+    node.within("an alarm with both names", || {
+        let alarm = node.vip("seoul")?["two_actives"].clone();
+        let is_raised = alarm["holders"] == serde_json::json!(["seoul-1", "seoul-2"]);
+        if is_raised { Ok(()) } else { Err(alarm.to_string()) }
+    });
+    let vip_status = node.vip("seoul").expect("a status");
+    assert_eq!(vip_status["holder"], "seoul-1", "one of them counts: {vip_status}");
+    let line = ["ERROR", "two hold the VIP at the same time", "region=seoul", "holders=\"seoul-1, seoul-2\""];
+    node.until_logged(&line);
+    node.until_verdict("seoul", "serving");
+    let explained = node.command(&["explain", WWW, "--client", "198.51.100.1", "--node", node::ADMIN_URL]);
+    assert!(explained.starts_with("ALARM   seoul: 192.0.2.100: seoul-1 and seoul-2 hold it"), "{explained}");
+
+    switch("delete table bridge deaf");
+    node.until_holder("seoul", "seoul-1");
+    seoul.until_holder(0);
+    node.until_logged(&["no two hold the VIP any more", "holder=\"seoul-1\""]);
+    assert_eq!(node.count_logged(line[1]), 1);
+    let sights = crowd.stop();
+    assert!(sights.iter().all(|sight| sight.vip == Ok(vip)), "{sights:?}");
+    let served = sights.iter().filter(|sight| sight.server.is_ok()).count();
+    println!("two actives: {served} of {} requests served", sights.len());
+    assert!(gap(&sights) < Duration::from_secs(1), "{:?}", gap(&sights));
+}
+
 /// Within which clients lose a region whose proxies are killed, and one that is silent (README, Operating).
 const KILLED: Duration = Duration::from_millis(1500);
 const CUT_OFF: Duration = Duration::from_secs(3);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use gslb_tests::harness::dns::DnsClient;
 use gslb_tests::harness::http::{Request, get_json};
-use gslb_tests::harness::process::{Folder, Process};
+use gslb_tests::harness::process::{Folder, Process, program};
 use gslb_tests::harness::within;
 use gslb_tests::net::Net;
 use serde_json::Value;
@@ -86,6 +86,14 @@ impl<'n> Node<'n> {
             let found = regions.into_iter().find(|found| found["region"] == region);
             if found.is_some_and(|found| found["verdict"] == verdict) { Ok(()) } else { Err(format!("{found:?}")) }
         });
+    }
+
+    /// What `gslb-dns` prints on the node's host.
+    pub(crate) fn command(&self, arguments: &[&str]) -> String {
+        let program = program("gslb-dns").expect("it is built");
+        let done = self.net.command("dns", program).args(arguments).output().expect("it can be started");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     /// Waits for a line of its log that has all of `parts`.
@@ -176,3 +184,5 @@ pub(crate) fn answered_after(seen: &[Sight], vip: IpAddr, since: Instant) -> Opt
 }
 
 const ADMIN: &str = "127.0.0.1:5380";
+/// Where commands find it.
+pub(crate) const ADMIN_URL: &str = "http://127.0.0.1:5380";
