@@ -19,6 +19,7 @@ mod balance;
 mod check;
 mod clients;
 mod contact;
+mod doubts;
 mod http2;
 mod limits;
 mod peers;

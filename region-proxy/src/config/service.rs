@@ -62,6 +62,15 @@ pub enum ServiceMode {
 }
 
 impl ServiceMode {
+    /// Its word in the settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+            Self::Both => "both",
+        }
+    }
+
     /// Whether requests may come to it.
     pub fn is_http(self) -> bool {
         self != Self::Tcp

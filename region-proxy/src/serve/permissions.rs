@@ -18,8 +18,8 @@ pub fn mistakes(file: &Path, config: &Config) -> Vec<Problem> {
     missing.map(|(key, path)| problem(file, key, what(path))).collect()
 }
 
-/// What is allowed in `config`, read from `file`, but seldom meant: secrets that others can read, and what its user may not
-/// read or write.
+/// What is allowed in `config`, read from `file`, but seldom meant: its [doubts](Config::doubts), secrets that others can
+/// read, and what its user may not read or write.
 pub fn warnings(file: &Path, config: &Config) -> Vec<Problem> {
     let open = config.secret_files.iter().filter_map(|path| {
         let mode = fs::metadata(path).ok()?.mode() & 0o7777;
@@ -27,7 +27,8 @@ pub fn warnings(file: &Path, config: &Config) -> Vec<Problem> {
         let what = || format!("has mode {mode:04o}, so that others can get at the secret in it: run chmod 600 {shown}");
         (mode & OTHERS != 0).then(|| problem(path, "", what()))
     });
-    let mut found: Vec<Problem> = open.collect();
+    let doubts = config.doubts().into_iter().map(|(key, what)| problem(file, &key, what));
+    let mut found: Vec<Problem> = doubts.chain(open).collect();
     // That there is none is a mistake.
     let Some(user) = config.user.as_deref().and_then(|user| look_up(user).ok()) else { return found };
     if geteuid() == user.uid {
