@@ -57,6 +57,22 @@ async fn behind_a_trusted_peer_the_client_is_the_one_of_whom_it_tells() {
     assert_eq!((&lines[1]["client"], &lines[1]["peer"]), (&"127.0.0.1".into(), &Value::Null));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_without_its_proxy_header_has_a_line_that_says_so() {
+    let origin = Origin::start("one").await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let root = logged("json", "") + &format!("\nproxy_protocol.listen = [\"{free}\"]");
+    let text = settings(&root, &unchecked("www.gslb.test", &[("app-1", origin.address)]));
+    let proxy = Proxy::start(&text.replace("listen = [\"127.0.0.1:0\"]", &format!("listen = [\"{free}\"]"))).await;
+    let mut stream = TcpStream::connect(free).await.expect("connected");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: www.gslb.test\r\n\r\n").await.expect("sent");
+    // Its end, whatever that looks like.
+    let _ = timeout(DEADLINE, stream.read_to_end(&mut Vec::new())).await.expect("in time");
+    let line: Value = serde_json::from_str(&lines(&proxy, 1).await[0]).expect("an object");
+    assert_eq!((&line["cause"], &line["status"]), (&"refused".into(), &Value::Null));
+    assert!(line["detail"].as_str().is_some_and(|detail| detail.contains("PROXY")), "{line}");
+}
+
 /// What is left of a line of a connection when times, dates and ports are taken out.
 fn tcp_shape(line: &str) -> String {
     let mut parts: Vec<&str> = line.split(' ').collect();
