@@ -298,7 +298,8 @@ fn not_empty<'a>(value: &Value<'a>, expected: &str) -> Option<&'a str> {
 }
 
 fn address(value: &Value<'_>) -> Option<SocketAddr> {
-    let expected = "an IP address with port, such as \"192.0.2.10:80\" or \"[2001:db8::10]:80\"";
+    let expected =
+        "an IP address with port, such as \"192.0.2.10:80\" or \"[2001:db8::10]:80\"; names are not looked up";
     value.parsed_as(expected, |text| text.parse().ok())
 }
 

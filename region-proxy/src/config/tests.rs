@@ -273,7 +273,7 @@ servers = {}
         ("conf/p.toml:1: proxy: missing", "its own name"),
         ("conf/p.toml:2: region: \"Seoul\" is not a name", ""),
         ("conf/p.toml:3: listen: empty", "at least one address"),
-        ("conf/p.toml:4: status: \"127.0.0.1\" is not", "IP address with port"),
+        ("conf/p.toml:4: status: \"127.0.0.1\" is not", "names are not looked up"),
         ("conf/p.toml:5: colour: unknown key", "one of"),
         ("conf/p.toml:6: retries: 99 is not", "from 0 to 10"),
         ("conf/p.toml:7: admin_token_file: conf/short: holds no token", "16 to 1024"),
