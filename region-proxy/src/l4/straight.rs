@@ -10,7 +10,7 @@
 //! hook ─► .error     an ICMP error goes where the flow goes that it is about
 //! hook ─► .fragment  a part of a UDP datagram goes by its client's address: only the first has ports (DSR)
 //! ```
-//! Packets that no server takes go on as if there were no service.
+//! What no server takes is refused.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use shared::settings::show_duration;
 
 use super::choice::Servers;
 use super::draft::Draft;
-use super::words::{Family, SYN, comes_in, numbered, set, to_ports};
+use super::words::{Family, REFUSE, SYN, comes_in, numbered, set, to_ports};
 use super::{Backend, Balance, Flows, Interface, Mac, Protocol, Service};
 
 /// How packets leave for their server.
@@ -123,7 +123,9 @@ impl Chains<'_> {
 
     fn new_flow(&self) -> Vec<String> {
         let base = self.base;
-        let Some(slots) = self.servers.slots(self.service.balance, self.family) else { return vec![UNMARK.to_owned()] };
+        let Some(slots) = self.servers.slots(self.service.balance, self.family) else {
+            return REFUSE.map(str::to_owned).to_vec();
+        };
         let (idle, opening) = (self.flows.idle, self.flows.idle.min(OPENING));
         let has = |protocol| self.service.protocols.contains(&protocol);
         let mut rules = Vec::new();
@@ -179,7 +181,7 @@ impl Chains<'_> {
 
     fn fragment(&self) -> Vec<String> {
         if self.servers.open.is_empty() {
-            return Vec::new();
+            return vec!["drop".to_owned()];
         }
         let slot = self.family.slot(Balance::Source, self.servers.hashed().len());
         let count = format!("counter name l4.{}", self.service.name);
@@ -237,7 +239,7 @@ fn clamp(service: &Service, family: Family, mtu: u16) -> String {
 /// How long a client may take to say more than that it wants to connect: those who never do must not fill the map.
 const OPENING: Duration = Duration::from_secs(30);
 
-/// What went on without us goes on without a mark.
+/// What goes on without us goes on without a mark.
 const UNMARK: &str = "meta mark set 0";
 
 /// Linux takes no less for its own either (`tcp_min_snd_mss`).
