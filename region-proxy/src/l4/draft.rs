@@ -53,11 +53,12 @@ impl Draft {
         }
     }
 
-    /// Has the kernel put parts of datagrams together before any chain of it, which it does where a rule asks for sockets.
+    /// Has the kernel put parts of datagrams together before any chain of it, which it does
+    /// wherever a rule, though nothing ever comes to it, could hand packets to a socket.
     pub(super) fn defragmented(&mut self) {
         let name = "unused.defrag";
         if self.chains.iter().all(|chain| chain.name != name) {
-            self.chain(name.to_owned(), vec!["socket transparent 1 accept".to_owned()]);
+            self.chain(name.to_owned(), vec!["meta l4proto udp tproxy to :1".to_owned()]);
         }
     }
 

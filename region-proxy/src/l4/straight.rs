@@ -68,7 +68,9 @@ pub(super) fn draft(service: &Service, family: Family, exit: Exit<'_>, flows: Fl
         }
         Exit::Mark { interface, mtu } => {
             let come = comes_in(interface);
-            draft.defragmented();
+            if service.protocols.contains(&Protocol::Udp) {
+                draft.defragmented();
+            }
             draft.hooked("hook.mark", MARK, format!("{come}{} goto {base}.error", family.error(service)));
             draft.hooked("hook.mark", MARK, format!("{come}{to} {ports} goto {base}"));
             if service.protocols.contains(&Protocol::Tcp) {
