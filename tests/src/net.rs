@@ -86,6 +86,24 @@ impl Net {
         run(&["bridge", "-n", &self.name("switch"), "link", "set", "dev", host, "state", "3"]);
     }
 
+    /// Puts `hosts` on a bridge of their own, with one link to the others: [`Self::cut`] and [`Self::mend`] take its `name` too.
+    pub fn part(&self, name: &str, hosts: &[&str]) {
+        self.ip("switch", &format!("link add br-{name} type bridge"));
+        self.ip("switch", &format!("link set br-{name} up"));
+        self.ip("switch", &format!("link add name {name} type veth peer name {name}-up"));
+        self.ip("switch", &format!("link set dev {name} master br0 up"));
+        self.ip("switch", &format!("link set dev {name}-up master br-{name} up"));
+        for host in hosts {
+            self.ip("switch", &format!("link set dev {host} master br-{name}"));
+        }
+    }
+
+    /// The IPv4 address of `host`.
+    pub fn address(&self, host: &str) -> IpAddr {
+        let at = self.hosts.iter().position(|known| known == host).expect("it is a host of this link");
+        [192, 0, 2, 2 + u8::try_from(at).expect("so many fit")].into()
+    }
+
     /// The hosts that have `address`.
     pub fn holders(&self, address: &str) -> Vec<&str> {
         let has = |host: &&String| {

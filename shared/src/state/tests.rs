@@ -1,5 +1,7 @@
 //! Laws of the verdicts.
 
+mod vips;
+
 use std::sync::Arc;
 use std::time::Duration;
 
