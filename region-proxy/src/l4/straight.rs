@@ -5,7 +5,7 @@
 //! hook ─► l4.NAME.v4 ─► in the map ──► .known ─► its server ─► .to.SERVER
 //!                    │                       └─► it is gone, or drains and this opens a flow ─► .again: forget
 //!                    └► not in the map ─► .new ◄─────────────────────────────────────────────────────┘
-//! .new   opens a flow: by turn, chance or hash ─► into the map
+//! .new   opens a flow, as each packet of UDP does: by turn, chance or hash ─► into the map
 //!        else, or the map is full: by hash, so that a flow stays where it is without being remembered
 //! hook ─► .error     an ICMP error goes where the flow goes that it is about
 //! hook ─► .fragment  a part of a UDP datagram goes by its client's address: only the first has ports (DSR)
@@ -52,9 +52,13 @@ pub(super) fn draft(service: &Service, family: Family, exit: Exit<'_>, flows: Fl
     draft.chain(format!("{base}.error"), chains.error(exit));
     let (to, ports) = (family.to_vips(service), to_ports(service));
     match exit {
-        Exit::Link(interface, _) => {
+        Exit::Link(interface, own) => {
             let name = format!("hook.{}", interface.as_str().replace('@', "/"));
             let hook = format!("filter hook ingress device \"{interface}\" priority filter");
+            if !draft.has(&name) {
+                // What a switch sends everywhere is not for us; else both of a pair would pass it on.
+                draft.hooked(&name, &hook, format!("ether daddr != {{ {own}, {VIRTUAL_MACS} }} accept"));
+            }
             draft.hooked(&name, &hook, format!("{} goto {base}.error", family.error(service)));
             if service.protocols.contains(&Protocol::Udp) {
                 draft.chain(format!("{base}.fragment"), chains.fragment());
@@ -243,6 +247,9 @@ const OPENING: Duration = Duration::from_secs(30);
 
 /// What goes on without us goes on without a mark.
 const UNMARK: &str = "meta mark set 0";
+
+/// Where a VIP may be besides (RFC 9568, section 7.3).
+const VIRTUAL_MACS: &str = "00:00:5e:00:01:00-00:00:5e:00:02:ff";
 
 /// Linux takes no less for its own either (`tcp_min_snd_mss`).
 const MSS_MIN: u16 = 48;
