@@ -224,7 +224,8 @@ impl Reader<'_> {
             root.problem("user", format_args!("{what}: expected a process that is started with these two alone"));
         }
         let tcp = tcp::tcp(&tcp_tables, tcp_listen, &services);
-        let l4 = l4::l4(root, own, &services);
+        let reported = status.filter(|status| !status.ip().is_unspecified());
+        let l4 = l4::l4(root, &[own, reported.as_slice()].concat(), &services);
         if let (Some(_), Some(first)) = (&user, l4.first()) {
             let what = format_args!("[l4.{}] needs CAP_NET_ADMIN, which this drops", first.name);
             root.problem("user", format_args!("{what}: expected a process that is started with this alone"));

@@ -94,6 +94,12 @@ fn mistakes_name_their_line_and_what_would_be_right() {
         ("192.0.2.10", "224.0.0.1", 3, "vips[0]: 224.0.0.1 is not an address that a machine can hold"),
         ("192.0.2.10", "127.0.0.1", 4, "ports: 127.0.0.1:80 is listened on by the proxy: expected it in one of both"),
         (
+            "192.0.2.10\"]\nports = [80]",
+            "127.0.0.1\"]\nports = [81]",
+            4,
+            "ports: 127.0.0.1:81 is listened on by the proxy",
+        ),
+        (
             "www.example.com\"\nvips = [\"192.0.2.10\"]",
             "v4\"\nvips = [\"2001:db8::1\"]",
             3,
