@@ -252,7 +252,7 @@ fn mode(value: &Value<'_>) -> Option<Mode> {
 
 fn vips(value: &Value<'_>) -> Option<Vec<IpAddr>> {
     let vips = super::vips(value);
-    if vips.is_empty() && value.items("a list of IP addresses").is_some_and(|items| items.is_empty()) {
+    if vips.is_empty() && value.is_list() && value.items("").is_some_and(|items| items.is_empty()) {
         value.problem("empty: expected at least one address");
     }
     if vips.len() > VIPS_MAX {

@@ -50,37 +50,51 @@ pub(super) fn draft(service: &Service, family: Family, exit: Exit<'_>, flows: Fl
     draft.chain(format!("{base}.known"), chains.known());
     draft.chain(base.clone(), chains.entry(exit));
     draft.chain(format!("{base}.error"), chains.error(exit));
-    let (to, ports) = (family.to_vips(service), to_ports(service));
+    if matches!(exit, Exit::Link(..)) && service.protocols.contains(&Protocol::Udp) {
+        draft.chain(format!("{base}.fragment"), chains.fragment());
+    }
     match exit {
-        Exit::Link(interface, own) => {
-            let name = format!("hook.{}", interface.as_str().replace('@', "/"));
-            let hook = format!("filter hook ingress device \"{interface}\" priority filter");
-            if !draft.has(&name) {
-                // What a switch sends everywhere is not for us; else both of a pair would pass it on.
-                draft.hooked(&name, &hook, format!("ether daddr != {{ {own}, {VIRTUAL_MACS} }} accept"));
-            }
-            draft.hooked(&name, &hook, format!("{} goto {base}.error", family.error(service)));
-            if service.protocols.contains(&Protocol::Udp) {
-                draft.chain(format!("{base}.fragment"), chains.fragment());
-                let is_part = match family {
-                    Family::V4 => "ip protocol udp ip frag-off & 0x3fff != 0",
-                    Family::V6 => "meta l4proto udp exthdr frag exists",
-                };
-                draft.hooked(&name, &hook, format!("{to} {is_part} goto {base}.fragment"));
-            }
-            draft.hooked(&name, &hook, format!("{to} {ports} goto {base}"));
-        }
-        Exit::Mark { interface, mtu } => {
-            let come = comes_in(interface);
-            if service.protocols.contains(&Protocol::Udp) {
-                draft.defragmented();
-            }
-            draft.hooked("hook.mark", MARK, format!("{come}{} goto {base}.error", family.error(service)));
-            draft.hooked("hook.mark", MARK, format!("{come}{to} {ports} goto {base}"));
-            if service.protocols.contains(&Protocol::Tcp) {
-                draft.hooked("hook.mss", MSS, clamp(service, family, mtu));
-            }
-        }
+        Exit::Link(interface, own) => hook_link(service, family, (interface, own), &base, draft),
+        Exit::Mark { interface, mtu } => hook_routing(service, family, (interface, mtu), &base, draft),
+    }
+}
+
+/// Has packets that come in by `interface`, whose address is `own`, go to the chains under `base`.
+fn hook_link(service: &Service, family: Family, (interface, own): (&Interface, Mac), base: &str, draft: &mut Draft) {
+    let name = format!("hook.{}", interface.as_str().replace('@', "/"));
+    let hook = format!("filter hook ingress device \"{interface}\" priority filter");
+    if !draft.has(&name) {
+        // What a switch sends everywhere is not for us; else both of a pair would pass it on.
+        draft.hooked(&name, &hook, format!("ether daddr != {{ {own}, {VIRTUAL_MACS} }} accept"));
+    }
+    draft.hooked(&name, &hook, format!("{} goto {base}.error", family.error(service)));
+    let to = family.to_vips(service);
+    if service.protocols.contains(&Protocol::Udp) {
+        let is_part = match family {
+            Family::V4 => "ip protocol udp ip frag-off & 0x3fff != 0",
+            Family::V6 => "meta l4proto udp exthdr frag exists",
+        };
+        draft.hooked(&name, &hook, format!("{to} {is_part} goto {base}.fragment"));
+    }
+    draft.hooked(&name, &hook, format!("{to} {} goto {base}", to_ports(service)));
+}
+
+/// Has packets go to the chains under `base` before they are routed.
+fn hook_routing(
+    service: &Service,
+    family: Family,
+    (interface, mtu): (Option<&Interface>, u16),
+    base: &str,
+    draft: &mut Draft,
+) {
+    let (come, to) = (comes_in(interface), family.to_vips(service));
+    if service.protocols.contains(&Protocol::Udp) {
+        draft.defragmented();
+    }
+    draft.hooked("hook.mark", MARK, format!("{come}{} goto {base}.error", family.error(service)));
+    draft.hooked("hook.mark", MARK, format!("{come}{to} {} goto {base}", to_ports(service)));
+    if service.protocols.contains(&Protocol::Tcp) {
+        draft.hooked("hook.mss", MSS, clamp(service, family, mtu));
     }
 }
 
