@@ -192,6 +192,33 @@ fn two_that_do_not_hear_each_other_raise_one_alarm_and_serve() {
     assert!(gap(&sights) < Duration::from_secs(1), "{:?}", gap(&sights));
 }
 
+#[test]
+fn drain_of_one_proxy_moves_the_vip_and_drain_of_the_pair_moves_its_clients() {
+    if is_left_out() {
+        return;
+    }
+    let net = two_regions();
+    let [here, there]: [IpAddr; 2] = [[192, 0, 2, 100].into(), [192, 0, 2, 200].into()];
+    let seoul = Region::start(&net, "seoul", here, 51);
+    let frankfurt = Region::start(&net, "frankfurt", there, 52);
+    let node = Node::start(&net, &[&seoul, &frankfurt]);
+    let tell =
+        |words: &[&str]| node.command(&[words, &["--token-file", &seoul.token(), "--config", &node.config()]].concat());
+    let crowd = Crowd::start(&net, KOREAN);
+    assert_eq!(tell(&["proxies", "drain", "seoul", "seoul-1"]), "seoul-1: drain\n");
+    seoul.until_holder(1);
+    node.until_holder("seoul", "seoul-2");
+    assert_eq!(tell(&["proxies", "drain", "seoul"]), "seoul-1: drain\nseoul-2: drain\n");
+    node.until_verdict("seoul", "draining");
+    // Both have lost as much, so the better one has it again, and serves who still comes.
+    seoul.until_holder(0);
+    assert_eq!(tell(&["proxies", "undrain", "seoul"]), "seoul-1: undrain\nseoul-2: undrain\n");
+    node.until_verdict("seoul", "serving");
+    let sights = crowd.stop();
+    assert!(sights.iter().any(|sight| sight.vip == Ok(there)), "{sights:?}");
+    assert!(gap(&sights) < Duration::from_secs(1), "{:?}", gap(&sights));
+}
+
 /// Within which clients lose a region whose proxies are killed, and one that is silent (README, Operating).
 const KILLED: Duration = Duration::from_millis(1500);
 const CUT_OFF: Duration = Duration::from_secs(3);

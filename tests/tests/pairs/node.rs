@@ -24,7 +24,7 @@ pub(crate) const GERMAN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113
 pub(crate) struct Node<'n> {
     net: &'n Net,
     process: Process,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl<'n> Node<'n> {
@@ -49,11 +49,16 @@ impl<'n> Node<'n> {
         }
         let config = folder.path().join("topology.toml").display().to_string();
         let arguments = ["serve".to_owned(), "--config".to_owned(), config];
-        let node = Self { net, process: start_in(net, "dns", "gslb-dns", "gslb-dns", &arguments), _folder: folder };
+        let node = Self { net, process: start_in(net, "dns", "gslb-dns", "gslb-dns", &arguments), folder };
         for region in regions {
             node.until_verdict(region.name, "serving");
         }
         node
+    }
+
+    /// Its settings file.
+    pub(crate) fn config(&self) -> String {
+        self.folder.path().join("topology.toml").display().to_string()
     }
 
     /// Its `/status`.

@@ -117,6 +117,11 @@ impl<'n> Region<'n> {
         format!("vips = [\"{}\"]\nproxies = {{ {}, {} }}\n", self.vip, proxy(0), proxy(1))
     }
 
+    /// The file with the token of the proxies.
+    pub(crate) fn token(&self) -> String {
+        self.folder.path().join("token").display().to_string()
+    }
+
     /// The host of the proxy at `at`, and its name.
     pub(crate) fn host(&self, at: usize) -> String {
         format!("{}-{}", self.name, at + 1)
