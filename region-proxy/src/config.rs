@@ -120,6 +120,10 @@ impl Config {
         let problems = Problems::new(&file.display().to_string(), text);
         let config = {
             let document = Document::parse(text, &problems);
+            if !problems.is_empty() {
+                // Keys may seem to be missing, or in another table, that the text has.
+                return Err(problems.into_vec());
+            }
             let root = document.root(&problems);
             Reader { folder: file.parent().unwrap_or(Path::new("")), read }.config(&root)
         };

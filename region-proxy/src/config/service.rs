@@ -133,7 +133,9 @@ impl ServiceConfig {
             is_backup: server.is_backup,
             in_flight_max: server.connections.map(|most| share(most, threads, thread)),
         };
-        Balancer::new(self.balance.rules, &self.servers.iter().map(server).collect::<Vec<_>>())
+        let mut balancer = Balancer::new(self.balance.rules, &self.servers.iter().map(server).collect::<Vec<_>>());
+        balancer.skip(thread);
+        balancer
     }
 }
 

@@ -292,6 +292,20 @@ servers = {}
 }
 
 #[test]
+fn a_mistake_in_a_route_makes_no_other_key_of_it_unknown() {
+    let route = "[[routes]]\npath = \"api\"\nservice = \"api.gslb.test\"\nbody_octets = 1\nrequest = { remove = [] }\n";
+    let found = problems(|text| text.replace("[services.\"www", &format!("{route}[services.\"www")));
+    let [path, remove] = &found[..] else { panic!("{found:#?}") };
+    assert!(path.contains("routes[0].path: \"api\" is not a path") && remove.contains("remove: empty"), "{found:#?}");
+}
+
+#[test]
+fn what_is_not_toml_is_all_that_is_told_of_a_text() {
+    let found = problems(|text| text.replace("proxy = \"seoul-1\"", "proxy = \"seoul-1"));
+    assert!(!found.is_empty() && found.iter().all(|problem| problem.contains("not TOML")), "{found:#?}");
+}
+
+#[test]
 fn a_proxy_that_forwards_to_itself_is_a_mistake() {
     let found = problems(|text| text.replace("127.0.1.23:9000", "127.0.1.10:8080"));
     assert!(found.len() == 1 && found[0].contains("api-1: 127.0.1.10:8080 is in `listen`"), "{found:?}");

@@ -178,14 +178,14 @@ impl Exchange {
     }
 
     pub(super) fn give_up(&mut self, answer: plan::Answer) {
-        let (status, text) = match answer {
-            plan::Answer::BadGateway => (502, "the server failed"),
-            plan::Answer::GatewayTimeout => (504, "the server did not answer in time"),
-            plan::Answer::RequestTimeout => (408, "the rest of the request did not come in time"),
-            plan::Answer::ContentTooLarge => (413, "the body of the request is too large"),
-            plan::Answer::BadRequest => (400, "the body of the request is broken"),
+        let text = match answer {
+            plan::Answer::BadGateway => "the server failed",
+            plan::Answer::GatewayTimeout => "the server did not answer in time",
+            plan::Answer::RequestTimeout => "the rest of the request did not come in time",
+            plan::Answer::ContentTooLarge => "the body of the request is too large",
+            plan::Answer::BadRequest => "the body of the request is broken",
         };
-        self.answer(status, text, "");
+        self.answer(answer.status(), text, "");
     }
 
     pub(super) fn answer_no_server(&mut self, cause: Cause, why: &str) {
@@ -220,9 +220,9 @@ impl Exchange {
         let (service, cause) = (self.flight.service().name.as_str(), failed.cause.as_str());
         let Some(server) = self.flight.server() else { return };
         if failed.failure.is_of_client() {
-            tracing::debug!(service, server = %server.name, cause, ?next, "request failed");
+            tracing::debug!(service, server = %server.name, cause, %next, "request failed");
         } else if let Some(left_out) = server.failures.pass(Instant::now()) {
-            tracing::warn!(service, server = %server.name, cause, ?next, left_out, "request failed");
+            tracing::warn!(service, server = %server.name, cause, %next, left_out, "request failed");
             server.tally.note_failure(Timestamp::now(), cause.to_owned());
         }
     }
