@@ -74,18 +74,43 @@ fn two_regions() -> Net {
 /// What clients from Korea see from a moment before `event` to a moment after it; and when it began.
 fn seen(net: &Net, event: impl FnOnce()) -> (Vec<Sight>, Instant) {
     let crowd = Crowd::start(net, KOREAN);
-    std::thread::sleep(Duration::from_millis(100));
+    crowd.until_seen(3);
     let began = Instant::now();
     event();
-    std::thread::sleep(Duration::from_millis(200));
+    crowd.until_seen(3);
     (crowd.stop(), began)
+}
+
+/// Tries it three times: a machine that has other work at the moment says nothing of the programs.
+fn try_thrice(scenario: impl Fn() -> Result<(), String>) {
+    let failures: Vec<String> = (0..3).map_while(|_| scenario().err()).collect();
+    assert!(failures.len() < 3, "{failures:#?}");
+}
+
+fn ensure(is_so: bool, what: &str, shown: impl std::fmt::Debug) -> Result<(), String> {
+    if is_so { Ok(()) } else { Err(format!("{what}: {shown:?}")) }
+}
+
+/// Fails unless all were answered with `vip`.
+fn all_at(vip: IpAddr, sights: &[Sight]) -> Result<(), String> {
+    let other = sights.iter().find(|sight| sight.vip != Ok(vip));
+    ensure(other.is_none(), &format!("all are answered with {vip}"), other)
+}
+
+/// Fails unless all were served.
+fn all_served(sights: &[Sight]) -> Result<(), String> {
+    let other = sights.iter().find(|sight| sight.server.is_err());
+    ensure(other.is_none(), "all are served", other)
 }
 
 #[test]
 fn clients_lose_a_proxy_then_a_pair_then_a_region_and_get_each_back() {
-    if is_left_out() {
-        return;
+    if !is_left_out() {
+        try_thrice(lose_and_get_back);
     }
+}
+
+fn lose_and_get_back() -> Result<(), String> {
     let net = two_regions();
     let [here, there]: [IpAddr; 2] = [[192, 0, 2, 100].into(), [192, 0, 2, 200].into()];
     let mut seoul = Region::start(&net, "seoul", here, 51);
@@ -102,8 +127,8 @@ fn clients_lose_a_proxy_then_a_pair_then_a_region_and_get_each_back() {
         node.until_holder("seoul", "seoul-2");
     });
     println!("a proxy killed: gap {:?}", gap(&sights));
-    assert!(sights.iter().all(|sight| sight.vip == Ok(here)), "{sights:?}");
-    assert!(gap(&sights) < Duration::from_secs(2), "{:?}", gap(&sights));
+    all_at(here, &sights)?;
+    ensure(gap(&sights) < Duration::from_secs(1), "the other takes over in time", gap(&sights))?;
     node.until_logged(&["the VIP changed hands", "from=seoul-1", "to=seoul-2"]);
 
     // The other too: the region has nobody left.
@@ -113,8 +138,7 @@ fn clients_lose_a_proxy_then_a_pair_then_a_region_and_get_each_back() {
     });
     let moved = answered_after(&sights, there, began);
     println!("the pair killed: another region after {moved:?}, gap {:?}", gap(&sights));
-    assert!(moved.is_some_and(|moved| moved < KILLED + SLACK), "{moved:?}");
-    assert!(sights.last().is_some_and(|last| last.server.is_ok()), "{sights:?}");
+    ensure(moved.is_some_and(|moved| moved < KILLED), "clients of a pair that was killed move in time", moved)?;
 
     // Both come back: clients return when the region has stayed well for a while, and no request fails.
     let (sights, _) = seen(&net, || {
@@ -122,8 +146,8 @@ fn clients_lose_a_proxy_then_a_pair_then_a_region_and_get_each_back() {
         seoul.until_holder(0);
         node.until_verdict("seoul", "serving");
     });
-    assert!(sights.iter().all(|sight| sight.server.is_ok()), "{sights:?}");
-    assert_eq!(sights.last().map(|last| last.vip.clone()), Some(Ok(here)));
+    all_served(&sights)?;
+    all_at(here, &sights[sights.len() - 1..])?;
     node.until_holder("seoul", "seoul-1");
 
     // The region's link: nobody hears of its pair, which goes on.
@@ -133,18 +157,18 @@ fn clients_lose_a_proxy_then_a_pair_then_a_region_and_get_each_back() {
     });
     let moved = answered_after(&sights, there, began);
     println!("the region cut off: another region after {moved:?}, gap {:?}", gap(&sights));
-    assert!(moved.is_some_and(|moved| moved < CUT_OFF + SLACK), "{moved:?}");
-    assert_eq!(seoul.holders(), ["seoul-1"]);
+    ensure(moved.is_some_and(|moved| moved < CUT_OFF), "clients of a region that is cut off move in time", moved)?;
+    ensure(seoul.holders() == ["seoul-1"], "the pair does not notice", seoul.holders())?;
     let (sights, _) = seen(&net, || {
         net.mend("seoul");
         node.until_verdict("seoul", "serving");
     });
-    assert!(sights.iter().all(|sight| sight.server.is_ok()), "{sights:?}");
-    assert_eq!(sights.last().map(|last| last.vip.clone()), Some(Ok(here)));
+    all_served(&sights)?;
+    all_at(here, &sights[sights.len() - 1..])?;
 
     let german = german.stop();
-    assert!(german.iter().all(|sight| sight.vip == Ok(there) && sight.server.is_ok()), "{german:?}");
-    assert_eq!(node.count_logged("two hold the VIP"), 0, "no takeover is taken for a split");
+    all_at(there, &german).and(all_served(&german))?;
+    ensure(node.count_logged("two hold the VIP") == 0, "no takeover is taken for a split", node.log())
 }
 
 #[test]
@@ -189,38 +213,50 @@ fn two_that_do_not_hear_each_other_raise_one_alarm_and_serve() {
     assert!(sights.iter().all(|sight| sight.vip == Ok(vip)), "{sights:?}");
     let served = sights.iter().filter(|sight| sight.server.is_ok()).count();
     println!("two actives: {served} of {} requests served", sights.len());
-    assert!(gap(&sights) < Duration::from_secs(1), "{:?}", gap(&sights));
+    assert!(served * 10 > sights.len() * 9, "{sights:?}");
 }
 
 #[test]
 fn drain_of_one_proxy_moves_the_vip_and_drain_of_the_pair_moves_its_clients() {
-    if is_left_out() {
-        return;
+    if !is_left_out() {
+        try_thrice(drain);
     }
+}
+
+fn drain() -> Result<(), String> {
     let net = two_regions();
     let [here, there]: [IpAddr; 2] = [[192, 0, 2, 100].into(), [192, 0, 2, 200].into()];
     let seoul = Region::start(&net, "seoul", here, 51);
     let frankfurt = Region::start(&net, "frankfurt", there, 52);
     let node = Node::start(&net, &[&seoul, &frankfurt]);
-    let tell =
-        |words: &[&str]| node.command(&[words, &["--token-file", &seoul.token(), "--config", &node.config()]].concat());
-    let crowd = Crowd::start(&net, KOREAN);
-    assert_eq!(tell(&["proxies", "drain", "seoul", "seoul-1"]), "seoul-1: drain\n");
-    seoul.until_holder(1);
-    node.until_holder("seoul", "seoul-2");
-    assert_eq!(tell(&["proxies", "drain", "seoul"]), "seoul-1: drain\nseoul-2: drain\n");
-    node.until_verdict("seoul", "draining");
-    // Both have lost as much, so the better one has it again, and serves who still comes.
-    seoul.until_holder(0);
-    assert_eq!(tell(&["proxies", "undrain", "seoul"]), "seoul-1: undrain\nseoul-2: undrain\n");
-    node.until_verdict("seoul", "serving");
-    let sights = crowd.stop();
-    assert!(sights.iter().any(|sight| sight.vip == Ok(there)), "{sights:?}");
-    assert!(gap(&sights) < Duration::from_secs(1), "{:?}", gap(&sights));
+    let tell = |words: &[&str]| {
+        let told = node.command(&[words, &["--token-file", &seoul.token(), "--config", &node.config()]].concat());
+        told.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (sights, _) = seen(&net, || {
+        assert_eq!(tell(&["proxies", "drain", "seoul", "seoul-1"]), ["seoul-1: drain"]);
+        seoul.until_holder(1);
+        node.until_holder("seoul", "seoul-2");
+    });
+    println!("a proxy drained: gap {:?}", gap(&sights));
+    all_at(here, &sights)?;
+    ensure(gap(&sights) < Duration::from_secs(1), "the other takes over at once", gap(&sights))?;
+    ensure(node.count_logged("failover") == 0, "a takeover is no failover", node.log())?;
+
+    let (sights, _) = seen(&net, || {
+        assert_eq!(tell(&["proxies", "drain", "seoul"]), ["seoul-1: drain", "seoul-2: drain"]);
+        node.until_verdict("seoul", "draining");
+        // Both have lost as much, so the better one has it again, and serves who still comes.
+        seoul.until_holder(0);
+    });
+    all_at(there, &sights[sights.len() - 1..])?;
+    let (sights, _) = seen(&net, || {
+        assert_eq!(tell(&["proxies", "undrain", "seoul"]), ["seoul-1: undrain", "seoul-2: undrain"]);
+        node.until_verdict("seoul", "serving");
+    });
+    all_at(here, &sights[sights.len() - 1..]).and(all_served(&sights))
 }
 
 /// Within which clients lose a region whose proxies are killed, and one that is silent (README, Operating).
 const KILLED: Duration = Duration::from_millis(1500);
 const CUT_OFF: Duration = Duration::from_secs(3);
-/// What a machine that has other work may take besides.
-const SLACK: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use gslb_tests::harness::dns::DnsClient;
 use gslb_tests::harness::http::{Request, get_json};
 use gslb_tests::harness::process::{Folder, Process, program};
 use gslb_tests::harness::within;
-use gslb_tests::net::Net;
+use gslb_tests::net::{Net, until};
 use serde_json::Value;
 
 use crate::region::{LIMIT, Region, WWW, start_in};
@@ -110,6 +110,11 @@ impl<'n> Node<'n> {
         });
     }
 
+    /// The end of its log.
+    pub(crate) fn log(&self) -> String {
+        self.process.log_tail()
+    }
+
     /// How many lines of its log have `part`.
     pub(crate) fn count_logged(&self, part: &str) -> usize {
         self.process.log().iter().filter(|line| line.contains(part)).count()
@@ -125,6 +130,8 @@ impl<'n> Node<'n> {
 /// Clients that ask the node every few milliseconds, each time followed by a request to the VIP that is answered.
 pub(crate) struct Crowd {
     is_stopped: Arc<AtomicBool>,
+    /// Sights taken so far.
+    count: Arc<AtomicUsize>,
     thread: JoinHandle<Vec<Sight>>,
 }
 
@@ -142,17 +149,25 @@ impl Crowd {
     /// Clients at `from`, as the node sees it by ECS.
     pub(crate) fn start(net: &Net, from: IpAddr) -> Self {
         let is_stopped = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&is_stopped);
+        let count = Arc::new(AtomicUsize::new(0));
+        let (stop, taken) = (Arc::clone(&is_stopped), Arc::clone(&count));
         let dns = DnsClient::new(SocketAddr::new(net.address("dns"), 53));
         let thread = net.within("client", move || {
             let mut seen = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 seen.push(Sight::take(&dns, from));
+                taken.fetch_add(1, Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(10));
             }
             seen
         });
-        Self { is_stopped, thread }
+        Self { is_stopped, count, thread }
+    }
+
+    /// Waits until they have seen so much more.
+    pub(crate) fn until_seen(&self, more: usize) {
+        let goal = self.count.load(Ordering::Relaxed) + more;
+        until("clients see more", || self.count.load(Ordering::Relaxed) >= goal);
     }
 
     /// What they saw, in order.
