@@ -63,6 +63,7 @@ impl Net {
         for (end, device, number) in [(host, "eth0", 2), (router, "eth1", 1)] {
             self.ip(end, &format!("addr add 198.51.100.{number}/24 dev {device}"));
             self.ip(end, &format!("addr add 2001:db8:1::{number}/64 dev {device} nodad"));
+            self.ip(end, &format!("addr add fe80::{number}/64 dev {device} nodad"));
         }
         for address in ["198.51.100.1", "2001:db8:1::1"] {
             self.ip(host, &format!("route add default via {address}"));
@@ -90,7 +91,9 @@ impl Net {
         self.ip(bridge, "link set br0 up");
         for (end, device, number) in [(bridge, "br0", number), (host, "eth0", own)] {
             self.ip(end, &format!("addr add 192.0.2.{number}/24 dev {device}"));
-            self.ip(end, &format!("addr add 2001:db8::{number}/64 dev {device} nodad"));
+            for network in ["2001:db8:", "fe80:"] {
+                self.ip(end, &format!("addr add {network}:{number}/64 dev {device} nodad"));
+            }
         }
         self.hosts.push(host.to_owned());
         self
