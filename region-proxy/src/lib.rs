@@ -32,6 +32,7 @@ pub mod listen;
 pub mod live;
 pub mod local;
 pub mod look_alike;
+pub mod netlink;
 pub mod network;
 pub mod once;
 pub mod pipe;

@@ -41,8 +41,8 @@ const REGION_PROXY: Layers = &[
     &["changes", "explain"],
     &[
         "access", "admin", "cli", "clock", "control", "count", "ctl", "guests", "health", "lane", "listen", "live",
-        "local", "main", "once", "pipe", "relay", "reload", "serve", "socket", "status", "stream", "takeover", "tally",
-        "tcp", "tls", "upstream", "vip", "worker",
+        "local", "main", "netlink", "once", "pipe", "relay", "reload", "serve", "socket", "status", "stream",
+        "takeover", "tally", "tcp", "tls", "upstream", "vip", "worker",
     ],
 ];
 
