@@ -35,7 +35,7 @@ const GSLB_DNS: Layers = &[
 /// The same of `region-proxy`.
 const REGION_PROXY: Layers = &[
     &["http1", "look_alike", "network", "proxy_protocol", "sni"],
-    &["route", "routes", "stick", "balance", "forward", "forwarded", "http2", "rate", "clients", "vrrp"],
+    &["route", "routes", "stick", "balance", "forward", "forwarded", "http2", "rate", "clients", "l4", "vrrp"],
     &["standing"],
     &["config", "plan"],
     &["changes", "explain"],
