@@ -50,6 +50,7 @@ pub mod socket;
 pub mod standing;
 pub mod stick;
 pub mod stream;
+pub mod switching;
 pub mod takeover;
 pub mod tally;
 pub mod tcp;

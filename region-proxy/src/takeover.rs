@@ -40,10 +40,9 @@ mod wire;
 use crate::netlink::{self, Monitor, Netlink};
 use notes::Notes;
 use router::Router;
-use sweep::Lock;
 use watchdog::Watchdog;
 
-pub use sweep::Traces;
+pub use sweep::{Lock, Traces};
 
 /// The running virtual routers.
 #[derive(Debug)]

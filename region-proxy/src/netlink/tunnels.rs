@@ -59,6 +59,14 @@ impl Netlink {
         unless(self.ask(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL), nix::libc::EEXIST)
     }
 
+    /// Sets the longest packet that the interface numbered `index` takes.
+    pub fn set_mtu(&mut self, index: u32, mtu: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::Mtu(mtu));
+        self.ask(RouteNetlinkMessage::SetLink(message), 0).map(drop)
+    }
+
     /// The names of all interfaces.
     pub fn link_names(&mut self) -> io::Result<Vec<String>> {
         let found = self.ask(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
