@@ -14,6 +14,18 @@ use std::time::Duration;
 
 use shared::name::ServerName;
 
+mod choice;
+mod draft;
+mod maglev;
+mod nat;
+mod straight;
+mod turns;
+mod words;
+
+use draft::Draft;
+use straight::Exit;
+use words::Family;
+
 /// Everything that the rules follow from.
 ///
 /// The same plan gives the same text, so who keeps the last text knows whether there is anything to do.
@@ -208,23 +220,59 @@ pub enum Kind {
 impl Plan {
     /// What the kernel has of ours once [`rules`] were applied.
     pub fn objects(&self) -> BTreeSet<Object> {
-        BTreeSet::new()
+        self.drafts().iter().filter(|draft| !draft.is_empty()).flat_map(Draft::objects).collect()
+    }
+
+    fn drafts(&self) -> [Draft; 2] {
+        let [mut inet, mut netdev] = [Draft::new(TableFamily::Inet), Draft::new(TableFamily::Netdev)];
+        for service in &self.services {
+            let families = Family::ALL.into_iter().filter(|family| service.vips.iter().any(|vip| family.has(*vip)));
+            match &service.way {
+                Way::Nat { interface } => {
+                    count(service, &mut inet);
+                    families.for_each(|family| nat::draft(service, family, interface.as_ref(), &[], &mut inet));
+                }
+                Way::OneArm { interface, pools } => {
+                    count(service, &mut inet);
+                    families.for_each(|family| nat::draft(service, family, interface.as_ref(), pools, &mut inet));
+                }
+                Way::Dsr { interface, mac, flows } => {
+                    count(service, &mut netdev);
+                    netdev.flows(straight::flow_map(service, *flows), flows.most);
+                    let exit = Exit::Link(interface, *mac);
+                    families.for_each(|family| straight::draft(service, family, exit, *flows, &mut netdev));
+                }
+                Way::Tunnel { interface, mtu, flows } => {
+                    count(service, &mut inet);
+                    inet.flows(straight::flow_map(service, *flows), flows.most);
+                    let exit = Exit::Mark { interface: interface.as_ref(), mtu: *mtu };
+                    families.for_each(|family| straight::draft(service, family, exit, *flows, &mut inet));
+                }
+            }
+        }
+        [inet, netdev]
+    }
+}
+
+fn count(service: &Service, draft: &mut Draft) {
+    draft.counter(format!("l4.{}", service.name));
+    for backend in &service.backends {
+        draft.counter(format!("l4.{}.{}", service.name, backend.name));
     }
 }
 
 /// The text of one transaction that makes the kernel do as `plan` says, whatever it did before.
 ///
 /// Chains are replaced; flow maps, counters and connection tracking stay, so that no flow that is under way moves but those
-/// of servers that are [`Fate::Gone`]. Other tables are not touched.
+/// of servers that are [`Fate::Gone`]. Other tables are not touched. It fails as a whole where an interface of
+/// [`Way::Dsr`] does not exist.
 pub fn rules(plan: &Plan) -> String {
-    let _ = plan;
-    removal()
+    plan.drafts().iter().map(|draft| draft.text(&plan.present)).collect()
 }
 
 /// The text that removes all that [`rules`] ever made, and does nothing where there is nothing.
 pub fn removal() -> String {
-    let families = [TableFamily::Inet, TableFamily::Netdev];
-    families.iter().map(|family| format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n")).collect()
+    [TableFamily::Inet, TableFamily::Netdev].map(draft::removal).concat()
 }
 
 /// What each of our tables is called.
@@ -335,3 +383,6 @@ impl fmt::Display for Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
