@@ -19,6 +19,7 @@ mod balance;
 mod check;
 mod clients;
 mod http2;
+mod l4;
 mod limits;
 mod peers;
 mod probe;
@@ -34,6 +35,7 @@ pub use access_log::{AccessLog, LogFormat, LogTarget, Only};
 pub use balance::Balance;
 pub use check::{AgentCheck, Check, Observe, Place, Then};
 pub use http2::Http2;
+pub use l4::{L4, Mode as L4Mode, Tunnel, TunnelKind};
 pub use limits::Limits;
 pub use peers::ProxyProtocol;
 pub use probe::{BodyMatch, Probe, Question, Statuses};
@@ -54,12 +56,14 @@ pub struct Config {
     pub user: Option<String>,
     /// Threads that serve; `None`: one a core.
     pub threads: Option<usize>,
-    /// Where clients connect without TLS; empty only beside `tls` or `tcp`.
+    /// Where clients connect without TLS; empty only beside `tls`, `tcp` or `l4`.
     pub listen: Vec<SocketAddr>,
     /// Where they connect with TLS, and what is shown to them there.
     pub tls: Option<Tls>,
     /// Where octets are passed as they are.
     pub tcp: Vec<Tcp>,
+    /// What the kernel passes on by itself.
+    pub l4: Vec<L4>,
     /// Where `gslb-dns` asks for the status and operators drain.
     pub status: SocketAddr,
     /// Addresses that must all be on this machine for "holds the VIP"; empty: always held.
@@ -186,7 +190,7 @@ impl Reader<'_> {
         let user = root.value("user").and_then(|value| not_empty(&value, "a user's name").map(str::to_owned));
         let threads = root.value("threads").and_then(|value| value.integer(1..=256)).map(|count| count as usize);
         let tls_table = root.table("tls");
-        let listen = match tls_table.is_some() || root.value("tcp").is_some() {
+        let listen = match tls_table.is_some() || root.value("tcp").is_some() || root.value("l4").is_some() {
             true => Some(root.value("listen").map(|value| addresses(&value)).unwrap_or_default()),
             false => root.required("listen", "a list of addresses with ports").map(|value| addresses(&value)),
         };
@@ -220,6 +224,11 @@ impl Reader<'_> {
             root.problem("user", format_args!("{what}: expected a process that is started with these two alone"));
         }
         let tcp = tcp::tcp(&tcp_tables, tcp_listen, &services);
+        let l4 = l4::l4(root, own, &services);
+        if let (Some(_), Some(first)) = (&user, l4.first()) {
+            let what = format_args!("[l4.{}] needs CAP_NET_ADMIN, which this drops", first.name);
+            root.problem("user", format_args!("{what}: expected a process that is started with this alone"));
+        }
         if let Some(status) = status
             && own.iter().any(|&listen| clash(listen, status))
         {
@@ -235,6 +244,7 @@ impl Reader<'_> {
             listen,
             tls,
             tcp,
+            l4,
             status,
             vips,
             vrrp,
