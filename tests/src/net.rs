@@ -103,7 +103,8 @@ impl Net {
     fn add_wired(&self, other: &str, host: &str) {
         self.add(host);
         let (other_space, space) = (self.name(other), self.name(host));
-        let ends = ["link", "add", "eth0", "netns", &space, "type", "veth", "peer", "name", "eth1", "netns", &other_space];
+        let ends =
+            ["link", "add", "eth0", "netns", &space, "type", "veth", "peer", "name", "eth1", "netns", &other_space];
         run(&[&["ip"][..], &ends].concat());
         self.ip(other, "link set eth1 up");
         self.ip(host, "link set eth0 up");

@@ -136,8 +136,7 @@ impl Traffic {
 
     /// Opens `count` flows, which ask every 20 ms.
     fn ask_on(&self, state: &State, count: usize) {
-        let opened: Vec<_> =
-            (0..count).map(|number| Open::new(self.protocol, self.source(number), self.to)).collect();
+        let opened: Vec<_> = (0..count).map(|number| Open::new(self.protocol, self.source(number), self.to)).collect();
         let failed = |open: &io::Result<Open>| open.as_ref().err().map(|error| format!("not opened: {error}"));
         let flows = opened.iter().map(|open| Flow { failure: failed(open), ..Flow::default() });
         *state.flows.lock().expect("nobody panics with it") = flows.collect();

@@ -56,7 +56,9 @@ impl Drop for Server {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
-        for connection in self.connections.lock().expect("nobody panics with it").drain(..).flat_map(|one| one.upgrade()) {
+        for connection in
+            self.connections.lock().expect("nobody panics with it").drain(..).flat_map(|one| one.upgrade())
+        {
             let _ = SockRef::from(&*connection).set_linger(Some(Duration::ZERO));
             // Wakes who reads from it, whose closing it resets it.
             let _ = connection.shutdown(Shutdown::Read);

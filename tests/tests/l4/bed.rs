@@ -50,7 +50,10 @@ impl Bed {
         };
         let mut bed = Self { net, mode, servers: Vec::new() };
         for vip in bed.vips() {
-            bed.net.ip("lb", &format!("addr add {vip} dev {} {}", bed.device(), if vip.is_ipv6() { "nodad" } else { "" }).trim_end());
+            bed.net.ip(
+                "lb",
+                &format!("addr add {vip} dev {} {}", bed.device(), if vip.is_ipv6() { "nodad" } else { "" }).trim_end(),
+            );
         }
         if mode == Mode::OneArm {
             for number in 200..=203 {

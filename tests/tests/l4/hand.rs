@@ -102,12 +102,23 @@ fn by_hand() {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 let start = Instant::now();
                 let seen = bed.traffic(protocol, is_v4).flows(&bed.net, 16);
-                println!("{protocol:?} v4 {is_v4}: {:?} {:?} {:?}", seen.servers(), seen.peers(), seen.failures.first());
+                println!(
+                    "{protocol:?} v4 {is_v4}: {:?} {:?} {:?}",
+                    seen.servers(),
+                    seen.peers(),
+                    seen.failures.first()
+                );
                 if !seen.failures.is_empty() {
                     continue;
                 }
                 let seen = bed.traffic(protocol, is_v4).flows(&bed.net, 1000);
-                println!("   {:?} {:?} slowest {:?} {:?}", seen.servers(), seen.failures.len(), seen.slowest, start.elapsed());
+                println!(
+                    "   {:?} {:?} slowest {:?} {:?}",
+                    seen.servers(),
+                    seen.failures.len(),
+                    seen.slowest,
+                    start.elapsed()
+                );
             }
             let start = Instant::now();
             let seen = bed.traffic(Protocol::Tcp, is_v4).upload(&bed.net, 100_000_000);

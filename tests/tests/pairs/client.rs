@@ -34,6 +34,8 @@ impl<'n> Visitor<'n> {
         assert!(answer.status.success(), "{}: {}", self.service, String::from_utf8_lossy(&answer.stderr));
         let seen: Value = serde_json::from_slice(&answer.stdout).expect("what the servlet was asked");
         let (server, visits) = (seen["server"].as_str().expect("a name"), seen["visits"].as_u64().expect("a number"));
+        let own = self.net.address("client").to_string();
+        assert_eq!(seen["fields"]["x-forwarded-for"], serde_json::json!([own]), "its address is known: {seen}");
         let mut first = self.first.borrow_mut();
         let (at, before) = first.get_or_insert_with(|| (server.to_owned(), 0));
         assert_eq!((server, visits), (at.as_str(), *before + 1), "the session goes on where it was: {seen}");

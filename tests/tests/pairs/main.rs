@@ -6,6 +6,7 @@
 mod client;
 mod node;
 mod region;
+mod tier;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use gslb_tests::harness::process::{Folder, repository};
 use gslb_tests::net::{self, Net, until};
 use node::{Crowd, GERMAN, KOREAN, Node, Sight, answered_after, gap};
 use region::{JAVA, LIMIT, Region, WWW, hosts, start_in};
+use tier::Tier;
 
 fn is_left_out() -> bool {
     net::left_out("pairs of proxies", &["bridge", "curl"]).is_some()
@@ -145,7 +147,7 @@ fn lose_and_get_back() -> Result<(), String> {
     let [here, there]: [IpAddr; 2] = [[192, 0, 2, 100].into(), [192, 0, 2, 200].into()];
     let mut seoul = Region::start(&net, "seoul", here, 51);
     let frankfurt = Region::start(&net, "frankfurt", there, 52);
-    let node = Node::start(&net, &[&seoul, &frankfurt]);
+    let node = Node::start(&net, &[seoul.in_topology(), frankfurt.in_topology()]);
     node.until_holder("seoul", "seoul-1");
     node.until_holder("frankfurt", "frankfurt-1");
     let german = Crowd::start(&net, GERMAN);
@@ -209,7 +211,7 @@ fn two_that_do_not_hear_each_other_raise_one_alarm_and_serve() {
     let net = Net::new(&["seoul-1", "seoul-2", "seoul-app", "dns", "client"]);
     let vip: IpAddr = [192, 0, 2, 100].into();
     let mut seoul = Region::start(&net, "seoul", vip, 51);
-    let node = Node::start(&net, &[&seoul]);
+    let node = Node::start(&net, &[seoul.in_topology()]);
     node.until_holder("seoul", "seoul-1");
     let crowd = Crowd::start(&net, KOREAN);
 
@@ -276,7 +278,7 @@ fn drain() -> Result<(), String> {
     let [here, there]: [IpAddr; 2] = [[192, 0, 2, 100].into(), [192, 0, 2, 200].into()];
     let seoul = Region::start(&net, "seoul", here, 51);
     let frankfurt = Region::start(&net, "frankfurt", there, 52);
-    let node = Node::start(&net, &[&seoul, &frankfurt]);
+    let node = Node::start(&net, &[seoul.in_topology(), frankfurt.in_topology()]);
     let tell = |words: &[&str]| {
         let told = node.command(&[words, &["--token-file", &seoul.token(), "--config", &node.config()]].concat());
         told.lines().map(str::to_owned).collect::<Vec<_>>()
@@ -305,6 +307,61 @@ fn drain() -> Result<(), String> {
     all_at(here, &sights[sights.len() - 1..]).and(all_served(&sights))
 }
 
+#[test]
+fn clients_of_an_l4_tier_lose_neither_addresses_nor_sessions_when_proxies_die() {
+    if net::left_out("an L4 tier in front of proxies", &["bridge", "curl", "nft"]).is_none() {
+        try_thrice(scale_out);
+    }
+}
+
+fn scale_out() -> Result<(), String> {
+    let net = Net::new(&[&tier::HOSTS[..], &["dns", "client"]].concat());
+    let vip: IpAddr = [192, 0, 2, 100].into();
+    let mut seoul = Tier::start(&net, vip);
+    let node = Node::start(&net, &[("seoul", seoul.in_topology())]);
+    node.until_holder("seoul", "lb-1");
+    // Which see the client's own address.
+    let clients: Vec<Visitor<'_>> = (0..4).map(|_| Visitor::new(&net, WWW, vip)).collect();
+    let all_go_on = || clients.iter().for_each(Visitor::go_on);
+    all_go_on();
+    let (sights, _) = seen(&net, || all_go_on());
+    all_served(&sights)?;
+    for host in ["l7-1", "l7-2"] {
+        let requests = seoul.status(host)?["services"][WWW]["requests_per_sec"].as_f64();
+        ensure(requests.is_some_and(|requests| requests > 1.0), "both proxies serve", (host, requests))?;
+    }
+
+    let (sights, began) = seen(&net, || {
+        seoul.kill_proxy("l7-1");
+        seoul.until_up("lb-1", 1);
+    });
+    let last = sights.iter().rev().find(|sight| sight.server.is_err()).map(|sight| sight.at - began);
+    println!("an L7 proxy killed: the last client that meets it comes after {last:?}");
+    all_at(vip, &sights)?;
+    ensure(last.is_none_or(|last| last < CHECKED), "it is left within its checks", last)?;
+    let (sights, _) = seen(&net, all_go_on);
+    all_served(&sights)?;
+
+    let (sights, _) = seen(&net, || {
+        seoul.start_proxy("l7-1");
+        seoul.until_up("lb-1", 2);
+        seoul.until_up("lb-2", 2);
+    });
+    all_served(&sights)?;
+    let (sights, _) = seen(&net, || {
+        seoul.kill_proxy("lb-1");
+        seoul.until_holder("lb-2");
+        node.until_holder("seoul", "lb-2");
+    });
+    println!("an L4 proxy killed: gap {:?}", gap(&sights));
+    all_at(vip, &sights)?;
+    ensure(gap(&sights) < Duration::from_secs(1), "the other takes over in time", gap(&sights))?;
+    all_go_on();
+    ensure(node.count_logged("failover") == 0, "the region serves all the time", node.log())
+}
+
+/// Within which a server that was killed is left: two checks 200 ms apart, and what it takes to find a way around them.
+const CHECKED: Duration = Duration::from_millis(700);
 /// Within which clients lose a region whose proxies are killed, and one that is silent (README, Operating).
 const KILLED: Duration = Duration::from_millis(1500);
 const CUT_OFF: Duration = Duration::from_secs(3);

@@ -13,7 +13,7 @@ use gslb_tests::harness::within;
 use gslb_tests::net::{Net, until};
 use serde_json::Value;
 
-use crate::region::{LIMIT, Region, WWW, start_in};
+use crate::region::{LIMIT, WWW, start_in};
 
 /// A client in Korea, whose nearest region is Seoul.
 pub(crate) const KOREAN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
@@ -28,8 +28,8 @@ pub(crate) struct Node<'n> {
 }
 
 impl<'n> Node<'n> {
-    /// A node for `regions`, all of which serve.
-    pub(crate) fn start(net: &'n Net, regions: &[&Region<'_>]) -> Self {
+    /// A node for `regions`, each with its proxies and VIPs, all of which serve.
+    pub(crate) fn start(net: &'n Net, regions: &[(&'static str, String)]) -> Self {
         let folder = Folder::new("gslb-node-").expect("a folder");
         let own = net.address("dns");
         let mut text = format!(
@@ -37,10 +37,9 @@ impl<'n> Node<'n> {
              file = \"zone\"\n[geo]\noverrides = \"places.csv\"\n[services.\"{WWW}\"]\nttl = 1\nttl_degraded = 1\n\
              failback = {{ delay = \"1s\" }}\n"
         );
-        for region in regions {
-            let [latitude, longitude] = if region.name == "seoul" { [37.57, 126.98] } else { [50.11, 8.68] };
-            text += &format!("[regions.{}]\ncoordinates = [{latitude}, {longitude}]\n", region.name);
-            text += &region.in_topology();
+        for (name, lines) in regions {
+            let [latitude, longitude] = if *name == "seoul" { [37.57, 126.98] } else { [50.11, 8.68] };
+            text += &format!("[regions.{name}]\ncoordinates = [{latitude}, {longitude}]\n{lines}");
         }
         let zone = format!("$TTL 60\n@ SOA ns1 hostmaster 1 14400 3600 1209600 60\n@ NS ns1\nns1 A {own}\n");
         let places = "198.51.100.0/24,KR,,,,37.5,127.0\n203.0.113.0/24,DE,,,,50.1,8.7\n";
@@ -50,8 +49,8 @@ impl<'n> Node<'n> {
         let config = folder.path().join("topology.toml").display().to_string();
         let arguments = ["serve".to_owned(), "--config".to_owned(), config];
         let node = Self { net, process: start_in(net, "dns", "gslb-dns", "gslb-dns", &arguments), folder };
-        for region in regions {
-            node.until_verdict(region.name, "serving");
+        for (name, _) in regions {
+            node.until_verdict(name, "serving");
         }
         node
     }
