@@ -75,6 +75,15 @@ impl<'n> Tier<'n> {
         });
     }
 
+    /// Waits until the proxy of `host` serves requests.
+    pub(crate) fn until_busy(&self, host: &str) {
+        self.within(&format!("{host} serves"), || {
+            let status = self.status(host)?;
+            let found = status["services"][WWW]["requests_per_sec"].as_f64();
+            if found.is_some_and(|found| found > 0.0) { Ok(()) } else { Err(status.to_string()) }
+        });
+    }
+
     /// Waits until only `host` of those in front has the VIP.
     pub(crate) fn until_holder(&self, host: &str) {
         self.within(&format!("{host} holds the VIP"), || {
