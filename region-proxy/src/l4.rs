@@ -16,6 +16,7 @@ use shared::name::ServerName;
 
 mod choice;
 mod draft;
+pub mod listing;
 mod maglev;
 mod nat;
 mod straight;
@@ -34,7 +35,8 @@ pub struct Plan {
     /// What is balanced; no two have an address, port and protocol in common, nor a name.
     pub services: Vec<Service>,
     /// What of ours the kernel has already, so that what is needed no more can be deleted: [`Plan::objects`] of the plan
-    /// applied last, or what was listed at the start.
+    /// applied last, or what was
+    /// [listed](listing::Listing::objects) at the start.
     pub present: BTreeSet<Object>,
 }
 
@@ -337,12 +339,19 @@ impl Protocol {
     }
 }
 
-impl fmt::Display for TableFamily {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl TableFamily {
+    /// As nft names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Inet => "inet",
             Self::Netdev => "netdev",
-        })
+        }
+    }
+}
+
+impl fmt::Display for TableFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

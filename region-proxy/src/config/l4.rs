@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use shared::name::OwnerName;
+use shared::name::{OwnerName, ServerName};
 use shared::settings::{Table, Value};
 
 use super::{ServiceConfig, known};
@@ -178,7 +178,9 @@ fn one(name: &str, table: &Table<'_>, services: &BTreeMap<OwnerName, ServiceConf
         tunnel,
     };
     check_mode(table, &one);
-    check_servers(table, &one, services.get(&one.service)?);
+    let service = services.get(&one.service)?;
+    check_families(table, &one, service);
+    check_addresses(table, &one, service);
     Some(one)
 }
 
@@ -210,7 +212,7 @@ fn check_mode(table: &Table<'_>, one: &L4) {
 }
 
 /// Whether there are servers for each family of its VIPs.
-fn check_servers(table: &Table<'_>, one: &L4, service: &ServiceConfig) {
+fn check_families(table: &Table<'_>, one: &L4, service: &ServiceConfig) {
     let has = |is_v4: bool| service.servers.values().any(|server| server.address.is_ipv4() == is_v4);
     if let Some(tunnel) = one.tunnel {
         for (name, server) in &service.servers {
@@ -225,6 +227,21 @@ fn check_servers(table: &Table<'_>, one: &L4, service: &ServiceConfig) {
         if one.vips.iter().any(|vip| vip.is_ipv4() == is_v4) && !has(is_v4) {
             let what = format_args!("{} has no server with an {family} address", one.service);
             table.problem("vips", format_args!("{what}: expected one, or no such VIP"));
+        }
+    }
+}
+
+/// Whether its servers can be told apart: only where a flow gets the port of its server too they may share an address.
+fn check_addresses(table: &Table<'_>, one: &L4, service: &ServiceConfig) {
+    let has_one_port = matches!(one.ports[..], [ports] if ports.is_one());
+    if has_one_port && matches!(one.mode, Mode::Nat | Mode::OneArm) {
+        return;
+    }
+    let mut seen: BTreeMap<IpAddr, &ServerName> = BTreeMap::new();
+    for (name, server) in &service.servers {
+        if let Some(other) = seen.insert(server.address.ip(), name) {
+            let what = format_args!("{other} and {name} of {} have one address", one.service);
+            table.problem("service", format_args!("{what}, and flows keep their port: expected one each"));
         }
     }
 }
@@ -358,3 +375,6 @@ const PROTOCOLS: &str = "a list of \"tcp\" and \"udp\"";
 const INTERFACE: &str = "the name of an interface: 1 to 15 letters, digits and .-_@";
 const POOLS: &str = "a list of addresses that servers see, such as [\"192.0.2.200-192.0.2.203\"]";
 const TUNNEL: &str = "a table such as { kind = \"vxlan\", id = 100, local = \"192.0.2.2\" }";
+
+#[cfg(test)]
+mod tests;

@@ -53,12 +53,18 @@ impl Draft {
         }
     }
 
-    /// Has the kernel put parts of datagrams together before any chain of it, which it does where a rule asks for sockets.
+    /// Has the kernel put parts of datagrams together before they come to any chain, as it does wherever a rule could hand
+    /// packets to a socket, though nothing ever comes to that rule.
     pub(super) fn defragmented(&mut self) {
         let name = "unused.defrag";
-        if self.chains.iter().all(|chain| chain.name != name) {
-            self.chain(name.to_owned(), vec!["socket transparent 1 accept".to_owned()]);
+        if !self.has(name) {
+            self.chain(name.to_owned(), vec!["meta l4proto udp tproxy to :1".to_owned()]);
         }
+    }
+
+    /// Whether it has a chain of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.chains.iter().any(|chain| chain.name == name)
     }
 
     /// Whether there is no chain in it.

@@ -3,12 +3,13 @@
 //! ```text
 //! hook.dnat  ─► l4.NAME.v4 ─► a slot ─► l4.NAME.v4.to.SERVER: dnat      first packets alone
 //! hook.count ─► l4.NAME.v4.count: by the server that answers           all packets, both ways
+//! hook.refuse ─► l4.NAME.v4.refuse: nobody serves                       first packets alone
 //! hook.snat: a source of the pool, by one-arm                           first packets alone
 //! ```
 
 use super::choice::Servers;
 use super::draft::Draft;
-use super::words::{Family, comes_in, numbered, protocols, set, to_ports};
+use super::words::{Family, REFUSE, comes_in, numbered, protocols, set, to_ports};
 use super::{Backend, Interface, Pool, Service};
 
 /// Has `draft` pass on flows to the VIPs of `family`; `pools` are empty for plain NAT.
@@ -37,6 +38,11 @@ pub(super) fn draft(
     draft.chain(format!("{base}.count"), count(service, family, &servers));
     let (come, vips) = (comes_in(interface), family.to_vips(service));
     draft.hooked("hook.dnat", DNAT, format!("{come}{vips} {} goto {base}", to_ports(service)));
+    if servers.open.is_empty() {
+        draft.chain(format!("{base}.refuse"), REFUSE.map(str::to_owned).to_vec());
+        let first = format!("{} ct state new", to_ports(service));
+        draft.hooked("hook.refuse", REFUSAL, format!("{come}{vips} {first} goto {base}.refuse"));
+    }
     let ours = format!("ct status dnat {}", original(service, family));
     draft.hooked("hook.count", COUNT, format!("{ours} goto {base}.count"));
     for pool in pools.iter().filter(|pool| family.has(pool.first)) {
@@ -80,5 +86,7 @@ fn original(service: &Service, family: Family) -> String {
 }
 
 const DNAT: &str = "nat hook prerouting priority dstnat";
+/// Chains for NAT may not refuse: one that comes just before must.
+const REFUSAL: &str = "filter hook prerouting priority mangle";
 const COUNT: &str = "filter hook forward priority filter";
 const SNAT: &str = "nat hook postrouting priority srcnat";

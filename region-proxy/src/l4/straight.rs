@@ -5,12 +5,12 @@
 //! hook ─► l4.NAME.v4 ─► in the map ──► .known ─► its server ─► .to.SERVER
 //!                    │                       └─► it is gone, or drains and this opens a flow ─► .again: forget
 //!                    └► not in the map ─► .new ◄─────────────────────────────────────────────────────┘
-//! .new   opens a flow: by turn, chance or hash ─► into the map
+//! .new   opens a flow, as each packet of UDP does: by turn, chance or hash ─► into the map
 //!        else, or the map is full: by hash, so that a flow stays where it is without being remembered
 //! hook ─► .error     an ICMP error goes where the flow goes that it is about
 //! hook ─► .fragment  a part of a UDP datagram goes by its client's address: only the first has ports (DSR)
 //! ```
-//! Packets that no server takes go on as if there were no service.
+//! What no server takes is refused.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use shared::settings::show_duration;
 
 use super::choice::Servers;
 use super::draft::Draft;
-use super::words::{Family, SYN, comes_in, numbered, set, to_ports};
+use super::words::{Family, REFUSE, SYN, comes_in, numbered, set, to_ports};
 use super::{Backend, Balance, Flows, Interface, Mac, Protocol, Service};
 
 /// How packets leave for their server.
@@ -52,9 +52,13 @@ pub(super) fn draft(service: &Service, family: Family, exit: Exit<'_>, flows: Fl
     draft.chain(format!("{base}.error"), chains.error(exit));
     let (to, ports) = (family.to_vips(service), to_ports(service));
     match exit {
-        Exit::Link(interface, _) => {
+        Exit::Link(interface, own) => {
             let name = format!("hook.{}", interface.as_str().replace('@', "/"));
             let hook = format!("filter hook ingress device \"{interface}\" priority filter");
+            if !draft.has(&name) {
+                // What a switch sends everywhere is not for us; else both of a pair would pass it on.
+                draft.hooked(&name, &hook, format!("ether daddr != {{ {own}, {VIRTUAL_MACS} }} accept"));
+            }
             draft.hooked(&name, &hook, format!("{} goto {base}.error", family.error(service)));
             if service.protocols.contains(&Protocol::Udp) {
                 draft.chain(format!("{base}.fragment"), chains.fragment());
@@ -68,7 +72,9 @@ pub(super) fn draft(service: &Service, family: Family, exit: Exit<'_>, flows: Fl
         }
         Exit::Mark { interface, mtu } => {
             let come = comes_in(interface);
-            draft.defragmented();
+            if service.protocols.contains(&Protocol::Udp) {
+                draft.defragmented();
+            }
             draft.hooked("hook.mark", MARK, format!("{come}{} goto {base}.error", family.error(service)));
             draft.hooked("hook.mark", MARK, format!("{come}{to} {ports} goto {base}"));
             if service.protocols.contains(&Protocol::Tcp) {
@@ -123,7 +129,9 @@ impl Chains<'_> {
 
     fn new_flow(&self) -> Vec<String> {
         let base = self.base;
-        let Some(slots) = self.servers.slots(self.service.balance, self.family) else { return vec![UNMARK.to_owned()] };
+        let Some(slots) = self.servers.slots(self.service.balance, self.family) else {
+            return REFUSE.map(str::to_owned).to_vec();
+        };
         let (idle, opening) = (self.flows.idle, self.flows.idle.min(OPENING));
         let has = |protocol| self.service.protocols.contains(&protocol);
         let mut rules = Vec::new();
@@ -179,7 +187,7 @@ impl Chains<'_> {
 
     fn fragment(&self) -> Vec<String> {
         if self.servers.open.is_empty() {
-            return Vec::new();
+            return vec!["drop".to_owned()];
         }
         let slot = self.family.slot(Balance::Source, self.servers.hashed().len());
         let count = format!("counter name l4.{}", self.service.name);
@@ -237,8 +245,11 @@ fn clamp(service: &Service, family: Family, mtu: u16) -> String {
 /// How long a client may take to say more than that it wants to connect: those who never do must not fill the map.
 const OPENING: Duration = Duration::from_secs(30);
 
-/// What went on without us goes on without a mark.
+/// What goes on without us goes on without a mark.
 const UNMARK: &str = "meta mark set 0";
+
+/// Where a VIP may be besides (RFC 9568, section 7.3).
+const VIRTUAL_MACS: &str = "00:00:5e:00:01:00-00:00:5e:00:02:ff";
 
 /// Linux takes no less for its own either (`tcp_min_snd_mss`).
 const MSS_MIN: u16 = 48;

@@ -175,6 +175,9 @@ pub(super) fn numbered(values: impl IntoIterator<Item = impl Display>) -> String
 /// A TCP segment that opens a flow.
 pub(super) const SYN: &str = "tcp flags & (syn | ack) == syn";
 
+/// The end of a packet that nobody serves: whoever sent it hears at once, and it does not come to what else listens here.
+pub(super) const REFUSE: [&str; 2] = ["meta l4proto tcp reject with tcp reset", "reject"];
+
 /// Any, but the same in all proxies of a pair. It is another than that of slots: flows that share a slot must not share a key.
 const FLOW: &str = "mod 4294967295 seed 0x666c6f77";
 
