@@ -18,6 +18,7 @@ use crate::config::{Config, Contact, LogTarget};
 use crate::control;
 use crate::live::Proxy;
 use crate::serve::sockets::Sockets;
+use crate::switching::{self, L4Error};
 use crate::tls::{Certificates, Front};
 
 /// The settings in `file` and in the files that it names, or every mistake in them.
@@ -241,8 +242,19 @@ struct Found {
 
 impl Found {
     fn read(file: &Path, proxy: &Proxy) -> Self {
-        let config = read(file);
         let present = proxy.live.load();
+        let config = read(file).and_then(|next| {
+            if next.l4 == present.config.l4 {
+                return Ok(next);
+            }
+            let problem = |error: L4Error| Problem {
+                file: file.display().to_string(),
+                line: None,
+                key: "l4".to_owned(),
+                what: error.to_string(),
+            };
+            switching::preflight(&next).map_err(|error| vec![problem(error)]).map(|()| next)
+        });
         let certificates = Certificates::read(config.as_ref().unwrap_or(&present.config), Some(&proxy.tls));
         Self { config, certificates }
     }

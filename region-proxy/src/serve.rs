@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::health::Checks;
 use crate::live::Proxy;
 use crate::reload::{Reloader, Watch};
+use crate::switching::L4Error;
 use crate::takeover::{Arrival, Traces};
 use crate::tls::Certificates;
 use crate::{control, vip};
@@ -61,6 +62,9 @@ pub enum ServeError {
     /// The access log cannot be written.
     #[error("access_log: {0}")]
     AccessLog(io::Error),
+    /// The kernel cannot pass on what it should.
+    #[error(transparent)]
+    L4(#[from] L4Error),
     /// Signals or threads are not to be had.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -110,9 +114,10 @@ async fn serve(file: PathBuf, config: Config, certificates: Certificates) -> Res
     }
     housekeep(&proxy, Instant::now());
     tokio::spawn(keep_house(Arc::clone(&proxy)));
-    let mut running = Running::start(Arc::clone(&proxy), sockets)?;
-    running.announce()?;
     let arrival = if predecessor.is_some() { Arrival::Successor } else { Arrival::Fresh };
+    let mut running = Running::start(Arc::clone(&proxy), sockets)?;
+    running.switch(arrival)?;
+    running.announce()?;
     tell_ready(predecessor, inherited, &proxy);
     // Last, so that whoever comes by the VIPs is served.
     running.share_vips(arrival)?;
@@ -151,8 +156,9 @@ fn tell_ready(predecessor: Option<Predecessor>, inherited: Inherited, proxy: &Pr
         }
         return tell_system(&[NotifyState::Ready]);
     };
-    let vrrp = Some(Traces::of(&proxy.live.load().config.vrrp));
-    if let Err(error) = predecessor.dismiss(&Ready { left, vrrp }) {
+    let live = proxy.live.load();
+    let (vrrp, l4) = (Some(Traces::of(&live.config.vrrp)), !live.config.l4.is_empty());
+    if let Err(error) = predecessor.dismiss(&Ready { left, vrrp, l4 }) {
         tracing::warn!(%error, "the proxy that was to be relieved is gone already");
     }
 }

@@ -65,7 +65,7 @@ fn log_vips(changes: &[VipChange], clock: &Clock) {
             VipNews::ChangedHands { from: None, to } => info!(%region, vips, holder = %to, "a proxy holds the VIP"),
             VipNews::ChangedHands { from: Some(from), to } => info!(%region, vips, %from, %to, "the VIP changed hands"),
             VipNews::TwoActives { holders, hearers } => {
-                let (holders, hearers) = (names(holders), names(hearers));
+                let [holders, hearers] = [holders, hearers].map(|proxies| names(proxies));
                 error!(
                     %region, vips, holders, hearers,
                     "two hold the VIP at the same time: clients reach the one or the other; look whether they hear each \
@@ -80,8 +80,10 @@ fn log_vips(changes: &[VipChange], clock: &Clock) {
     }
 }
 
-fn names(proxies: &[ProxyName]) -> String {
-    proxies.iter().map(ProxyName::as_str).collect::<Vec<_>>().join(", ")
+/// `None`: nobody.
+fn names(proxies: &[ProxyName]) -> Option<String> {
+    let names: Vec<&str> = proxies.iter().map(ProxyName::as_str).collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// Logs whose keys have run out between `before` and `world`, and whose have not any more.

@@ -47,6 +47,21 @@ impl ProxyFacts {
 pub(super) struct RegionFacts {
     proxies: Vec<ProxyFacts>,
     vips: Vec<VipFacts>,
+    drain: ProxyDrain,
+}
+
+/// Whether all proxies that count as holders of VIPs drain.
+///
+/// ```text
+/// No ──they do──► Begun(since) ──for `patience`, or nobody else could hold the VIPs──► Counts
+///  ▲────────────────they do not any more──────────────────────────────────────────────────┘
+/// ```
+/// A proxy of a pair that drains may hand its VIPs over: that is a takeover, and drains no region.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum ProxyDrain {
+    No,
+    Begun(Moment),
+    Counts,
 }
 
 impl RegionFacts {
@@ -65,6 +80,7 @@ impl RegionFacts {
         Self {
             proxies: region.proxies.iter().map(|proxy| unknown(&proxy.name)).collect(),
             vips: all_vips(topology, id).into_iter().map(VipFacts::new).collect(),
+            drain: ProxyDrain::No,
         }
     }
 
@@ -80,6 +96,7 @@ impl RegionFacts {
                 *vip = known.clone();
             }
         }
+        self.drain = old.drain;
     }
 
     pub(super) fn proxies(&self) -> &[ProxyFacts] {
@@ -165,10 +182,40 @@ impl RegionFacts {
             || self.vips.iter().any(|vip| vip.is_suspect(&self.proxies))
     }
 
-    /// Whether every proxy that counts as a holder of a VIP is draining.
+    /// Whether its own proxies drain it.
     pub(super) fn is_draining(&self) -> bool {
+        self.drain == ProxyDrain::Counts
+    }
+
+    /// When a drain that has begun counts.
+    pub(super) fn drains_at(&self, patience: Duration) -> Option<Moment> {
+        match self.drain {
+            ProxyDrain::Begun(since) => Some(since + patience),
+            ProxyDrain::No | ProxyDrain::Counts => None,
+        }
+    }
+
+    /// Looks again whether the proxies drain the region; says whether that is another now.
+    pub(super) fn follow_drain(&mut self, patience: Duration, now: Moment) -> bool {
+        let before = self.is_draining();
+        self.drain = match self.drain {
+            _ if !self.holders_drain() => ProxyDrain::No,
+            ProxyDrain::Counts => ProxyDrain::Counts,
+            ProxyDrain::No if self.may_move() => ProxyDrain::Begun(now),
+            ProxyDrain::Begun(since) if self.may_move() && now < since + patience => ProxyDrain::Begun(since),
+            ProxyDrain::No | ProxyDrain::Begun(_) => ProxyDrain::Counts,
+        };
+        before != self.is_draining()
+    }
+
+    fn holders_drain(&self) -> bool {
         let mut holders = self.vips().flat_map(|standing| self.counted(standing.vip)).peekable();
         holders.peek().is_some() && holders.all(|status| status.is_draining)
+    }
+
+    /// Whether a proxy that does not drain could hold VIPs in the place of one that does.
+    fn may_move(&self) -> bool {
+        self.vips().any(|standing| standing.is_in_turn) && self.healthy().any(|status| !status.is_draining)
     }
 
     /// Whether the region is fit to serve `service`.

@@ -95,6 +95,13 @@ impl State {
             // What ended may be of any region.
             touched = None;
         }
+        let patience = self.patience();
+        for facts in &mut self.regions {
+            if facts.follow_drain(patience, now) {
+                // It may be of any region, too.
+                touched = None;
+            }
+        }
         self.step(touched, now, &mut changes);
         Ok(changes)
     }
@@ -121,7 +128,8 @@ impl State {
         let expiries = self.overrides.iter().map(|order| order.expires);
         let deadlines =
             self.machines.iter().flatten().filter(|_| self.doubt_since.is_none()).filter_map(Machine::deadline);
-        expiries.chain(deadlines).min()
+        let drains = self.regions.iter().filter_map(|facts| facts.drains_at(self.patience()));
+        expiries.chain(deadlines).chain(drains).min()
     }
 
     /// Whether something about `region` is being decided, so that its proxies should be probed more often.
@@ -130,7 +138,8 @@ impl State {
         let is_unfit = |(service, member): (ServiceId, MemberId)| {
             self.region_of(self.topology.service(service), member) == id && self.machine(service, member).is_unfit()
         };
-        self.regions[usize::from(id.0)].is_deciding() || self.pairs().any(is_unfit)
+        let facts = &self.regions[usize::from(id.0)];
+        facts.is_deciding() || facts.drains_at(self.patience()).is_some() || self.pairs().any(is_unfit)
     }
 
     /// Whether the first probe round is over: every region has a verdict for every service.

@@ -39,12 +39,14 @@ pub(super) struct VipFacts {
     standing: VipStanding,
     /// Who held it last, if nobody does now.
     last_holder: Option<ProxyName>,
+    /// When two were last seen to hold it.
+    last_two: Moment,
 }
 
 impl VipFacts {
     /// Nobody has said anything of `vip`.
     pub(super) fn new(vip: IpAddr) -> Self {
-        Self { standing: VipStanding::unknown(vip), last_holder: None }
+        Self { standing: VipStanding::unknown(vip), last_holder: None, last_two: Moment::START }
     }
 
     pub(super) fn standing(&self) -> &VipStanding {
@@ -53,7 +55,8 @@ impl VipFacts {
 
     /// Follows what `proxies` say now, and gives what is to be told of it. Two that hold it in turn hold it at the same time
     /// when both have said so for `patience` and nobody has broken off: probes of a takeover may cross, and who died does
-    /// not say that it let go.
+    /// not say that it let go. Nor is it over before nobody has said anything of it for as long: who hears another says so a
+    /// little later.
     pub(super) fn follow(&mut self, proxies: &[ProxyFacts], patience: Duration, now: Moment) -> Vec<VipNews> {
         let mut news = Vec::new();
         let holders = Holders::of(self.standing.vip, proxies);
@@ -70,22 +73,26 @@ impl VipFacts {
         if let Some(taken) = holders.last_takeover() {
             self.standing.last_takeover = Some(taken);
         }
-        let before = self.standing.two_actives.take();
-        let found = holders.two_actives(before.is_some(), patience);
-        self.standing.two_actives = found.map(|(holders, hearers)| {
-            let since = before.as_ref().map_or(now, |before| before.since);
-            TwoActives { since, holders, hearers }
-        });
-        match (&before, &self.standing.two_actives) {
-            (None, Some(alarm)) => {
-                news.push(VipNews::TwoActives { holders: alarm.holders.clone(), hearers: alarm.hearers.clone() });
-            }
-            (Some(before), None) => {
-                news.push(VipNews::OneActive { holder: self.last_holder.clone(), since: before.since });
-            }
-            _ => {}
-        }
+        news.extend(self.follow_alarm(&holders, patience, now));
         news
+    }
+
+    fn follow_alarm(&mut self, holders: &Holders<'_>, patience: Duration, now: Moment) -> Option<VipNews> {
+        let since = self.standing.two_actives.as_ref().map(|alarm| alarm.since);
+        match (holders.two_actives(since.is_some(), patience), since) {
+            (Some((holders, hearers)), _) => {
+                self.last_two = now;
+                let alarm = TwoActives { since: since.unwrap_or(now), holders, hearers };
+                let alarm = self.standing.two_actives.insert(alarm);
+                let news = || VipNews::TwoActives { holders: alarm.holders.clone(), hearers: alarm.hearers.clone() };
+                since.is_none().then(news)
+            }
+            (None, Some(since)) if now >= self.last_two + patience => {
+                self.standing.two_actives = None;
+                Some(VipNews::OneActive { holder: self.last_holder.clone(), since })
+            }
+            (None, _) => None,
+        }
     }
 
     /// Whether two say that they hold it in turn, which may be a moment of a takeover.

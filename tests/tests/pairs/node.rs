@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use gslb_tests::harness::dns::DnsClient;
 use gslb_tests::harness::http::{Request, get_json};
 use gslb_tests::harness::process::{Folder, Process, program};
 use gslb_tests::harness::within;
-use gslb_tests::net::Net;
+use gslb_tests::net::{Net, until};
 use serde_json::Value;
 
-use crate::region::{LIMIT, Region, WWW, start_in};
+use crate::region::{LIMIT, WWW, start_in};
 
 /// A client in Korea, whose nearest region is Seoul.
 pub(crate) const KOREAN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
@@ -24,12 +24,12 @@ pub(crate) const GERMAN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113
 pub(crate) struct Node<'n> {
     net: &'n Net,
     process: Process,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl<'n> Node<'n> {
-    /// A node for `regions`, all of which serve.
-    pub(crate) fn start(net: &'n Net, regions: &[&Region<'_>]) -> Self {
+    /// A node for `regions`, each with its proxies and VIPs, all of which serve.
+    pub(crate) fn start(net: &'n Net, regions: &[(&'static str, String)]) -> Self {
         let folder = Folder::new("gslb-node-").expect("a folder");
         let own = net.address("dns");
         let mut text = format!(
@@ -37,10 +37,9 @@ impl<'n> Node<'n> {
              file = \"zone\"\n[geo]\noverrides = \"places.csv\"\n[services.\"{WWW}\"]\nttl = 1\nttl_degraded = 1\n\
              failback = {{ delay = \"1s\" }}\n"
         );
-        for region in regions {
-            let [latitude, longitude] = if region.name == "seoul" { [37.57, 126.98] } else { [50.11, 8.68] };
-            text += &format!("[regions.{}]\ncoordinates = [{latitude}, {longitude}]\n", region.name);
-            text += &region.in_topology();
+        for (name, lines) in regions {
+            let [latitude, longitude] = if *name == "seoul" { [37.57, 126.98] } else { [50.11, 8.68] };
+            text += &format!("[regions.{name}]\ncoordinates = [{latitude}, {longitude}]\n{lines}");
         }
         let zone = format!("$TTL 60\n@ SOA ns1 hostmaster 1 14400 3600 1209600 60\n@ NS ns1\nns1 A {own}\n");
         let places = "198.51.100.0/24,KR,,,,37.5,127.0\n203.0.113.0/24,DE,,,,50.1,8.7\n";
@@ -49,11 +48,16 @@ impl<'n> Node<'n> {
         }
         let config = folder.path().join("topology.toml").display().to_string();
         let arguments = ["serve".to_owned(), "--config".to_owned(), config];
-        let node = Self { net, process: start_in(net, "dns", "gslb-dns", "gslb-dns", &arguments), _folder: folder };
-        for region in regions {
-            node.until_verdict(region.name, "serving");
+        let node = Self { net, process: start_in(net, "dns", "gslb-dns", "gslb-dns", &arguments), folder };
+        for (name, _) in regions {
+            node.until_verdict(name, "serving");
         }
         node
+    }
+
+    /// Its settings file.
+    pub(crate) fn config(&self) -> String {
+        self.folder.path().join("topology.toml").display().to_string()
     }
 
     /// Its `/status`.
@@ -105,6 +109,11 @@ impl<'n> Node<'n> {
         });
     }
 
+    /// The end of its log.
+    pub(crate) fn log(&self) -> String {
+        self.process.log_tail()
+    }
+
     /// How many lines of its log have `part`.
     pub(crate) fn count_logged(&self, part: &str) -> usize {
         self.process.log().iter().filter(|line| line.contains(part)).count()
@@ -120,6 +129,8 @@ impl<'n> Node<'n> {
 /// Clients that ask the node every few milliseconds, each time followed by a request to the VIP that is answered.
 pub(crate) struct Crowd {
     is_stopped: Arc<AtomicBool>,
+    /// Sights taken so far.
+    count: Arc<AtomicUsize>,
     thread: JoinHandle<Vec<Sight>>,
 }
 
@@ -137,17 +148,25 @@ impl Crowd {
     /// Clients at `from`, as the node sees it by ECS.
     pub(crate) fn start(net: &Net, from: IpAddr) -> Self {
         let is_stopped = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&is_stopped);
+        let count = Arc::new(AtomicUsize::new(0));
+        let (stop, taken) = (Arc::clone(&is_stopped), Arc::clone(&count));
         let dns = DnsClient::new(SocketAddr::new(net.address("dns"), 53));
         let thread = net.within("client", move || {
             let mut seen = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 seen.push(Sight::take(&dns, from));
+                taken.fetch_add(1, Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(10));
             }
             seen
         });
-        Self { is_stopped, thread }
+        Self { is_stopped, count, thread }
+    }
+
+    /// Waits until they have seen so much more.
+    pub(crate) fn until_seen(&self, more: usize) {
+        let goal = self.count.load(Ordering::Relaxed) + more;
+        until("clients see more", || self.count.load(Ordering::Relaxed) >= goal);
     }
 
     /// What they saw, in order.

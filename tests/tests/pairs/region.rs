@@ -111,10 +111,15 @@ impl<'n> Region<'n> {
         assert_eq!(telling.join().expect("it ends well").map(|answer| answer.status), Ok(200));
     }
 
-    /// `proxies` of the region in the settings of a node.
-    pub(crate) fn in_topology(&self) -> String {
+    /// The region in the settings of a node.
+    pub(crate) fn in_topology(&self) -> (&'static str, String) {
         let proxy = |at| format!("{} = \"http://{}:{STATUS}/status\"", self.host(at), self.net.address(&self.host(at)));
-        format!("vips = [\"{}\"]\nproxies = {{ {}, {} }}\n", self.vip, proxy(0), proxy(1))
+        (self.name, format!("vips = [\"{}\"]\nproxies = {{ {}, {} }}\n", self.vip, proxy(0), proxy(1)))
+    }
+
+    /// The file with the token of the proxies.
+    pub(crate) fn token(&self) -> String {
+        self.folder.path().join("token").display().to_string()
     }
 
     /// The host of the proxy at `at`, and its name.
@@ -170,8 +175,8 @@ pub(crate) fn start_in(net: &Net, host: &str, name: &str, what: &str, arguments:
 /// Servers of each region.
 const SERVERS: u16 = 3;
 /// Where proxies tell their status.
-const STATUS: u16 = 8081;
+pub(crate) const STATUS: u16 = 8081;
 /// Of all proxies, and what keys of cookies are made of.
-const TOKEN: &str = "a-token-for-tests-of-pairs";
+pub(crate) const TOKEN: &str = "a-token-for-tests-of-pairs";
 /// A machine with two cores runs many of these at once.
 pub(crate) const LIMIT: Duration = Duration::from_secs(15);
