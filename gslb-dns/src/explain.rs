@@ -18,10 +18,11 @@ use hickory_proto::serialize::binary::BinEncodable;
 use ipnet::IpNet;
 use serde::Serialize;
 use shared::failover::{self, Because, ExplainedRegion};
+use shared::moment::Moment;
 use shared::name::OwnerName;
 use shared::place::{ClientBlock, Place};
-use shared::snapshot::Verdict;
-use shared::topology::{Policy, Service, ServiceId};
+use shared::snapshot::{TwoActives, Verdict, View, VipStanding};
+use shared::topology::{Policy, RegionId, Service, ServiceId};
 
 use crate::answer::{Outcome, Peer, Snapshot, Transport, Turn, answer};
 use crate::geo::{Depth, GeoData, Located, Origin};
@@ -68,8 +69,8 @@ pub struct NotServed {
 /// The explanation of one question.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explained {
-    /// What an operator must know before anything else: that this node doubts itself.
-    pub alarm: Option<&'static str>,
+    /// What an operator must know before anything else: that this node doubts itself, that two proxies hold a VIP.
+    pub alarm: Option<String>,
     /// The name asked for.
     pub name: String,
     /// The type asked for.
@@ -144,6 +145,8 @@ pub struct RegionLine {
     pub vips: Vec<IpAddr>,
     /// Its TXT records; `None`: the service has none.
     pub txt: Option<Vec<String>>,
+    /// The proxies that hold these VIPs; where they do so in turn, the one that counts.
+    pub vip_holders: Vec<String>,
     /// Where its clients are sent in place of VIPs.
     pub cname: Option<OwnerName>,
 }
@@ -221,7 +224,7 @@ pub fn explain(snapshot: &Snapshot, geo_data: &GeoData, question: &Question) -> 
     let witness = snapshot.geo().witness(question.client, Depth::Subnet);
     let place = geo_data.place(witness).place;
     Ok(Explained {
-        alarm: snapshot.view().doubts_itself_since.map(|_| ALARM),
+        alarm: alarms(snapshot.view()).into_iter().map(|(_, what)| what).reduce(|all, next| format!("{all}; {next}")),
         name: question.name.to_ascii(),
         qtype: question.qtype.to_string(),
         client: question.client,
@@ -255,7 +258,8 @@ fn explain_service(snapshot: &Snapshot, id: ServiceId, place: &Place, address: I
     let choice = Choice::new(&view.topology, steering, &explanation, place, address);
     let line = |region: &ExplainedRegion| {
         let weight = (steering.policy == Policy::Weighted).then(|| steering.member(region.member).weight);
-        RegionLine::new(region, weight, service)
+        let standings = view.vips(steering.member(region.member).region);
+        RegionLine::new(region, weight, service, standings)
     };
     ExplainedService {
         name: service.name.clone(),
@@ -280,7 +284,18 @@ impl ExplainedPlace {
 }
 
 impl RegionLine {
-    fn new(region: &ExplainedRegion, weight: Option<u32>, service: &Service) -> Self {
+    fn new(region: &ExplainedRegion, weight: Option<u32>, service: &Service, standings: &[VipStanding]) -> Self {
+        let vips = service.vips_of(region.member);
+        let mut holders: Vec<String> = Vec::new();
+        for standing in standings.iter().filter(|standing| vips.contains(&standing.vip)) {
+            let count = if standing.is_in_turn { 1 } else { usize::MAX };
+            let names = standing.holders.iter().take(count).map(ToString::to_string);
+            for name in names {
+                if !holders.contains(&name) {
+                    holders.push(name);
+                }
+            }
+        }
         Self {
             region: region.region.to_string(),
             distance_km: region.distance_km,
@@ -290,7 +305,8 @@ impl RegionLine {
             weight,
             outcome: region.outcome.as_str(),
             reason: region.reason.clone(),
-            vips: service.vips_of(region.member).to_vec(),
+            vips: vips.to_vec(),
+            vip_holders: holders,
             txt: service.txt_of(region.member).map(<[String]>::to_vec),
             cname: service.cname_of(region.member).cloned(),
         }
@@ -363,9 +379,28 @@ fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').filter(|name| !name.is_empty()).unwrap_or(name)
 }
 
+/// What must not be overlooked, each with since when.
+pub(crate) fn alarms(view: &View) -> Vec<(Moment, String)> {
+    let doubt = view.doubts_itself_since.map(|since| (since, DOUBT.to_owned()));
+    doubt.into_iter().chain(view.topology.region_ids().flat_map(|id| two_actives(view, id))).collect()
+}
+
+/// Of the VIPs of a region; those of which the same is to be told stand together.
+fn two_actives(view: &View, id: RegionId) -> Vec<(Moment, String)> {
+    let region = &view.topology.region(id).name;
+    let mut told: Vec<(&TwoActives, String)> = Vec::new();
+    for standing in view.vips(id) {
+        let Some(alarm) = &standing.two_actives else { continue };
+        match told.iter_mut().find(|(other, _)| *other == alarm) {
+            Some((_, vips)) => *vips += &format!(", {}", standing.vip),
+            None => told.push((alarm, standing.vip.to_string())),
+        }
+    }
+    told.into_iter().map(|(alarm, vips)| (alarm.since, format!("{region}: {vips}: {alarm}"))).collect()
+}
+
 /// What is said first while a node doubts itself.
-pub(crate) const ALARM: &str =
-    "this node doubts itself: all regions are unreachable, so verdicts are frozen as they were";
+const DOUBT: &str = "this node doubts itself: all regions are unreachable, so verdicts are frozen as they were";
 
 #[cfg(test)]
 mod tests;

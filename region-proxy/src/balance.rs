@@ -192,6 +192,17 @@ impl Balancer {
         Self { rules, slots, turn: 0, queue: Queue::new(rules.waiting_max) }
     }
 
+    /// Goes on as if `turns` requests had come: of threads that begin together, each with another number, not all send their
+    /// first requests to the same server.
+    pub fn skip(&mut self, turns: u32) {
+        let turns = turns as usize % self.slots.len().max(1);
+        self.turn = turns;
+        let Some(tier) = self.next_tier(None, &[]) else { return };
+        for _ in 0..turns {
+            self.by_turn(&pick::Candidates { tier, tried: &[] }, Moment::START);
+        }
+    }
+
     /// Takes over what `before` knows of the servers: `same` gives the index there of a server here.
     ///
     /// What is in flight is counted together from now on, by whichever of the two it ends.

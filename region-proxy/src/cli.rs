@@ -2,17 +2,16 @@
 
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
+use shared::problem::Problem;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 use crate::ctl::{self, Ctl, Door};
-use crate::once::{self, Once};
 use crate::takeover::watchdog;
 use crate::tls::Certificates;
 use crate::{reload, serve};
@@ -70,22 +69,25 @@ pub fn run() -> ExitCode {
         Command::Serve { settings, log_format } => with_certificates(&settings, |config, certificates| {
             start_log(log_format);
             certificates.front.iter().for_each(reload::log_warnings);
+            for problem in serve::permissions::warnings(&settings.config, &config) {
+                tracing::warn!(%problem, "settings");
+            }
             serve::run(settings.config.clone(), config, certificates).map_err(|error| error.to_string())
         }),
         Command::Check(settings) => with_certificates(&settings, |config, certificates| {
-            for warning in certificates.front.iter().flat_map(|front| front.warnings(Timestamp::now())) {
+            let of_certificates = certificates.front.iter().flat_map(|front| front.warnings(Timestamp::now()));
+            for warning in serve::permissions::warnings(&settings.config, &config).into_iter().chain(of_certificates) {
                 eprintln!("warning: {warning}");
             }
-            if let Some(user) = &config.user {
-                serve::rights::look_up(user).map_err(|error| error.to_string())?;
-            }
-            let servers: usize = config.services.values().map(|service| service.servers.len()).sum();
-            println!("{}: right: {} services, {servers} servers", settings.config.display(), config.services.len());
+            let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+            let servers = config.services.values().map(|service| service.servers.len()).sum();
+            let (services, servers) = (count(config.services.len(), "service"), count(servers, "server"));
+            println!("{}: right: {services}, {servers}", settings.config.display());
             Ok(())
         }),
-        Command::Drain(settings) => with(&settings, |config| post(&settings.config, &config, "/drain")),
+        Command::Drain(settings) => run_ctl(&Ctl::drain(settings.config, true)),
         Command::Ctl(ctl) => run_ctl(&ctl),
-        Command::Undrain(settings) => with(&settings, |config| post(&settings.config, &config, "/undrain")),
+        Command::Undrain(settings) => run_ctl(&Ctl::drain(settings.config, false)),
         Command::VrrpWatchdog => {
             start_log(LogFormat::Text);
             match watchdog::run() {
@@ -102,9 +104,10 @@ pub fn run() -> ExitCode {
 fn run_ctl(ctl: &Ctl) -> ExitCode {
     match (&ctl.socket, &ctl.config) {
         (Some(socket), _) => exit(ctl::run(ctl, &Door::Socket(socket.clone()))),
-        (None, Some(file)) => {
-            with(&Settings { config: file.clone() }, |config| ctl::run(ctl, &Door::of(file, &config, reachable)?))
-        }
+        (None, Some(file)) => match reload::read_contact(file) {
+            Ok(contact) => exit(Door::of(file, contact, reachable).and_then(|door| ctl::run(ctl, &door))),
+            Err(problems) => mistaken(&problems),
+        },
         (None, None) => {
             eprintln!("region-proxy: expected --socket PATH or --config FILE, to find the running proxy by");
             ExitCode::from(2)
@@ -122,34 +125,31 @@ fn exit(outcome: Result<(), String>) -> ExitCode {
     }
 }
 
-/// Reads the settings and goes on with them.
-fn with(settings: &Settings, then: impl FnOnce(Config) -> Result<(), String>) -> ExitCode {
-    let config = match reload::read(&settings.config) {
-        Ok(config) => config,
-        Err(problems) => {
-            for problem in problems {
-                eprintln!("{problem}");
-            }
-            return ExitCode::from(2);
-        }
-    };
-    exit(then(config))
-}
-
-/// Does the same with the certificates, which are read too.
-fn with_certificates(settings: &Settings, then: impl FnOnce(Config, Certificates) -> Result<(), String>) -> ExitCode {
-    let mut mistakes = Vec::new();
-    let code = with(settings, |config| match Certificates::read(&config, None) {
-        Ok(certificates) => then(config, certificates),
-        Err(problems) => {
-            mistakes = problems;
-            Ok(())
-        }
-    });
-    for problem in &mistakes {
+fn mistaken(problems: &[Problem]) -> ExitCode {
+    for problem in problems {
         eprintln!("{problem}");
     }
-    if mistakes.is_empty() { code } else { ExitCode::from(2) }
+    ExitCode::from(2)
+}
+
+/// Reads the settings and what they name on this machine, and goes on with them: certificates, the user, folders.
+fn with_certificates(settings: &Settings, then: impl FnOnce(Config, Certificates) -> Result<(), String>) -> ExitCode {
+    let config = match reload::read(&settings.config) {
+        Ok(config) => config,
+        Err(problems) => return mistaken(&problems),
+    };
+    let mut mistakes = serve::permissions::mistakes(&settings.config, &config);
+    if let Some(error) = config.user.as_deref().and_then(|user| serve::rights::look_up(user).err()) {
+        let file = settings.config.display().to_string();
+        mistakes.push(Problem { file, line: None, key: String::new(), what: error.to_string() });
+    }
+    match Certificates::read(&config, None) {
+        Ok(certificates) if mistakes.is_empty() => exit(then(config, certificates)),
+        certificates => {
+            mistakes.extend(certificates.err().into_iter().flatten());
+            mistaken(&mistakes)
+        }
+    }
 }
 
 fn start_log(format: LogFormat) {
@@ -158,36 +158,6 @@ fn start_log(format: LogFormat) {
     match format {
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
         LogFormat::Json => log.json().flatten_event(true).with_target(false).init(),
-    }
-}
-
-/// Asks the running proxy of `config` for a change and prints its answer.
-fn post(file: &Path, config: &Config, path: &str) -> Result<(), String> {
-    let Some(token) = &config.token else {
-        return Err(format!(
-            "{}: admin_token_file is missing: without it drain and undrain are refused",
-            file.display()
-        ));
-    };
-    if config.status.port() == 0 {
-        return Err(format!("{}: status: port 0 does not tell where the proxy listens", file.display()));
-    }
-    let address = reachable(config.status);
-    let (host, authorization) = (address.to_string(), format!("Bearer {}", token.reveal()));
-    let fields = [("Authorization", authorization.as_str())];
-    let request = Once { method: "POST", path, host: &host, preface: b"", fields: &fields, body: b"" };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    let answer =
-        runtime.block_on(async { tokio::time::timeout(ANSWER_LIMIT, once::fetch(address, request, 64 * 1024)).await });
-    let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_LIMIT:?}")));
-    let once::Answer { status, body, .. } = answer.map_err(|error| format!("{address}: {error}"))?;
-    let text = String::from_utf8_lossy(&body);
-    if (200..300).contains(&status) {
-        print!("{text}");
-        Ok(())
-    } else {
-        Err(format!("{address}: {status}: {}", text.trim_end()))
     }
 }
 
@@ -200,6 +170,3 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     };
     SocketAddr::new(ip, address.port())
 }
-
-/// A proxy that takes longer is not well.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);

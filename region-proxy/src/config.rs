@@ -18,7 +18,10 @@ mod access_log;
 mod balance;
 mod check;
 mod clients;
+mod contact;
+mod doubts;
 mod http2;
+mod l4;
 mod limits;
 mod peers;
 mod probe;
@@ -33,7 +36,9 @@ mod vrrp;
 pub use access_log::{AccessLog, LogFormat, LogTarget, Only};
 pub use balance::Balance;
 pub use check::{AgentCheck, Check, Observe, Place, Then};
+pub use contact::Contact;
 pub use http2::Http2;
+pub use l4::{L4, Mode as L4Mode, Tunnel, TunnelKind};
 pub use limits::Limits;
 pub use peers::ProxyProtocol;
 pub use probe::{BodyMatch, Probe, Question, Statuses};
@@ -54,12 +59,14 @@ pub struct Config {
     pub user: Option<String>,
     /// Threads that serve; `None`: one a core.
     pub threads: Option<usize>,
-    /// Where clients connect without TLS; empty only beside `tls` or `tcp`.
+    /// Where clients connect without TLS; empty only beside `tls`, `tcp` or `l4`.
     pub listen: Vec<SocketAddr>,
     /// Where they connect with TLS, and what is shown to them there.
     pub tls: Option<Tls>,
     /// Where octets are passed as they are.
     pub tcp: Vec<Tcp>,
+    /// What the kernel passes on by itself.
+    pub l4: Vec<L4>,
     /// Where `gslb-dns` asks for the status and operators drain.
     pub status: SocketAddr,
     /// Addresses that must all be on this machine for "holds the VIP"; empty: always held.
@@ -68,6 +75,8 @@ pub struct Config {
     pub vrrp: Vec<VirtualRouter>,
     /// What drain and undrain must show; `None`: both are refused.
     pub token: Option<Token>,
+    /// The files that its secrets were read from.
+    pub secret_files: Vec<PathBuf>,
     /// Where operators reach it on this machine.
     pub admin_socket: Option<PathBuf>,
     /// What keys are derived with.
@@ -120,6 +129,10 @@ impl Config {
         let problems = Problems::new(&file.display().to_string(), text);
         let config = {
             let document = Document::parse(text, &problems);
+            if !problems.is_empty() {
+                // Keys may seem to be missing, or in another table, that the text has.
+                return Err(problems.into_vec());
+            }
             let root = document.root(&problems);
             Reader { folder: file.parent().unwrap_or(Path::new("")), read }.config(&root)
         };
@@ -182,7 +195,7 @@ impl Reader<'_> {
         let user = root.value("user").and_then(|value| not_empty(&value, "a user's name").map(str::to_owned));
         let threads = root.value("threads").and_then(|value| value.integer(1..=256)).map(|count| count as usize);
         let tls_table = root.table("tls");
-        let listen = match tls_table.is_some() || root.value("tcp").is_some() {
+        let listen = match tls_table.is_some() || root.value("tcp").is_some() || root.value("l4").is_some() {
             true => Some(root.value("listen").map(|value| addresses(&value)).unwrap_or_default()),
             false => root.required("listen", "a list of addresses with ports").map(|value| addresses(&value)),
         };
@@ -206,6 +219,9 @@ impl Reader<'_> {
         let own = &[&http[..], &tcp_listen.concat()].concat();
         let proxy_protocol = peers::proxy_protocol(root, own);
         let secret = root.value("cookie_secret_file").and_then(|value| self.token(&value));
+        let secret_files = ["admin_token_file", "cookie_secret_file"].into_iter();
+        let secret_files = secret_files.filter_map(|key| root.value(key).filter(Value::is_text)?.text());
+        let secret_files = secret_files.map(|path| self.folder.join(path)).collect();
         let secret = secret.map_or(Secret::PUBLIC, |secret| Secret::from_text(secret.reveal()));
         let services = service::services(root, self.folder, own, &secret);
         let default_service = root.value("default_service").and_then(|value| known_service(&value, &services));
@@ -216,6 +232,12 @@ impl Reader<'_> {
             root.problem("user", format_args!("{what}: expected a process that is started with these two alone"));
         }
         let tcp = tcp::tcp(&tcp_tables, tcp_listen, &services);
+        let reported = status.filter(|status| !status.ip().is_unspecified());
+        let l4 = l4::l4(root, &[own, reported.as_slice()].concat(), &services);
+        if let (Some(_), Some(first)) = (&user, l4.first()) {
+            let what = format_args!("[l4.{}] needs CAP_NET_ADMIN, which this drops", first.name);
+            root.problem("user", format_args!("{what}: expected a process that is started with this alone"));
+        }
         if let Some(status) = status
             && own.iter().any(|&listen| clash(listen, status))
         {
@@ -231,10 +253,12 @@ impl Reader<'_> {
             listen,
             tls,
             tcp,
+            l4,
             status,
             vips,
             vrrp,
             token,
+            secret_files,
             admin_socket,
             cookie_secret: secret,
             state_file,
@@ -285,7 +309,8 @@ fn not_empty<'a>(value: &Value<'a>, expected: &str) -> Option<&'a str> {
 }
 
 fn address(value: &Value<'_>) -> Option<SocketAddr> {
-    let expected = "an IP address with port, such as \"192.0.2.10:80\" or \"[2001:db8::10]:80\"";
+    let expected =
+        "an IP address with port, such as \"192.0.2.10:80\" or \"[2001:db8::10]:80\"; names are not looked up";
     value.parsed_as(expected, |text| text.parse().ok())
 }
 

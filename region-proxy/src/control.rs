@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use serde::Deserialize;
 use shared::name::{OwnerName, ServerName};
-use shared::problem::Problem;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::balance::Mode;
@@ -13,6 +12,7 @@ use crate::changes::{Added, Change, Changes, Laid, Unfit};
 use crate::config::Config;
 use crate::health::{self, Checks};
 use crate::live::{Live, Proxy, Server, Service};
+use crate::reload::Reloaded;
 
 /// The settings as they were read, and what operators changed of them.
 #[derive(Debug)]
@@ -266,8 +266,8 @@ fn settle(live: &Live, changes: &Changes) {
     }
 }
 
-/// Those who want the settings read again, and wait to hear of the mistakes in them.
-pub type Reloads = Asking<Vec<Problem>>;
+/// Those who want the settings read again, and wait to hear what came of it.
+pub type Reloads = Asking<Reloaded>;
 
 /// Those who want the program started anew, and wait for the id of the process that took over, or why there is none.
 pub type Upgrades = Asking<Result<u32, String>>;

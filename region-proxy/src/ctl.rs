@@ -16,7 +16,7 @@ use crate::admin::servers::{NewServer, ServerReport, Servers, Services};
 use crate::admin::stick::{Clients, Tables};
 use crate::balance::Mode;
 use crate::changes::Added;
-use crate::config::Config;
+use crate::config::Contact;
 use crate::health::{mode_word, word};
 use crate::once::{self, Once};
 
@@ -36,6 +36,14 @@ pub struct Ctl {
     order: Order,
 }
 
+impl Ctl {
+    /// Has the proxy whose settings are in `config` drain, or no more.
+    pub fn drain(config: PathBuf, is_draining: bool) -> Self {
+        let order = if is_draining { Order::DrainAll } else { Order::UndrainAll };
+        Self { socket: None, config: Some(config), json: false, order }
+    }
+}
+
 /// What is asked.
 #[derive(Debug, Subcommand)]
 enum Order {
@@ -48,28 +56,43 @@ enum Order {
     /// What is forwarded, and how it goes.
     Services,
     /// A server takes no new clients; those that it has go on.
-    Drain { server: Target },
+    Drain {
+        #[arg(value_name = "SERVICE/SERVER")]
+        server: Target,
+    },
     /// A server is left alone: no clients and no checks.
-    Maintenance { server: Target },
+    Maintenance {
+        #[arg(value_name = "SERVICE/SERVER")]
+        server: Target,
+    },
     /// A server serves.
-    Ready { server: Target },
+    Ready {
+        #[arg(value_name = "SERVICE/SERVER")]
+        server: Target,
+    },
     /// A server gets another share of the requests.
     Weight {
+        #[arg(value_name = "SERVICE/SERVER")]
         server: Target,
-        #[arg(value_parser = clap::value_parser!(u16).range(0..=256))]
+        /// 0 to 256; at 0 it takes no new clients.
+        #[arg(value_parser = weight)]
         weight: u16,
     },
     /// Add a server that the settings do not have.
     Add(New),
     /// Take a server away that is drained and has no requests.
     Remove {
+        #[arg(value_name = "SERVICE/SERVER")]
         server: Target,
         /// Whatever it is doing.
         #[arg(long)]
         force: bool,
     },
     /// Take back what was changed: of a server, or of all.
-    Reset { server: Option<Target> },
+    Reset {
+        #[arg(value_name = "SERVICE/SERVER")]
+        server: Option<Target>,
+    },
     /// What stick tables there are, and how full; of a service, which client has which server.
     Stick {
         /// A service with a table.
@@ -96,11 +119,12 @@ enum Order {
 /// A server to be added.
 #[derive(Args, Debug)]
 struct New {
+    #[arg(value_name = "SERVICE/SERVER")]
     server: Target,
     /// Where it listens, such as 192.0.2.23:9000.
     address: SocketAddr,
-    /// Its share.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=256))]
+    /// Its share, 0 to 256.
+    #[arg(long, default_value_t = 1, value_parser = weight)]
     weight: u16,
     /// It serves only when the others cannot.
     #[arg(long)]
@@ -124,6 +148,10 @@ enum ModeWord {
     Ready,
     Drain,
     Maintenance,
+}
+
+fn weight(text: &str) -> Result<u16, &'static str> {
+    text.parse().ok().filter(|weight| *weight <= 256).ok_or("expected 0 to 256, as in the settings")
 }
 
 /// `SERVICE/SERVER`.
@@ -203,7 +231,7 @@ impl Order {
             Self::Stick { service: None } => tables(&read(body)?),
             Self::Stick { service: Some(_) } => clients(&read(body)?),
             Self::StickClear { .. } => "forgotten\n".to_owned(),
-            Self::Reload => "reloaded\n".to_owned(),
+            Self::Reload => reloaded(&read(body)?),
             Self::Upgrade => "upgraded\n".to_owned(),
             Self::DrainAll | Self::UndrainAll => String::from_utf8_lossy(body).into_owned(),
         })
@@ -251,18 +279,18 @@ pub enum Door {
 }
 
 impl Door {
-    /// The one that `config`, read from `file`, says; `reachable` gives where a listener is reached.
-    pub fn of(file: &Path, config: &Config, reachable: impl Fn(SocketAddr) -> SocketAddr) -> Result<Self, String> {
-        if let Some(socket) = &config.admin_socket {
-            return Ok(Self::Socket(socket.clone()));
+    /// The one that `contact`, read from `file`, says; `reachable` gives where a listener is reached.
+    pub fn of(file: &Path, contact: Contact, reachable: impl Fn(SocketAddr) -> SocketAddr) -> Result<Self, String> {
+        if let Some(socket) = contact.admin_socket {
+            return Ok(Self::Socket(socket));
         }
         let file = file.display();
-        match &config.token {
+        match contact.status {
             None => Err(format!("{file}: neither admin_socket nor admin_token_file is there: expected one of them")),
-            Some(_) if config.status.port() == 0 => {
+            Some((status, _)) if status.port() == 0 => {
                 Err(format!("{file}: status: port 0 does not tell where the proxy listens: expected admin_socket"))
             }
-            Some(token) => Ok(Self::Status(reachable(config.status), token.reveal().to_owned())),
+            Some((status, token)) => Ok(Self::Status(reachable(status), token.reveal().to_owned())),
         }
     }
 }
@@ -289,7 +317,9 @@ async fn send(door: &Door, ask: &Ask) -> Result<once::Answer, String> {
     match door {
         Door::Socket(path) => {
             let stream = UnixStream::connect(path).await;
-            let mut stream = stream.map_err(|error| format!("{}: {}", path.display(), once::in_words(&error)))?;
+            let mut stream = stream.map_err(|error| {
+                format!("{}: {}: does the proxy run, by these settings?", path.display(), once::in_words(&error))
+            })?;
             let answer = send_over(&mut stream, ask, &[]).await;
             answer.map_err(|error| format!("{}: {error}", path.display()))
         }
@@ -328,6 +358,13 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| format!("an answer that cannot be read: {error}"))
 }
 
+fn reloaded(answer: &serde_json::Value) -> String {
+    let keys = answer["restart_keys"].as_array().into_iter().flatten().filter_map(|key| key.as_str());
+    keys.fold("reloaded\n".to_owned(), |all, key| {
+        all + &format!("{key}: takes effect only after a restart or an upgrade\n")
+    })
+}
+
 fn servers(all: &Servers) -> String {
     let mut text = table(&SERVER_COLUMNS, &all.servers.iter().map(server).collect::<Vec<_>>());
     for removed in &all.removed {
@@ -362,7 +399,7 @@ fn server(report: &ServerReport) -> [String; 10] {
 }
 
 const SERVER_COLUMNS: [&str; 10] =
-    ["SERVICE", "SERVER", "ADDRESS", "HEALTH", "MODE", "WEIGHT", "REQUESTS", "KIND", "SINCE", "REASON"];
+    ["SERVICE", "SERVER", "ADDRESS", "HEALTH", "MODE", "WEIGHT", "UNDER WAY", "KIND", "SINCE", "REASON"];
 
 fn services(all: &Services) -> String {
     let row = |report: &crate::admin::servers::ServiceReport| {

@@ -6,7 +6,7 @@
 //!                                                       ▲ plan: another server on failure, at most `retries`
 //! ```
 //! Pure, without clock, socket or file: [`config`], [`http1`], [`sni`], [`route`], [`routes`], [`stick`], [`balance`], [`forward`],
-//! [`forwarded`], [`http2`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`], [`clients`], [`standing`], [`changes`], [`vrrp`].
+//! [`forwarded`], [`http2`], [`proxy_protocol`], [`network`], [`look_alike`], [`plan`], [`rate`], [`clients`], [`standing`], [`changes`], [`vrrp`], [`l4`].
 //! All the rest is the edge around them: a [`worker::Worker`] for each core, which share nothing on the path of a request.
 //! One [`live::Live`] holds what the settings say; a reload swaps it whole.
 
@@ -27,11 +27,13 @@ pub mod guests;
 pub mod health;
 pub mod http1;
 pub mod http2;
+pub mod l4;
 pub mod lane;
 pub mod listen;
 pub mod live;
 pub mod local;
 pub mod look_alike;
+pub mod netlink;
 pub mod network;
 pub mod once;
 pub mod pipe;
@@ -49,6 +51,7 @@ pub mod standing;
 pub mod stick;
 pub mod stick_table;
 pub mod stream;
+pub mod switching;
 pub mod takeover;
 pub mod tally;
 pub mod tcp;

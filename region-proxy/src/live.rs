@@ -22,6 +22,8 @@ use crate::health::Checks;
 use crate::rate::Rate;
 use crate::reload::ReloadCounts;
 use crate::stick_table::Stuck;
+use crate::switching::bell::Bell;
+use crate::switching::report::Reports as L4Reports;
 use crate::takeover::report::Reports;
 use crate::tally::{OwnTally, ServiceTally};
 use crate::tls::Certificates;
@@ -55,6 +57,10 @@ pub struct Proxy {
     pub tls: TlsState,
     /// Who holds the VIPs that are held in turn with others.
     pub vrrp: Reports,
+    /// What the kernel passes on by itself.
+    pub l4: L4Reports,
+    /// Rung with each [`Self::note_change`].
+    pub bell: Bell,
     control: Mutex<Control>,
     checks: Mutex<Option<Checks>>,
     /// Those who want the settings read again.
@@ -128,6 +134,8 @@ impl Proxy {
             holds_vip,
             tls: TlsState::new(certificates, threads),
             vrrp: Reports::default(),
+            l4: L4Reports::default(),
+            bell: Bell::default(),
             tally: OwnTally::new(threads),
             access: Access::default(),
             started: Timestamp::now(),
@@ -152,6 +160,7 @@ impl Proxy {
     /// Has each thread look at the settings and at the health of servers before its next request.
     pub fn note_change(&self) {
         self.generation.fetch_add(1, Ordering::Release);
+        self.bell.ring();
     }
 
     /// Grows with each [`Self::note_change`].

@@ -16,6 +16,8 @@
 //! Nothing is retried once an octet of the response has come. A request can be replayed when its method is idempotent
 //! (RFC 9110, section 9.2.2) and all of it is still held; one of which nothing was sent can be sent again if it is held.
 
+use std::fmt;
+
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Failure {
@@ -81,6 +83,30 @@ pub enum Answer {
     ContentTooLarge,
 }
 
+impl Answer {
+    /// Its status.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::RequestTimeout => 408,
+            Self::ContentTooLarge => 413,
+            Self::BadGateway => 502,
+            Self::GatewayTimeout => 504,
+        }
+    }
+}
+
+impl fmt::Display for Next {
+    /// For the log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AnotherServer(answer) => write!(f, "another server, or else {}", answer.status()),
+            Self::NewConnection => f.write_str("a new connection to it"),
+            Self::Answer(answer) => write!(f, "answer {}", answer.status()),
+        }
+    }
+}
+
 /// What follows from `failure` with `retries_left` further servers allowed.
 pub fn next(failure: Failure, retries_left: u32, is_replayable: bool) -> Next {
     let another = |answer| if retries_left > 0 { Next::AnotherServer(answer) } else { Next::Answer(answer) };
@@ -122,6 +148,13 @@ mod tests {
         Failure::ClientBroken,
         Failure::ClientTooLarge,
     ];
+
+    #[test]
+    fn the_log_says_what_follows_as_clients_would_see_it() {
+        let first = next(Failure::ConnectLate, 1, true).to_string();
+        assert_eq!(first, "another server, or else 504");
+        assert_eq!(next(Failure::ConnectLate, 0, true).to_string(), "answer 504");
+    }
 
     #[test]
     fn no_other_server_without_retries_left() {

@@ -14,19 +14,33 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::admin;
-use crate::config::{Config, LogTarget};
+use crate::config::{Config, Contact, LogTarget};
 use crate::control;
 use crate::live::Proxy;
 use crate::serve::sockets::Sockets;
+use crate::switching::{self, L4Error};
 use crate::tls::{Certificates, Front};
 
 /// The settings in `file` and in the files that it names, or every mistake in them.
 pub fn read(file: &Path) -> Result<Config, Vec<Problem>> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
+    Config::parse(file, &text(file)?, &named)
+}
+
+/// Where the proxy is reached that runs by `file`.
+pub fn read_contact(file: &Path) -> Result<Contact, Vec<Problem>> {
+    Contact::parse(file, &text(file)?, &named)
+}
+
+fn text(file: &Path) -> Result<String, Vec<Problem>> {
+    std::fs::read_to_string(file).map_err(|error| {
         let (file, what) = (file.display().to_string(), error.to_string());
         vec![Problem { file, line: None, key: String::new(), what }]
-    })?;
-    Config::parse(file, &text, &|path| std::fs::read_to_string(path).map_err(|error| error.to_string()))
+    })
+}
+
+/// The text of a file that settings name.
+fn named(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
 /// How reloads went.
@@ -74,6 +88,15 @@ pub enum Cause {
     Asked,
     /// Something in the folder of the file changed: perhaps not the settings.
     FolderChanged,
+}
+
+/// What came of settings that were read again.
+#[derive(Clone, Debug, Default)]
+pub struct Reloaded {
+    /// The mistakes for which they were not taken over; empty: they were.
+    pub problems: Vec<Problem>,
+    /// The keys of those in force that wait for a restart or an upgrade.
+    pub waiting: Vec<&'static str>,
 }
 
 /// Reads the settings anew and remembers what it said of them.
@@ -161,9 +184,10 @@ impl Reloader {
         is_dropping || is_other_file
     }
 
-    /// The mistakes for which the settings were not taken over when they were read last.
-    pub fn problems(&self) -> &[Problem] {
-        &self.last_problems
+    /// What came of the settings when they were read last.
+    pub fn outcome(&self) -> Reloaded {
+        let waiting = self.started.restart_keys(self.proxy.control().file());
+        Reloaded { problems: self.last_problems.clone(), waiting }
     }
 
     fn refuse(&mut self, cause: Cause, problems: Vec<Problem>) {
@@ -218,8 +242,19 @@ struct Found {
 
 impl Found {
     fn read(file: &Path, proxy: &Proxy) -> Self {
-        let config = read(file);
         let present = proxy.live.load();
+        let config = read(file).and_then(|next| {
+            if next.l4 == present.config.l4 {
+                return Ok(next);
+            }
+            let problem = |error: L4Error| Problem {
+                file: file.display().to_string(),
+                line: None,
+                key: "l4".to_owned(),
+                what: error.to_string(),
+            };
+            switching::preflight(&next).map_err(|error| vec![problem(error)]).map(|()| next)
+        });
         let certificates = Certificates::read(config.as_ref().unwrap_or(&present.config), Some(&proxy.tls));
         Self { config, certificates }
     }

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::health::Checks;
 use crate::live::Proxy;
 use crate::reload::{Reloader, Watch};
+use crate::switching::L4Error;
 use crate::takeover::{Arrival, Traces};
 use crate::tls::Certificates;
 use crate::{control, vip};
@@ -27,6 +28,7 @@ use crate::{control, vip};
 mod events;
 pub mod handover;
 pub mod inherited;
+pub mod permissions;
 pub mod rights;
 mod running;
 mod signals;
@@ -44,7 +46,7 @@ use sockets::Sockets;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {error}")]
+    #[error("cannot listen on {address}: {error}{}", hint(error))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -60,9 +62,24 @@ pub enum ServeError {
     /// The access log cannot be written.
     #[error("access_log: {0}")]
     AccessLog(io::Error),
+    /// The kernel cannot pass on what it should.
+    #[error(transparent)]
+    L4(#[from] L4Error),
     /// Signals or threads are not to be had.
     #[error(transparent)]
     System(#[from] io::Error),
+}
+
+/// What to do about the commonest of these.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            ": it is not on this machine; one that comes and goes is expected in `vips`, or in [vrrp.NAME]"
+        }
+        io::ErrorKind::AddrInUse => ": expected nobody else there, as `ss -ltnp` shows",
+        io::ErrorKind::PermissionDenied => ": ports below 1024 need root, with `user`, or CAP_NET_BIND_SERVICE",
+        _ => "",
+    }
 }
 
 /// Runs the proxy of `config`, which was read from `file`, and of the `certificates` that it names, until SIGTERM or
@@ -97,9 +114,10 @@ async fn serve(file: PathBuf, config: Config, certificates: Certificates) -> Res
     }
     housekeep(&proxy, Instant::now());
     tokio::spawn(keep_house(Arc::clone(&proxy)));
-    let mut running = Running::start(Arc::clone(&proxy), sockets)?;
-    running.announce()?;
     let arrival = if predecessor.is_some() { Arrival::Successor } else { Arrival::Fresh };
+    let mut running = Running::start(Arc::clone(&proxy), sockets)?;
+    running.switch(arrival)?;
+    running.announce()?;
     tell_ready(predecessor, inherited, &proxy);
     // Last, so that whoever comes by the VIPs is served.
     running.share_vips(arrival)?;
@@ -138,8 +156,9 @@ fn tell_ready(predecessor: Option<Predecessor>, inherited: Inherited, proxy: &Pr
         }
         return tell_system(&[NotifyState::Ready]);
     };
-    let vrrp = Some(Traces::of(&proxy.live.load().config.vrrp));
-    if let Err(error) = predecessor.dismiss(&Ready { left, vrrp }) {
+    let live = proxy.live.load();
+    let (vrrp, l4) = (Some(Traces::of(&live.config.vrrp)), !live.config.l4.is_empty());
+    if let Err(error) = predecessor.dismiss(&Ready { left, vrrp, l4 }) {
         tracing::warn!(%error, "the proxy that was to be relieved is gone already");
     }
 }

@@ -29,7 +29,7 @@ use crate::vrrp::machine::{Action, Rules, State};
 use crate::vrrp::track::{Loss, standing};
 
 mod macvlan;
-mod netlink;
+
 mod notes;
 pub mod report;
 mod router;
@@ -37,13 +37,12 @@ mod sweep;
 pub mod watchdog;
 mod wire;
 
-use netlink::{Monitor, Netlink};
+use crate::netlink::{self, Monitor, Netlink};
 use notes::Notes;
 use router::Router;
-use sweep::Lock;
 use watchdog::Watchdog;
 
-pub use sweep::Traces;
+pub use sweep::{Lock, Traces};
 
 /// The running virtual routers.
 #[derive(Debug)]

@@ -18,6 +18,8 @@ use crate::listen::Permit;
 use crate::local::{Flight, Local};
 use crate::proxy_protocol;
 use crate::relay::Peer;
+use crate::relay::record::{By, Cause, Protocol, Record};
+use crate::relay::tell::{Teller, tell_connection};
 use crate::sni::hello::{self, Hello};
 use crate::socket::Socket;
 use crate::stream::Stream;
@@ -42,7 +44,9 @@ pub fn connection(
 ) -> impl Future<Output = ()> {
     let place = worker.deadlines.take();
     worker.proxy.tally.accept(worker.number);
-    let client = Client { worker, stream: Stream::Plain(socket), peer, place };
+    let is_logged = worker.current().live.config.access_log.is_some();
+    let record = is_logged.then(|| Box::new(Record::of_connection()));
+    let client = Client { worker, stream: Stream::Plain(socket), peer, place, record };
     let stage = Stage::Hearing(Hearing { since: Tick::now(), is_unintroduced, unread: Vec::new() });
     Connection { client, at, stage, permit }
 }
@@ -61,6 +65,8 @@ struct Client {
     peer: Peer,
     /// Among the deadlines of its thread.
     place: u32,
+    /// For the access log, where that was on when it came.
+    record: Option<Box<Record>>,
 }
 
 /// Where a connection is.
@@ -101,6 +107,19 @@ enum Unheard {
     Crowd,
 }
 
+impl Unheard {
+    /// Whose fault it is, and why it ends.
+    fn blame(&self) -> (By, Cause) {
+        match self {
+            Self::NoFront | Self::NoService(_) => (By::Proxy, Cause::NoService),
+            Self::Header(_) | Self::Hello(_) => (By::Proxy, Cause::Refused),
+            Self::Crowd => (By::Proxy, Cause::TooMany),
+            Self::Gone => (By::Client, Cause::ClientGone),
+            Self::Late => (By::ClientLate, Cause::ClientLate),
+        }
+    }
+}
+
 impl Future for Connection {
     type Output = ();
 
@@ -111,16 +130,24 @@ impl Future for Connection {
                 Stage::Hearing(hearing) => match ready!(hearing.poll(cx, client, permit, *at)) {
                     Ok(flight) => {
                         client.worker.deadlines.set_busy(client.place);
+                        client.note(|record| record.admit(Protocol::Tcp));
                         let first = std::mem::take(&mut hearing.unread);
                         *stage = Stage::Reaching(Box::new(Reach::new(client, flight, first)));
                     }
                     Err(cause) => {
                         tracing::debug!(peer = %client.peer.address, %cause, "connection closed before it had a server");
+                        let (by, what) = cause.blame();
+                        client.note(|record| record.end(by, what, cause.to_string()));
+                        client.tell(None);
                         return Poll::Ready(());
                     }
                 },
                 Stage::Reaching(reach) => {
-                    let Some(server) = ready!(reach.poll(cx, client)) else { return Poll::Ready(()) };
+                    let Some(server) = ready!(reach.poll(cx, client)) else {
+                        client.tell(Some(reach.flight()));
+                        return Poll::Ready(());
+                    };
+                    client.note(Record::pass);
                     let limits = limits(&client.worker.current(), *at);
                     let Stage::Reaching(reach) = std::mem::replace(stage, Stage::Over) else { return Poll::Ready(()) };
                     *stage = Stage::Passing(Box::new(Pass::new(reach.reached(client, server), limits)));
@@ -132,6 +159,8 @@ impl Future for Connection {
                         client.stream.reset_on_close();
                         pass.reset_server(end);
                     }
+                    client.note(|record| pass.note(end, record));
+                    client.tell(Some(pass.flight()));
                     return Poll::Ready(());
                 }
                 Stage::Over => return Poll::Ready(()),
@@ -220,6 +249,22 @@ impl Hearing {
         let flight = index.and_then(|index| Flight::new(Rc::clone(local), index));
         let no_service = || Unheard::NoService(asked.unwrap_or("a client that asks for no name").to_owned());
         flight.map(Some).ok_or_else(no_service)
+    }
+}
+
+impl Client {
+    /// Has what becomes of it noted, where it is to be logged.
+    fn note(&mut self, what: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut self.record {
+            what(record);
+        }
+    }
+
+    /// Tells of it; `flight` counts it, if its service is known.
+    fn tell(&self, flight: Option<&Flight>) {
+        if let Some(record) = &self.record {
+            tell_connection(record, Teller { worker: &self.worker, address: self.peer.address, tls: None }, flight);
+        }
     }
 }
 

@@ -5,11 +5,12 @@ mod common;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use common::{Origin, Proxy, ask, scripted, settings, unchecked, until};
+use common::{DEADLINE, Origin, Proxy, ask, scripted, settings, unchecked, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 fn logged(format: &str, more: &str) -> String {
     format!("access_log = {{ file = \"access.log\", format = \"{format}\" {more} }}\nthreads = 1")
@@ -40,6 +41,87 @@ fn shape(line: &str) -> String {
     let times = times.join("/");
     (parts[0], parts[1], parts[4], parts[6]) = ("client", "date", &times, "octets");
     parts.join(" ")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_trusted_peer_the_client_is_the_one_of_whom_it_tells() {
+    let origin = Origin::start("one").await;
+    let root = logged("json", "") + "\nforwarded.trusted = [\"127.0.0.1\"]";
+    let proxy = Proxy::start(&settings(&root, &unchecked("www.gslb.test", &[("app-1", origin.address)]))).await;
+    for fields in ["X-Forwarded-For: 203.0.113.9\r\n", ""] {
+        ask(proxy.listen, &format!("GET / HTTP/1.1\r\nHost: www.gslb.test\r\n{fields}Connection: close\r\n\r\n")).await;
+    }
+    let lines: Vec<Value> =
+        lines(&proxy, 2).await.iter().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    assert_eq!((&lines[0]["client"], &lines[0]["peer"]), (&"203.0.113.9".into(), &"127.0.0.1".into()));
+    assert_eq!((&lines[1]["client"], &lines[1]["peer"]), (&"127.0.0.1".into(), &Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_without_its_proxy_header_has_a_line_that_says_so() {
+    let origin = Origin::start("one").await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let root = logged("json", "") + &format!("\nproxy_protocol.listen = [\"{free}\"]");
+    let text = settings(&root, &unchecked("www.gslb.test", &[("app-1", origin.address)]));
+    let proxy = Proxy::start(&text.replace("listen = [\"127.0.0.1:0\"]", &format!("listen = [\"{free}\"]"))).await;
+    let mut stream = TcpStream::connect(free).await.expect("connected");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: www.gslb.test\r\n\r\n").await.expect("sent");
+    // Its end, whatever that looks like.
+    let _ = timeout(DEADLINE, stream.read_to_end(&mut Vec::new())).await.expect("in time");
+    let line: Value = serde_json::from_str(&lines(&proxy, 1).await[0]).expect("an object");
+    assert_eq!((&line["cause"], &line["status"]), (&"refused".into(), &Value::Null));
+    assert!(line["detail"].as_str().is_some_and(|detail| detail.contains("PROXY")), "{line}");
+}
+
+/// What is left of a line of a connection when times, dates and ports are taken out.
+fn tcp_shape(line: &str) -> String {
+    let mut parts: Vec<&str> = line.split(' ').collect();
+    let times: Vec<&str> = parts[4].split('/').map(|time| if time == "-1" { "-1" } else { "t" }).collect();
+    let times = times.join("/");
+    (parts[0], parts[1], parts[4]) = ("client", "date", &times);
+    parts.join(" ")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_connection_that_passes_as_it_is_has_its_line() {
+    for format in ["httplog", "json"] {
+        let (origin, (_nobody, dead)) = (Origin::start("one").await, nothing_there());
+        let tcp = |host: u8, service: &str| {
+            format!("[[tcp]]\nlisten = [\"127.0.0.{host}:0\"]\n{service}\nhello = \"200ms\"\n")
+        };
+        let pool = |name: &str, address| unchecked(name, &[("s0", address)]).replace("]\n", "]\nmode = \"tcp\"\n");
+        let services = [
+            tcp(2, "service = \"db.test\""),
+            tcp(3, "service = \"dead.test\""),
+            tcp(4, "sni = { \"db.test\" = \"db.test\" }"),
+            pool("db.test", origin.address),
+            pool("dead.test", dead),
+            unchecked("www.gslb.test", &[("app-1", dead)]),
+        ];
+        let proxy = Proxy::start(&settings(&logged(format, ""), &services.concat())).await;
+        let body = ask(proxy.tcp[0], "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.head.len() as u64;
+        for address in &proxy.tcp[1..] {
+            let mut stream = TcpStream::connect(address).await.expect("connected");
+            // Its end, whatever that looks like.
+            let _ = timeout(DEADLINE, stream.read_to_end(&mut Vec::new())).await.expect("in time");
+        }
+        let lines = lines(&proxy, 3).await;
+        if format == "httplog" {
+            let shapes: Vec<_> = lines.iter().map(|line| tcp_shape(line)).collect();
+            assert!(shapes[0].starts_with("client date seoul-1 db.test/s0 t/t/t ") && shapes[0].contains(" -- "));
+            assert_eq!(shapes[1], "client date seoul-1 dead.test/s0 t/-1/t 0 SC 1/1/1/0/0 0/0");
+            assert_eq!(shapes[2], "client date seoul-1 seoul-1/<NOSRV> -1/-1/t 0 cR 1/1/0/0/0 0/0");
+            continue;
+        }
+        let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).expect("an object")).collect();
+        assert!(lines.iter().all(|line| line["protocol"] == "TCP" && line["method"].is_null()), "{lines:#?}");
+        assert!(lines[0]["octets_down"].as_u64() >= Some(body) && lines[0]["cause"].is_null(), "{lines:#?}");
+        let ends: Vec<_> = lines.iter().map(|line| (&line["service"], &line["cause"])).collect();
+        assert_eq!(ends[1..], [(&"dead.test".into(), &"connect".into()), (&().into(), &"client_timeout".into())]);
+        let metrics = ask(proxy.status, "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.body;
+        let failed = "region_proxy_request_failures_total{service=\"dead.test\",cause=\"connect\"} 1";
+        assert!(metrics.contains(failed), "{metrics}");
+    }
 }
 
 /// An address where nobody listens, and nobody else can while this lives.

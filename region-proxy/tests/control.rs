@@ -329,6 +329,27 @@ async fn ctl_finds_the_proxy_by_its_settings_and_prints_a_table_or_json() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mistakes_in_the_settings_keep_nobody_from_the_proxy_that_runs_by_older_ones() {
+    let origin = Origin::start("one").await;
+    let text = settings(ROOT, &unchecked("www.gslb.test", &[("app-1", origin.address)]));
+    let proxy = Proxy::start(&text).await;
+    let run = async |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_region-proxy"));
+        command.args(arguments).arg("--config").arg(proxy.config_file()).output().await.expect("it ran")
+    };
+    proxy.rewrite(&text.replace("region = \"seoul\"", "region = 1"));
+    assert!(run(&["ctl", "drain", "www.gslb.test/app-1"]).await.status.success());
+    assert!(run(&["drain"]).await.status.success() && proxy.status().await.is_draining);
+    let refused = run(&["ctl", "reload"]).await;
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(why.contains("1 mistake in the settings") && why.contains("region: 1 is not a text"), "{why}");
+    proxy.rewrite(&text.replace("threads = 2", "threads = 1"));
+    let taken = String::from_utf8(run(&["ctl", "reload"]).await.stdout).expect("text");
+    assert_eq!(taken, "reloaded\nthreads: takes effect only after a restart or an upgrade\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_socket_is_gone_with_the_proxy() {
     let origin = Origin::start("one").await;
     let mut proxy = Proxy::start(&settings(ROOT, &unchecked("www.gslb.test", &[("app-1", origin.address)]))).await;

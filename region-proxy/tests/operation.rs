@@ -55,6 +55,23 @@ async fn a_second_process_on_the_same_status_address_does_not_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vip_elsewhere_is_listened_on_and_another_address_that_is_not_here_tells_what_to_do() {
+    let origin = Origin::start("one").await;
+    let services = unchecked("www.gslb.test", &[("app-1", origin.address)]);
+    let text = |vips: &str| settings(vips, &services).replace("listen = [", "listen = [\"198.51.100.10:0\", ");
+    let proxy = Proxy::start(&text("vips = [\"198.51.100.10\"]")).await;
+    assert!(proxy.listens.iter().any(|address| address.ip().to_string() == "198.51.100.10"), "{:?}", proxy.listens);
+    let path = proxy.folder.path().join("other.toml");
+    std::fs::write(&path, text("")).expect("written");
+    let other = command(&["serve", "--config", path.to_str().expect("UTF-8")]).await;
+    let said = String::from_utf8_lossy(&other.stderr);
+    assert!(
+        !other.status.success() && said.contains("198.51.100.10:0") && said.contains("expected in `vips`"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_vip_elsewhere_is_not_held() {
     let origin = Origin::start("one").await;
     let services = unchecked("www.gslb.test", &[("app-1", origin.address)]);
@@ -229,6 +246,45 @@ async fn check_accepts_the_example_and_names_every_mistake_elsewhere() {
         for part in ["bad.toml:1: region:", "status: missing", "bad.toml:3: listen[0]:", "services: no service"] {
             assert!(text.contains(part), "{part} in {text}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_all_that_is_not_on_this_machine() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("p.toml");
+    let tls = "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificates = [{ certificate = \"c.pem\", key = \"k.pem\" }]\n";
+    let services = unchecked("www.gslb.test", &[("app-1", ([127, 0, 0, 1], 9).into())]);
+    let root = "user = \"no-such-user\"\nstate_file = \"none/state.json\"";
+    std::fs::write(&file, settings(root, &format!("{tls}{services}"))).expect("written");
+    let output = command(&["check", "--config", file.to_str().expect("text")]).await;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for part in ["user: there is no user no-such-user", "state_file: ", "c.pem: ", "k.pem: "] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_warns_of_secrets_that_others_can_read_and_of_files_that_its_user_cannot() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, token) = (folder.path().join("p.toml"), folder.path().join("token"));
+    let services = unchecked("www.gslb.test", &[("app-1", ([127, 0, 0, 1], 9).into())]);
+    let root = "user = \"nobody\"\nadmin_token_file = \"token\"";
+    std::fs::write(&file, settings(root, &services)).expect("written");
+    std::fs::write(&token, TOKEN).expect("written");
+    for (of_folder, of_token, expected) in [
+        (0o755, 0o644, "token: has mode 0644, so that others can get at the secret in it"),
+        (0o755, 0o600, "p.toml: user: nobody may not read "),
+        (0o700, 0o644, "p.toml: user: nobody may not enter "),
+    ] {
+        for (path, mode) in [(folder.path(), of_folder), (&token, of_token)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("changed");
+        }
+        let output = command(&["check", "--config", file.to_str().expect("text")]).await;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && text.contains("warning: ") && text.contains(expected), "{expected}: {text}");
     }
 }
 

@@ -105,6 +105,19 @@ async fn retries_queues_and_refused_reloads_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_page_counts_connections_where_they_pass_as_they_are() {
+    let origin = Origin::start("one").await;
+    let pool = unchecked("db.test", &[("db-1", origin.address)]).replace("]\n", "]\nmode = \"tcp\"\n");
+    let tcp = "[[tcp]]\nlisten = [\"127.0.0.1:0\"]\nservice = \"db.test\"\n";
+    let proxy = Proxy::start(&settings("", &format!("{tcp}{pool}"))).await;
+    for _ in 0..2 {
+        ask(proxy.tcp[0], "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    }
+    let page = read(&proxy, "/stats").await.body;
+    assert!(page.contains("Connections since the start: 2") && !page.contains("Answers since"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_page_needs_nothing_from_elsewhere_and_shows_each_server() {
     let (up, down) = (Origin::start("one").await, SocketAddr::from(([127, 0, 0, 1], 1)));
     let services = service(

@@ -29,6 +29,7 @@ use tokio_rustls::server::TlsStream;
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
+    key: String,
 }
 
 impl Authority {
@@ -41,7 +42,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let pem = params.self_signed(&key).expect("signed").pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        Self { pem, key: key.serialize_pem(), issuer: Issuer::new(params, key) }
     }
 
     /// A certificate for `name` that ends in June of `last_year`, and its key.
@@ -56,6 +57,15 @@ impl Authority {
     /// What a server with a certificate for `name` begins with; it asks clients for one of `clients`.
     fn server(&self, name: &str, last_year: i32, clients: Option<&Self>) -> Arc<ServerConfig> {
         let (certificate, key) = self.sign(name, last_year, ExtendedKeyUsagePurpose::ServerAuth);
+        Self::server_with(&certificate, &key, clients)
+    }
+
+    /// The same with its own certificate.
+    fn server_itself(&self) -> Arc<ServerConfig> {
+        Self::server_with(&self.pem, &self.key, None)
+    }
+
+    fn server_with(certificate: &str, key: &str, clients: Option<&Self>) -> Arc<ServerConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
         let builder = builder.expect("versions");
@@ -192,6 +202,7 @@ async fn who_is_not_who_it_should_be_gets_no_request_and_the_log_says_why() {
         (ca.server("www.gslb.test", 2021, None), CA, "its certificate has expired at 2021-06-01"),
         (other.server("www.gslb.test", 2040, None), CA, "unknown issuer"),
         (ca.server("www.gslb.test", 2040, None), "true", "unknown issuer"),
+        (ca.server_itself(), CA, "is one that signs others (CA:TRUE)"),
         (
             ca.server("www.gslb.test", 2040, None),
             "{ ca = \"ca.pem\", name = \"another.test\" }",

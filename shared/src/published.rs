@@ -30,6 +30,13 @@ pub struct Status {
     pub virtual_routers: Vec<VirtualRouterStatus>,
 }
 
+impl Status {
+    /// The virtual router that has `vip`; `None`: it does not hold that in turn with others.
+    pub fn router_of(&self, vip: IpAddr) -> Option<&VirtualRouterStatus> {
+        self.virtual_routers.iter().find(|router| router.vips.contains(&vip))
+    }
+}
+
 /// What a proxy says of one virtual router (VRRP, RFC 9568).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct VirtualRouterStatus {

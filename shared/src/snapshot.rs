@@ -1,11 +1,13 @@
 //! The health of everything at one moment, as answers need it: immutable, published whole.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::moment::Moment;
-use crate::topology::{MemberId, ServiceId, Topology};
+use crate::name::ProxyName;
+use crate::topology::{MemberId, RegionId, ServiceId, Topology};
 
 /// What every region may do for every service at one moment.
 #[derive(Clone, Debug)]
@@ -14,6 +16,8 @@ pub struct View {
     pub topology: Arc<Topology>,
     /// A standing sheet for each service, at its [`ServiceId`].
     pub services: Vec<ServiceView>,
+    /// Who holds the VIPs of each region, at its [`RegionId`].
+    pub vips: Vec<Vec<VipStanding>>,
     /// Since when all regions are unreachable at once, which is taken for this node's own fault: verdicts are frozen.
     pub doubts_itself_since: Option<Moment>,
 }
@@ -22,6 +26,72 @@ impl View {
     /// The standings of `service`.
     pub fn service(&self, service: ServiceId) -> &ServiceView {
         &self.services[service.0 as usize]
+    }
+
+    /// Who holds the VIPs of `region`: its own, and those that services have in it.
+    pub fn vips(&self, region: RegionId) -> &[VipStanding] {
+        self.vips.get(usize::from(region.0)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Who holds one VIP of a region.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct VipStanding {
+    /// The VIP.
+    pub vip: IpAddr,
+    /// Whether proxies hold it in turn (VRRP, RFC 9568): then only the first of `holders` counts. Otherwise each of them does,
+    /// as behind an L4 tier.
+    pub is_in_turn: bool,
+    /// The healthy proxies that say that they hold it.
+    pub holders: Vec<ProxyName>,
+    /// When who holds it took it, by its own word, in seconds since 1970.
+    pub last_takeover: Option<u64>,
+    /// When another held it than before, as seen here; `None`: never since the start.
+    pub changed_hands: Option<Moment>,
+    /// Alarm: two hold it in turn at the same time.
+    pub two_actives: Option<TwoActives>,
+}
+
+impl VipStanding {
+    /// Nobody has said anything of `vip`.
+    pub fn unknown(vip: IpAddr) -> Self {
+        Self {
+            vip,
+            is_in_turn: false,
+            holders: Vec::new(),
+            last_takeover: None,
+            changed_hands: None,
+            two_actives: None,
+        }
+    }
+
+    /// The one that counts, where proxies hold it in turn.
+    pub fn holder(&self) -> Option<&ProxyName> {
+        self.holders.first().filter(|_| self.is_in_turn)
+    }
+}
+
+/// Two hold a VIP at the same time, though they should in turn: clients reach the one or the other.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TwoActives {
+    /// Since when that is known.
+    pub since: Moment,
+    /// Those that say that they hold it; empty where only one of them is a proxy of the region.
+    pub holders: Vec<ProxyName>,
+    /// Those that hear another one.
+    pub hearers: Vec<ProxyName>,
+}
+
+impl std::fmt::Display for TwoActives {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = |names: &[ProxyName]| names.iter().map(ProxyName::as_str).collect::<Vec<_>>().join(" and ");
+        match (self.holders.as_slice(), self.hearers.as_slice()) {
+            (holders, []) => write!(f, "{} hold it at the same time", names(holders)),
+            ([], hearers) => write!(f, "{} hears another that holds it too", names(hearers)),
+            (holders, hearers) => {
+                write!(f, "{} hold it at the same time; {} hears another", names(holders), names(hearers))
+            }
+        }
     }
 }
 

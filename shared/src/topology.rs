@@ -286,6 +286,11 @@ impl FlapSettings {
 }
 
 impl Topology {
+    /// Ids of all regions, in the order of their names.
+    pub fn region_ids(&self) -> impl Iterator<Item = RegionId> + use<> {
+        (0..self.regions.len() as u16).map(RegionId)
+    }
+
     /// The region at `id`.
     pub fn region(&self, id: RegionId) -> &Region {
         &self.regions[usize::from(id.0)]

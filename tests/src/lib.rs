@@ -7,6 +7,7 @@
 //! reference ─► a naive answer to any query, for comparing with that of the engine
 //! servlet  ─► an origin server with sessions, for region-proxy
 //! net      ─► hosts on a link of their own, each in a network namespace
+//! traffic  ─► servers and clients on such hosts, and what they saw of each other
 //! bench    ─► gslb-dns and other servers side by side, one core each
 //! ```
 
@@ -18,3 +19,4 @@ pub mod net;
 pub mod reference;
 pub mod scenario;
 pub mod servlet;
+pub mod traffic;

@@ -37,12 +37,7 @@ impl Net {
         net.ip("switch", "link add br0 type bridge");
         net.ip("switch", "link set br0 up");
         for (number, host) in (2..).zip(hosts) {
-            run(&["ip", "netns", "add", &net.name(host)]);
-            // Addresses are there at once.
-            net.sysctl(host, "net.ipv6.conf.all.accept_dad=0");
-            net.sysctl(host, "net.ipv6.conf.default.accept_dad=0");
-            net.sysctl(host, "net.ipv6.conf.default.addr_gen_mode=1");
-            net.ip(host, "link set lo up");
+            net.add(host);
             net.ip("switch", &format!("link add name {host} type veth peer name eth0 netns {}", net.name(host)));
             net.ip("switch", &format!("link set dev {host} master br0 up"));
             net.ip(host, &format!("addr add 192.0.2.{number}/24 dev eth0"));
@@ -50,6 +45,79 @@ impl Net {
             net.ip(host, "link set eth0 up");
         }
         net
+    }
+
+    /// Gives each host 2001:db8::N/64 on `eth0` too.
+    pub fn with_ipv6(self) -> Self {
+        for (number, host) in (2..).zip(&self.hosts) {
+            self.ip(host, &format!("addr add 2001:db8::{number}/64 dev eth0 nodad"));
+        }
+        self
+    }
+
+    /// A further host, on a link of its own with `router`, through which it reaches all others, and they it.
+    ///
+    /// It has 198.51.100.2/24 and 2001:db8:1::2/64 on `eth0`; the router's `eth1` has `.1` and `::1`.
+    pub fn with_host_behind(mut self, router: &str, host: &str) -> Self {
+        self.add_wired(router, host);
+        for (end, device, number) in [(host, "eth0", 2), (router, "eth1", 1)] {
+            self.ip(end, &format!("addr add 198.51.100.{number}/24 dev {device}"));
+            self.ip(end, &format!("addr add 2001:db8:1::{number}/64 dev {device} nodad"));
+            self.ip(end, &format!("addr add fe80::{number}/64 dev {device} nodad"));
+        }
+        for address in ["198.51.100.1", "2001:db8:1::1"] {
+            self.ip(host, &format!("route add default via {address}"));
+        }
+        let number = 2 + self.hosts.iter().position(|other| other == router).expect("it is there");
+        for other in self.hosts.iter().filter(|other| *other != router) {
+            for address in [format!("192.0.2.{number}"), format!("2001:db8::{number}")] {
+                self.ip(other, &format!("route add default via {address}"));
+            }
+        }
+        self.hosts.push(host.to_owned());
+        self
+    }
+
+    /// A further host on the same link, which all its packets reach through `bridge`: that one's addresses are on `br0` now.
+    pub fn with_host_across(mut self, bridge: &str, host: &str) -> Self {
+        self.add_wired(bridge, host);
+        let number = 2 + self.hosts.iter().position(|other| other == bridge).expect("it is there");
+        let own = 2 + self.hosts.len();
+        self.ip(bridge, "addr flush dev eth0");
+        self.ip(bridge, "link add br0 type bridge");
+        for device in ["eth0", "eth1"] {
+            self.ip(bridge, &format!("link set {device} master br0"));
+        }
+        self.ip(bridge, "link set br0 up");
+        for (end, device, number) in [(bridge, "br0", number), (host, "eth0", own)] {
+            self.ip(end, &format!("addr add 192.0.2.{number}/24 dev {device}"));
+            for network in ["2001:db8:", "fe80:"] {
+                self.ip(end, &format!("addr add {network}:{number}/64 dev {device} nodad"));
+            }
+        }
+        self.hosts.push(host.to_owned());
+        self
+    }
+
+    /// A further host, whose `eth0` is wired to `eth1` of another.
+    fn add_wired(&self, other: &str, host: &str) {
+        self.add(host);
+        let (other_space, space) = (self.name(other), self.name(host));
+        let ends =
+            ["link", "add", "eth0", "netns", &space, "type", "veth", "peer", "name", "eth1", "netns", &other_space];
+        run(&[&["ip"][..], &ends].concat());
+        self.ip(other, "link set eth1 up");
+        self.ip(host, "link set eth0 up");
+    }
+
+    /// The namespace of a further host.
+    fn add(&self, host: &str) {
+        run(&["ip", "netns", "add", &self.name(host)]);
+        // Addresses are there at once.
+        self.sysctl(host, "net.ipv6.conf.all.accept_dad=0");
+        self.sysctl(host, "net.ipv6.conf.default.accept_dad=0");
+        self.sysctl(host, "net.ipv6.conf.default.addr_gen_mode=1");
+        self.ip(host, "link set lo up");
     }
 
     /// The namespace of `host`.
@@ -65,7 +133,8 @@ impl Net {
         String::from_utf8_lossy(&run(&words).stdout).into_owned()
     }
 
-    fn sysctl(&self, host: &str, setting: &str) {
+    /// Makes `setting`, such as `net.ipv4.ip_forward=1`, on `host`.
+    pub fn sysctl(&self, host: &str, setting: &str) {
         run(&["ip", "netns", "exec", &self.name(host), "sysctl", "-qw", setting]);
     }
 
@@ -84,6 +153,24 @@ impl Net {
     /// Undoes [`Self::cut`].
     pub fn mend(&self, host: &str) {
         run(&["bridge", "-n", &self.name("switch"), "link", "set", "dev", host, "state", "3"]);
+    }
+
+    /// Puts `hosts` on a bridge of their own, with one link to the others: [`Self::cut`] and [`Self::mend`] take its `name` too.
+    pub fn part(&self, name: &str, hosts: &[&str]) {
+        self.ip("switch", &format!("link add br-{name} type bridge"));
+        self.ip("switch", &format!("link set br-{name} up"));
+        self.ip("switch", &format!("link add name {name} type veth peer name {name}-up"));
+        self.ip("switch", &format!("link set dev {name} master br0 up"));
+        self.ip("switch", &format!("link set dev {name}-up master br-{name} up"));
+        for host in hosts {
+            self.ip("switch", &format!("link set dev {host} master br-{name}"));
+        }
+    }
+
+    /// The IPv4 address of `host`.
+    pub fn address(&self, host: &str) -> IpAddr {
+        let at = self.hosts.iter().position(|known| known == host).expect("it is a host of this link");
+        [192, 0, 2, 2 + u8::try_from(at).expect("so many fit")].into()
     }
 
     /// The hosts that have `address`.

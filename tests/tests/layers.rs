@@ -35,7 +35,7 @@ const GSLB_DNS: Layers = &[
 /// The same of `region-proxy`.
 const REGION_PROXY: Layers = &[
     &["http1", "look_alike", "network", "proxy_protocol", "sni"],
-    &["route", "routes", "stick", "balance", "forward", "forwarded", "http2", "rate", "clients", "vrrp"],
+    &["route", "routes", "stick", "balance", "forward", "forwarded", "http2", "rate", "clients", "l4", "vrrp"],
     &["standing"],
     &["config", "plan"],
     &["changes", "explain"],
@@ -54,6 +54,7 @@ const REGION_PROXY: Layers = &[
         "live",
         "local",
         "main",
+        "netlink",
         "once",
         "pipe",
         "relay",
@@ -63,6 +64,7 @@ const REGION_PROXY: Layers = &[
         "status",
         "stick_table",
         "stream",
+        "switching",
         "takeover",
         "tally",
         "tcp",

@@ -63,7 +63,7 @@ fn commands_for_the_first_try_work() -> Held {
         }
     }
     let [checked, told, status] = &asked[..] else { return Err(format!("{asked:?}")) };
-    assert!(checked.contains("right: 1 services, 2 servers"), "{checked}");
+    assert!(checked.contains("right: 1 service, 2 servers"), "{checked}");
     assert!(told.contains("\"server\": \"app-"), "{told}");
     assert!(status.contains(r#""servers_up":2,"servers_total":2"#), "{status}");
     Ok(())

@@ -10,7 +10,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
-use shared::topology::ServiceId;
+use shared::snapshot::VipStanding;
+use shared::topology::{Region, ServiceId};
 
 use super::ZoneBooks;
 use crate::answer::Transport;
@@ -73,6 +74,7 @@ impl Collector for Scrape {
         self.encode_secondaries(&mut sheet)?;
         self.encode_journals(&mut sheet)?;
         self.encode_health(&mut sheet)?;
+        self.encode_vips(&mut sheet)?;
         self.encode_dnssec(&mut sheet)?;
         self.encode_reloads(&mut sheet)
     }
@@ -222,6 +224,34 @@ impl Scrape {
             "Whether this node doubts itself",
             u64::from(view.doubts_itself_since.is_some()),
         )
+    }
+
+    /// Who holds VIPs, where proxies do so in turn.
+    fn encode_vips(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let view = self.look.live.snapshot.view();
+        let regions = view.topology.region_ids().flat_map(|id| {
+            let region = view.topology.region(id);
+            view.vips(id).iter().filter(|standing| standing.is_in_turn).map(move |standing| (region, standing))
+        });
+        let vips: Vec<(&Region, String, &VipStanding)> =
+            regions.map(|(region, standing)| (region, standing.vip.to_string(), standing)).collect();
+        let holders = vips.iter().flat_map(|(region, vip, standing)| {
+            region.proxies.iter().map(move |proxy| {
+                let labels = [("region", region.name.as_str()), ("vip", vip.as_str()), ("proxy", proxy.name.as_str())];
+                (labels, u64::from(standing.holder() == Some(&proxy.name)))
+            })
+        });
+        sheet.gauges("gslb_vip_holder", "Whether a proxy is the one that counts as the holder of a VIP", holders)?;
+        let of_vips = |value: fn(&VipStanding) -> Option<u64>| {
+            let rows = vips.iter().filter_map(move |(region, vip, standing)| {
+                Some(([("region", region.name.as_str()), ("vip", vip.as_str())], value(standing)?))
+            });
+            rows.collect::<Vec<_>>()
+        };
+        let help = "When the holder of a VIP took it, by its own word, in seconds since 1970";
+        sheet.gauges("gslb_vip_last_takeover_seconds", help, of_vips(|standing| standing.last_takeover))?;
+        let help = "Whether two hold a VIP at the same time; clients reach the one or the other";
+        sheet.gauges("gslb_vip_two_actives", help, of_vips(|standing| Some(standing.two_actives.is_some().into())))
     }
 
     fn encode_dnssec(&self, sheet: &mut Sheet<'_>) -> fmt::Result {

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use shared::name::RegionName;
+use shared::snapshot::{View, VipStanding};
 use shared::state::ProxyFacts;
 use shared::topology::{Region, ServiceId};
 
 use super::ZoneBooks;
-use crate::explain::ALARM;
+use crate::explain::alarms;
 use crate::journal::Extent;
 use crate::keys::{next_text, show_time};
 use crate::reload::unix_secs;
@@ -46,7 +48,7 @@ pub(super) fn page(look: &Look, books: &ZoneBooks, clock: Clock, config: &Path) 
     let doubts_since = view.doubts_itself_since.map(|since| clock.wall(since).to_string());
     json!({
         // The first in order, as it is in what matters.
-        "alarm": doubts_since.as_ref().map(|since| format!("since {since}: {ALARM}")),
+        "alarm": alarm(view, clock),
         "version": env!("CARGO_PKG_VERSION"),
         "now": clock.wall(clock.now()).to_string(),
         "started": clock.wall(shared::moment::Moment::START).to_string(),
@@ -64,6 +66,12 @@ pub(super) fn page(look: &Look, books: &ZoneBooks, clock: Clock, config: &Path) 
         "services": services(look, clock),
         "overrides": overrides(look, clock),
     })
+}
+
+/// What an operator must know before all else; null: nothing.
+fn alarm(view: &View, clock: Clock) -> Option<String> {
+    let shown = alarms(view).into_iter().map(|(since, what)| format!("since {}: {what}", clock.wall(since)));
+    shown.reduce(|all, next| format!("{all}; {next}"))
 }
 
 /// Who was told that the zone `name` has `serial`.
@@ -115,18 +123,41 @@ fn regions(look: &Look, clock: Clock) -> Value {
         let topology = look.state.topology();
         topology.find_region(name).map(|id| topology.region(id))
     };
-    let is_frozen = look.live.snapshot.view().doubts_itself_since.is_some();
+    let view = look.live.snapshot.view();
+    let is_frozen = view.doubts_itself_since.is_some();
+    let holders = |name, clock| -> Vec<Value> {
+        let id = view.topology.find_region(name);
+        id.map_or(&[][..], |id| view.vips(id)).iter().map(|standing| holder(standing, clock)).collect()
+    };
     let shown = look.state.proxies().map(|(name, proxies)| {
         let urls = |facts: &ProxyFacts| find(name).and_then(|region| status_url(region, facts));
         let proxies: Vec<Value> = proxies.iter().map(|facts| proxy(facts, urls(facts), is_frozen, clock)).collect();
         json!({
             "name": name,
             "vips": find(name).map(|region| region.vips.clone()),
+            "vip_holders": holders(name, clock),
             "is_deciding": look.state.is_deciding(name),
             "proxies": proxies,
         })
     });
     shown.collect()
+}
+
+/// Who holds a VIP. Where proxies do so in turn it is `holder`, else all of `holders`.
+fn holder(standing: &VipStanding, clock: Clock) -> Value {
+    let taken = standing.last_takeover.and_then(|secs| Timestamp::from_second(i64::try_from(secs).ok()?).ok());
+    let two_actives = standing.two_actives.as_ref().map(|alarm| {
+        json!({ "since": clock.wall(alarm.since).to_string(), "holders": alarm.holders, "hearers": alarm.hearers })
+    });
+    json!({
+        "vip": standing.vip,
+        "is_in_turn": standing.is_in_turn,
+        "holder": standing.holder(),
+        "holders": standing.holders,
+        "last_takeover": taken.map(|at| at.to_string()),
+        "changed_hands": standing.changed_hands.map(|at| clock.wall(at).to_string()),
+        "two_actives": two_actives,
+    })
 }
 
 fn status_url<'a>(region: &'a Region, facts: &ProxyFacts) -> Option<&'a str> {

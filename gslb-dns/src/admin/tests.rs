@@ -129,6 +129,43 @@ fn name_in_no_zone_is_not_found() {
 }
 
 #[test]
+fn who_holds_a_vip_in_turn_is_shown_and_an_alarm_when_two_do() {
+    let site = Site::new();
+    site.set_rival(false);
+    let (node, admin) = start(&site);
+    let page = || -> Value { serde_json::from_str(&http(admin, "GET", "/status", "", "").1).expect("JSON") };
+    let metrics = || http(admin, "GET", "/metrics", "", "").1;
+    let seoul = page()["regions"][0]["vip_holders"][0].clone();
+    assert_eq!((&seoul["vip"], &seoul["holder"]), (&"198.51.100.1".into(), &"seoul-1".into()));
+    assert_eq!((&seoul["last_takeover"], &seoul["two_actives"]), (&"2027-01-15T08:00:00Z".into(), &Value::Null));
+    let virginia = page()["regions"][1]["vip_holders"][0].clone();
+    assert_eq!((&virginia["holder"], &virginia["holders"][0]), (&Value::Null, &"virginia-1".into()));
+    let holder = "gslb_vip_holder{region=\"seoul\",vip=\"198.51.100.1\",proxy=\"seoul-1\"} 1";
+    let taken = "gslb_vip_last_takeover_seconds{region=\"seoul\",vip=\"198.51.100.1\"} 1800000000";
+    assert!(metrics().contains(holder) && metrics().contains(taken), "{}", metrics());
+    assert!(!metrics().contains("vip=\"198.51.100.2\""), "nobody holds that in turn: {}", metrics());
+    site.set_rival(true);
+    until("alarm", || page()["alarm"].as_str().is_some_and(|alarm| alarm.contains("seoul-1 hears another")));
+    let explain = |format| {
+        http(admin, "GET", &format!("/explain?name=www.example.com&client=192.0.2.1&format={format}"), "", "").1
+    };
+    let alarm = "ALARM   seoul: 198.51.100.1: seoul-1 hears another that holds it too\n";
+    assert!(
+        explain("text").starts_with(alarm) && explain("text").contains("seoul-1 holds the VIP"),
+        "{}",
+        explain("text")
+    );
+    assert!(explain("json").contains("\"vip_holders\":[\"seoul-1\"]"), "{}", explain("json"));
+    let raised = "gslb_vip_two_actives{region=\"seoul\",vip=\"198.51.100.1\"} ";
+    assert!(metrics().contains(&format!("{raised}1")), "{}", metrics());
+    assert_eq!(ask(node.addresses()[0], "www.example.com"), ["198.51.100.1"], "the region serves");
+    site.set_rival(false);
+    until("no alarm", || page()["alarm"].is_null());
+    assert!(metrics().contains(&format!("{raised}0")), "{}", metrics());
+    node.stop();
+}
+
+#[test]
 fn node_that_doubts_itself_says_so_first() {
     let site = Site::new();
     let (node, admin) = start(&site);

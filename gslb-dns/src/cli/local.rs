@@ -145,7 +145,7 @@ pub(super) fn zone(name: &OwnerName, config: &Path) -> Result<(), Failure> {
     }
 }
 
-fn read(config: &Path) -> Result<World, Failure> {
+pub(super) fn read(config: &Path) -> Result<World, Failure> {
     load(config, None).world.map_err(|problems| Failure::Mistakes(StartError::Problems(problems).to_string()))
 }
 

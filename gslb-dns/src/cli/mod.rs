@@ -3,6 +3,7 @@
 mod keys;
 mod local;
 mod output;
+mod proxies;
 mod remote;
 
 use std::net::IpAddr;
@@ -37,6 +38,9 @@ enum Command {
     Override(OverrideArgs),
     /// Prints the state of a running node as JSON.
     Status(NodeArg),
+    /// Tells the proxies of a region themselves to drain, or to drain no more.
+    #[command(subcommand)]
+    Proxies(proxies::ProxiesCommand),
     /// Makes the keys that zones are signed with (DNSSEC), shows them and rolls them over.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -165,6 +169,7 @@ impl Cli {
             },
             Command::Override(args) => remote::change(&args),
             Command::Status(args) => remote::status(&args.node),
+            Command::Proxies(command) => proxies::run(&command),
             Command::Keys(command) => keys::run(&command),
         };
         match result {
@@ -227,6 +232,8 @@ mod tests {
             "gslb-dns override drain seoul --why maintenance --who kim --for 30m --token-file token",
             "gslb-dns override clear seoul --service www.gslb.test",
             "gslb-dns status",
+            "gslb-dns proxies drain seoul --token-file proxies-token",
+            "gslb-dns proxies undrain seoul seoul-1 --token-file proxies-token --config zones/topology.toml",
             "gslb-dns zone gslb.test --config zones/topology.toml",
             "gslb-dns keys new gslb.test --config zones/topology.toml",
             "gslb-dns keys new gslb.test --dir keys --algorithm 15 --role zsk",

@@ -85,7 +85,7 @@ fn unauthorized(token_file: Option<&Path>) -> Failure {
     })
 }
 
-fn with_token(request: RequestBuilder, token_file: Option<&Path>) -> Result<RequestBuilder, Failure> {
+pub(super) fn with_token(request: RequestBuilder, token_file: Option<&Path>) -> Result<RequestBuilder, Failure> {
     let Some(path) = token_file else { return Ok(request) };
     let mistake = |what: String| Failure::Mistakes(format!("--token-file {}: {what}", path.display()));
     let text = fs::read_to_string(path).map_err(|error| mistake(format!("cannot be read: {error}")))?;
@@ -121,7 +121,7 @@ fn url_at(node: &str, path: &str) -> Result<Url, Failure> {
     base.join(path).map_err(|error| Failure::Mistakes(error.to_string()))
 }
 
-fn client(node: &str) -> Result<Client, Failure> {
+pub(super) fn client(node: &str) -> Result<Client, Failure> {
     let builder = Client::builder().no_proxy().redirect(redirect::Policy::none()).timeout(TIME_LIMIT);
     // Only TLS needs the certificates of the machine, which may have none.
     let builder = if node.starts_with("https:") { builder } else { builder.tls_certs_only([]) };

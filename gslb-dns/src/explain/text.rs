@@ -10,7 +10,7 @@ use super::{AnswerRecord, Explained, ExplainedAnswer, ExplainedPlace, ExplainedS
 impl fmt::Display for Explained {
     /// For people: the client, a table of regions, the answer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(alarm) = self.alarm {
+        if let Some(alarm) = &self.alarm {
             writeln!(f, "ALARM   {alarm}")?;
         }
         writeln!(f, "{} {} for {}", self.name, self.qtype, self.client)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shared::moment::Moment;
 use shared::name::{OwnerName, ProxyName, RegionName};
 use shared::snapshot::Verdict;
-use shared::state::{Change, Changes, Doubt, Event, ProbeFailure};
+use shared::state::{Change, Changes, Doubt, Event, ProbeFailure, VipChange, VipNews};
 use tracing::{error, info, warn};
 
 use super::clock::Clock;
@@ -35,6 +35,7 @@ pub(super) fn log(changes: &Changes, clock: &Clock) {
         Some(Doubt::Ended) => info!("a region can be reached again: this node trusts itself again, verdicts move"),
         None => {}
     }
+    log_vips(&changes.vips, clock);
     for line in lines(&changes.verdicts) {
         let Line { region, from, to, share, why, since, .. } = line;
         let since = clock.wall(since);
@@ -50,6 +51,39 @@ pub(super) fn log(changes: &Changes, clock: &Clock) {
             Verdict::Recovering => info!(%region, %from, %to, why, %since, services, "the region recovers"),
         }
     }
+}
+
+/// One line for all VIPs of which the same is told.
+fn log_vips(changes: &[VipChange], clock: &Clock) {
+    for (at, VipChange { region, news, .. }) in changes.iter().enumerate() {
+        let is_alike = |other: &&VipChange| (&other.region, &other.news) == (region, news);
+        if changes[..at].iter().any(|other| is_alike(&other)) {
+            continue;
+        }
+        let vips = changes.iter().filter(is_alike).map(|change| change.vip.to_string()).collect::<Vec<_>>().join(", ");
+        match news {
+            VipNews::ChangedHands { from: None, to } => info!(%region, vips, holder = %to, "a proxy holds the VIP"),
+            VipNews::ChangedHands { from: Some(from), to } => info!(%region, vips, %from, %to, "the VIP changed hands"),
+            VipNews::TwoActives { holders, hearers } => {
+                let [holders, hearers] = [holders, hearers].map(|proxies| names(proxies));
+                error!(
+                    %region, vips, holders, hearers,
+                    "two hold the VIP at the same time: clients reach the one or the other; look whether they hear each \
+                     other's advertisements"
+                );
+            }
+            VipNews::OneActive { holder, since } => {
+                let (holder, since) = (holder.as_ref().map(ProxyName::as_str), clock.wall(*since));
+                info!(%region, vips, holder, %since, "no two hold the VIP any more");
+            }
+        }
+    }
+}
+
+/// `None`: nobody.
+fn names(proxies: &[ProxyName]) -> Option<String> {
+    let names: Vec<&str> = proxies.iter().map(ProxyName::as_str).collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// Logs whose keys have run out between `before` and `world`, and whose have not any more.

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ pub(crate) struct Site {
 pub(crate) struct Proxy {
     address: SocketAddr,
     is_up: Arc<AtomicBool>,
+    /// What it says of its virtual routers, in JSON.
+    routers: Arc<Mutex<String>>,
 }
 
 pub(crate) const TOKEN: &str = "0123456789abcdef";
@@ -129,30 +131,47 @@ regions = ["virginia", "seoul"]
         let at = usize::from(region == "virginia");
         self.proxies[at].is_up.store(is_up, Ordering::Relaxed);
     }
+
+    /// Lets Seoul's proxy hold the VIP in turn with another, which it hears hold it too or not.
+    pub(crate) fn set_rival(&self, is_heard: bool) {
+        let router = format!(
+            r#"{{"name":"web","vips":["198.51.100.1"],"state":"active","holds_vips":true,"holder":"198.51.100.11",
+            "priority":250,"last_takeover":1800000000,"hears_other_active":{is_heard}}}"#
+        );
+        *self.proxies[0].routers.lock().expect("not poisoned") = router;
+    }
 }
 
 impl Proxy {
     /// Closes connections without an answer while it is not up.
-    fn start(region: &str) -> Self {
+    fn start(region: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let address = listener.local_addr().expect("bound");
         let is_up = Arc::new(AtomicBool::new(true));
         let services = r#"{"www.example.com":{"servers_up":1,"servers_total":1},"api.example.com":{"servers_up":1,"servers_total":1}}"#;
-        let body = format!(
-            r#"{{"region":"{region}","proxy":"{region}-1","holds_vip":true,"is_draining":false,"services":{services}}}"#
-        );
-        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+        let routers = Arc::new(Mutex::new(String::new()));
+        let told = Arc::clone(&routers);
+        let body = move || {
+            let routers = told.lock().expect("not poisoned").clone();
+            format!(
+                r#"{{"region":"{region}","proxy":"{region}-1","holds_vip":true,"is_draining":false,"services":{services},
+                "virtual_routers":[{routers}]}}"#
+            )
+        };
         let shared = Arc::clone(&is_up);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { continue };
                 if shared.load(Ordering::Relaxed) {
                     let _ = stream.read(&mut [0; 4096]);
+                    let body = body();
+                    let len = body.len();
+                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n{body}");
                     let _ = stream.write_all(answer.as_bytes());
                 }
             }
         });
-        Self { address, is_up }
+        Self { address, is_up, routers }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Lines as HAProxy's `option httplog` has them (its manual, section 8.2.3).
+//! Lines as HAProxy's `option httplog` has them (its manual, section 8.2.3), and for connections that pass as they are as
+//! its `option tcplog` does (section 8.2.2).
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use super::date::Date;
 use super::line::Line;
 use super::octets::number;
 use crate::config::AccessLog;
-use crate::relay::record::Record;
+use crate::relay::record::{Protocol, Record};
 
 /// Appends the line of `record`, without its end.
 pub(super) fn write(out: &mut Vec<u8>, log: &AccessLog, record: &Record, line: &Line<'_>, date: &Date<'_>) {
@@ -23,23 +24,45 @@ pub(super) fn write(out: &mut Vec<u8>, log: &AccessLog, record: &Record, line: &
         out.push(before);
         out.extend_from_slice(name.as_bytes());
     }
+    if record.version == Some(Protocol::Tcp) {
+        write_tcp_outcome(out, record, line);
+        return write_counts(out, record, line);
+    }
     write_times(out, line);
     write_outcome(out, record);
     write_counts(out, record, line);
     write_texts(out, log, record);
 }
 
+/// Tw, Tc, Tt, octets, and the termination state without the letters of cookies.
+fn write_tcp_outcome(out: &mut Vec<u8>, record: &Record, line: &Line<'_>) {
+    for (span, before) in [(line.times.queue, b' '), (line.times.connect, b'/')] {
+        out.push(before);
+        span_or_none(out, span);
+    }
+    out.push(b'/');
+    number(out, millis(line.times.total));
+    out.push(b' ');
+    number(out, record.octets_down);
+    out.push(b' ');
+    out.extend(record.termination().into_iter().take(2).map(|letter| letter as u8));
+}
+
 fn write_times(out: &mut Vec<u8>, line: &Line<'_>) {
     let times = &line.times;
     for (span, before) in [(times.request, b' '), (times.queue, b'/'), (times.connect, b'/'), (times.response, b'/')] {
         out.push(before);
-        match span {
-            Some(span) => number(out, millis(span)),
-            None => out.extend_from_slice(b"-1"),
-        }
+        span_or_none(out, span);
     }
     out.push(b'/');
     number(out, millis(times.total));
+}
+
+fn span_or_none(out: &mut Vec<u8>, span: Option<Duration>) {
+    match span {
+        Some(span) => number(out, millis(span)),
+        None => out.extend_from_slice(b"-1"),
+    }
 }
 
 /// Status, octets, two cookies that are never captured, termination state.

@@ -1,7 +1,7 @@
 //! Lines of JSON: each has all of these keys, in this order.
 //!
 //! ```text
-//! time client client_port proxy tls protocol method host target service server status octets_up octets_down
+//! time client client_port peer proxy tls protocol method host target service server status octets_up octets_down
 //! request_ms queue_ms connect_ms response_ms total_ms reused retries redispatched queued_behind
 //! clients service_in_flight server_in_flight termination cause detail request response
 //! ```
@@ -21,6 +21,12 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record, line: &Line<'_>, date: &
     // Writing to memory does not fail.
     let _ = write!(out, "\",\"client\":\"{}\"", line.client.ip());
     number(out, ",\"client_port\":", Some(line.client.port().into()));
+    match line.peer {
+        Some(peer) => {
+            let _ = write!(out, ",\"peer\":\"{peer}\"");
+        }
+        None => out.extend_from_slice(b",\"peer\":null"),
+    }
     text(out, ",\"proxy\":", Some(line.proxy));
     text(out, ",\"tls\":", line.tls);
     text(out, ",\"protocol\":", record.version.map(Protocol::as_str));

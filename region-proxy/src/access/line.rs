@@ -1,6 +1,6 @@
 //! What a line says beside what is in the record of its request.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::relay::record::Times;
 
@@ -9,8 +9,10 @@ use crate::relay::record::Times;
 pub struct Line<'l> {
     /// When its first octet came, in milliseconds since 1970.
     pub began_unix_ms: u64,
-    /// Where its client is.
+    /// Where its client is; the port is that of who connected.
     pub client: SocketAddr,
+    /// Who connected, where that is a trusted peer of the client's.
+    pub peer: Option<IpAddr>,
     /// The TLS version, as `1.3`, that its client speaks to the proxy.
     pub tls: Option<&'static str>,
     /// The name of the proxy.

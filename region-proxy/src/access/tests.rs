@@ -27,6 +27,7 @@ fn line(record: &Record) -> Line<'static> {
     Line {
         began_unix_ms: 1_066_206_717_130,
         client: "192.0.2.7:40001".parse().expect("an address"),
+        peer: None,
         tls: Some("1.3"),
         proxy: "seoul-1",
         service: Some("www.example.com"),
@@ -83,6 +84,28 @@ fn a_request_that_cannot_be_read_is_a_bad_one_in_httplog() {
     let text = String::from_utf8(pen.buffer.borrow().clone()).expect("text");
     let end = "seoul-1 seoul-1/<NOSRV> -1/-1/-1/-1/0 400 0 - - PR-- 5/5/3/1/0 0/0 {|} {} \"<BADREQ>\"\n";
     assert!(text.ends_with(end), "{text}");
+}
+
+#[test]
+fn a_connection_that_passes_as_it_is_has_a_line_of_tcplog() {
+    let log = log(LogFormat::Httplog);
+    let mut record = Record::of_connection();
+    let lined = |record: &Record| {
+        let (pen, access) = (Pen::default(), Access::default());
+        pen.write(&access, &log, record, &Line { tls: None, ..line(record) });
+        String::from_utf8(pen.buffer.borrow().clone()).expect("text")
+    };
+    let start = "192.0.2.7:40001 [15/Oct/2003:08:31:57.130] seoul-1 www.example.com/app-1 ";
+    assert_eq!(lined(&record), format!("{start}-1/-1/0 0 -- 5/5/3/1/0 0/0\n"));
+    record.admit(Protocol::Tcp);
+    record.assign(0);
+    record.connect(false);
+    record.pass();
+    record.octets_down = 243;
+    assert!(lined(&record).ends_with(" 243 -- 5/5/3/1/0 0/0\n"), "{}", lined(&record));
+    assert!(record.is_normal());
+    record.end(By::Client, Cause::ClientGone, "");
+    assert!(lined(&record).ends_with(" 243 CD 5/5/3/1/0 0/0\n") && !record.is_normal(), "{}", lined(&record));
 }
 
 #[test]

@@ -86,7 +86,8 @@ fn write_service(out: &mut String, service: &Pool, now: Timestamp) -> fmt::Resul
     pill(out, class, &format!("{up} of {total} up"))?;
     let rate = decimal(service.requests_per_sec);
     let capacity = service.capacity.map(|most| format!(" of {}", whole(most))).unwrap_or_default();
-    write!(out, "<span class=\"dim push\">{rate}{capacity} requests/s · {} under way", whole(service.in_flight))?;
+    let what = if service.mode == "tcp" { "connections" } else { "requests" };
+    write!(out, "<span class=\"dim push\">{rate}{capacity} {what}/s · {} under way", whole(service.in_flight))?;
     if service.queued > 0 {
         write!(out, " · <span class=\"warn-text\">{} waiting</span>", whole(service.queued))?;
     }
@@ -98,8 +99,13 @@ fn write_service(out: &mut String, service: &Pool, now: Timestamp) -> fmt::Resul
     )?;
     service.servers.iter().try_for_each(|server| write_server(out, server, now))?;
     out.write_str("</tbody></table>")?;
-    let answers = list(&service.responses);
-    write!(out, "<div class=\"foot\">Answers since the start: {}", answers.unwrap_or_else(|| "none".to_owned()))?;
+    if service.mode == "tcp" {
+        let connections = service.servers.iter().map(|server| server.connections_opened).sum();
+        write!(out, "<div class=\"foot\">Connections since the start: {}", whole(connections))?;
+    } else {
+        let answers = list(&service.responses);
+        write!(out, "<div class=\"foot\">Answers since the start: {}", answers.unwrap_or_else(|| "none".to_owned()))?;
+    }
     if let Some(failures) = list(&service.failures) {
         write!(out, " · failed: {failures}")?;
     }

@@ -25,6 +25,7 @@ use crate::changes::Added;
 use crate::control::{self, Refused, Wish};
 use crate::live::server::Told;
 use crate::live::{Proxy, Server, Service};
+use crate::reload::Reloaded;
 
 /// A server, for operators.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -249,10 +250,13 @@ async fn reload(proxy: &Proxy) -> Reply {
         None => {
             Reply::error(503, "nobody reads settings now: expected a proxy that neither stops nor is being upgraded")
         }
-        Some(problems) if problems.is_empty() => Reply::json(&serde_json::json!({ "reloaded": true })),
-        Some(problems) => {
+        Some(Reloaded { problems, waiting }) if problems.is_empty() => {
+            Reply::json(&serde_json::json!({ "reloaded": true, "restart_keys": waiting }))
+        }
+        Some(Reloaded { problems, .. }) => {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            let error = format!("the settings have {} mistakes: the old ones stay", lines.len());
+            let what = if lines.len() == 1 { "mistake" } else { "mistakes" };
+            let error = format!("{} {what} in the settings: the old ones stay", lines.len());
             Reply { status: 422, ..Reply::json(&serde_json::json!({ "error": error, "problems": lines })) }
         }
     }

@@ -50,6 +50,7 @@ pub(super) struct Clients {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Pool {
     pub(super) name: String,
+    pub(super) mode: &'static str,
     pub(super) servers_up: u32,
     pub(super) servers_total: u32,
     pub(super) requests_per_sec: f64,
@@ -201,6 +202,7 @@ impl Pool {
         let members = service.servers.iter().map(|server| Member::of(service, server));
         Self {
             name: service.name.to_string(),
+            mode: service.config.mode.as_str(),
             servers_up: status.servers_up,
             servers_total: status.servers_total,
             requests_per_sec: status.requests_per_sec,

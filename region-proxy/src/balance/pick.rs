@@ -55,7 +55,7 @@ impl Balancer {
     }
 
     /// Smooth weighted round robin: in each turn all get their weight as credit, and the richest pays for all.
-    fn by_turn(&mut self, candidates: &Candidates<'_>, now: Moment) -> Option<usize> {
+    pub(super) fn by_turn(&mut self, candidates: &Candidates<'_>, now: Moment) -> Option<usize> {
         let slow_start = self.rules.slow_start;
         let (mut total, mut best): (i64, Option<(usize, i64)>) = (0, None);
         for (index, slot) in self.slots.iter_mut().enumerate().filter(|(index, slot)| candidates.open(*index, slot)) {

@@ -66,6 +66,18 @@ fn round_robin_mixes_weights_evenly() {
 }
 
 #[test]
+fn the_first_requests_of_threads_that_begin_together_go_to_different_servers() {
+    for policy in [Policy::RoundRobin, Policy::LeastConnections] {
+        let first = |thread| {
+            let mut balancer = balancer(policy, &[1, 1, 1]);
+            balancer.skip(thread);
+            choices(&mut balancer, 4)
+        };
+        assert_eq!([first(0), first(1), first(2), first(3)], [[0, 1, 2, 0], [1, 2, 0, 1], [2, 0, 1, 2], [0, 1, 2, 0]]);
+    }
+}
+
+#[test]
 fn least_connections_goes_by_load_for_weight_and_equals_take_turns() {
     let mut balancer = balancer(Policy::LeastConnections, &[1, 2]);
     let chosen: Vec<_> = (0..6).map(|_| balancer.choose(&PLAIN, START, 0)).collect();

@@ -20,16 +20,16 @@ fn route(table: &Table<'_>, services: &BTreeMap<OwnerName, ServiceConfig>) -> Op
     let path = table.value("path").map(|value| {
         value.parsed_as("a path from its first slash, without query, such as \"/api\"", PathPrefix::parse)
     });
-    Some(Route {
-        hosts: table.value("host").map(|value| list(&value, "a host", host)).unwrap_or_default(),
-        path: path.unwrap_or_else(|| Some(PathPrefix::default()))?,
-        methods: table.value("method").map(|value| list(&value, "a method", method)).unwrap_or_default(),
-        fields: table.table("header").map(|table| patterns(&table)).unwrap_or_default(),
-        action: action(table, services)?,
-        body_octets: super::limits::body_octets(table),
-        request: table.table("request").map(|table| field_rules(&table)).unwrap_or_default(),
-        response: table.table("response").map(|table| field_rules(&table)).unwrap_or_default(),
-    })
+    let hosts = table.value("host").map(|value| list(&value, "a host", host)).unwrap_or_default();
+    let methods = table.value("method").map(|value| list(&value, "a method", method)).unwrap_or_default();
+    let fields = table.table("header").map(|table| patterns(&table)).unwrap_or_default();
+    let action = action(table, services);
+    let body_octets = super::limits::body_octets(table);
+    let rules = |key: &str| table.table(key).map(|table| field_rules(&table)).unwrap_or_default();
+    let (request, response) = (rules("request"), rules("response"));
+    // Only once all keys were asked for: the others would be unknown.
+    let path = path.unwrap_or_else(|| Some(PathPrefix::default()))?;
+    Some(Route { hosts, path, methods, fields, action: action?, body_octets, request, response })
 }
 
 /// One text or several.

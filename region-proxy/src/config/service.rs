@@ -62,6 +62,15 @@ pub enum ServiceMode {
 }
 
 impl ServiceMode {
+    /// Its word in the settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+            Self::Both => "both",
+        }
+    }
+
     /// Whether requests may come to it.
     pub fn is_http(self) -> bool {
         self != Self::Tcp
@@ -133,7 +142,9 @@ impl ServiceConfig {
             is_backup: server.is_backup,
             in_flight_max: server.connections.map(|most| share(most, threads, thread)),
         };
-        Balancer::new(self.balance.rules, &self.servers.iter().map(server).collect::<Vec<_>>())
+        let mut balancer = Balancer::new(self.balance.rules, &self.servers.iter().map(server).collect::<Vec<_>>());
+        balancer.skip(thread);
+        balancer
     }
 }
 

@@ -293,7 +293,7 @@ servers = {}
         ("conf/p.toml:1: proxy: missing", "its own name"),
         ("conf/p.toml:2: region: \"Seoul\" is not a name", ""),
         ("conf/p.toml:3: listen: empty", "at least one address"),
-        ("conf/p.toml:4: status: \"127.0.0.1\" is not", "IP address with port"),
+        ("conf/p.toml:4: status: \"127.0.0.1\" is not", "names are not looked up"),
         ("conf/p.toml:5: colour: unknown key", "one of"),
         ("conf/p.toml:6: retries: 99 is not", "from 0 to 10"),
         ("conf/p.toml:7: admin_token_file: conf/short: holds no token", "16 to 1024"),
@@ -309,6 +309,20 @@ servers = {}
         assert!(found.iter().any(|one| one.starts_with(start) && one.contains(part)), "{start} … {part} in {found:#?}");
     }
     assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn a_mistake_in_a_route_makes_no_other_key_of_it_unknown() {
+    let route = "[[routes]]\npath = \"api\"\nservice = \"api.gslb.test\"\nbody_octets = 1\nrequest = { remove = [] }\n";
+    let found = problems(|text| text.replace("[services.\"www", &format!("{route}[services.\"www")));
+    let [path, remove] = &found[..] else { panic!("{found:#?}") };
+    assert!(path.contains("routes[0].path: \"api\" is not a path") && remove.contains("remove: empty"), "{found:#?}");
+}
+
+#[test]
+fn what_is_not_toml_is_all_that_is_told_of_a_text() {
+    let found = problems(|text| text.replace("proxy = \"seoul-1\"", "proxy = \"seoul-1"));
+    assert!(!found.is_empty() && found.iter().all(|problem| problem.contains("not TOML")), "{found:#?}");
 }
 
 #[test]

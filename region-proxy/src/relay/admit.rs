@@ -125,6 +125,9 @@ fn admit_head(
     edits.clear();
     let config = &local.live.config;
     let origin = config.forwarded.trace(seen, request.fields, &mut edits);
+    if origin.client != seen.peer && config.access_log.is_some() {
+        record.client = Some(Box::new(origin.client));
+    }
     if let Some((status, text, lines)) = shed(worker, config, origin.client, record) {
         return Err((Answer::new(Saying { status, text, lines: &lines, is_head, after }), request.len));
     }

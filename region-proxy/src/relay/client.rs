@@ -205,6 +205,9 @@ impl Client {
             }
             Err(error) => {
                 tracing::debug!(peer = %self.peer.address, %error, "connection refused");
+                let mut record = Record::new(self.began.take());
+                record.end(By::Proxy, Cause::Refused, error.to_string());
+                tell(&mut record, self.teller(), None);
                 Some(false)
             }
         }

@@ -3,6 +3,7 @@
 //! Whatever carries a request holds one, tells it each step by a small call, and at its end has it [told](super::tell). It is
 //! plain data: nothing is allocated but for the words of a failure and for the access log, where that is on.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::access::Captured;
@@ -24,6 +25,8 @@ pub struct Record {
     connected: Option<Tick>,
     /// The head of the response was passed on.
     answered: Option<Tick>,
+    /// Its client for the access log, where that is another than who connected, by the word of a trusted peer.
+    pub client: Option<Box<IpAddr>>,
     /// What its client speaks; `None`: no request that can be read.
     pub version: Option<Protocol>,
     /// Of the answer; 0 when there was none.
@@ -84,6 +87,7 @@ impl Record {
             assigned: None,
             connected: None,
             answered: None,
+            client: None,
             version: None,
             status: 0,
             octets_up: 0,
@@ -102,6 +106,11 @@ impl Record {
             cookie: ['-', '-'],
             text: None,
         }
+    }
+
+    /// A connection that begins now and passes as it is.
+    pub fn of_connection() -> Self {
+        Self { version: Some(Protocol::Tcp), ..Self::new(None) }
     }
 
     /// When its first octet came.
@@ -139,6 +148,11 @@ impl Record {
         self.is_reused = is_reused;
         self.connected = if is_reused { self.assigned } else { Some(Tick::now()) };
         self.during = Some(During::Head);
+    }
+
+    /// Its octets pass as they are, both ways.
+    pub fn pass(&mut self) {
+        self.during = Some(During::Data);
     }
 
     /// Its client has got the head of the response.
@@ -213,7 +227,8 @@ impl Record {
 
     /// Whether all went as it should: no failure, no retry, no answer that says otherwise.
     pub fn is_normal(&self) -> bool {
-        matches!(self.by, By::Nobody | By::Here) && self.retries == 0 && (100..500).contains(&self.status)
+        let is_answered = self.version == Some(Protocol::Tcp) || (100..500).contains(&self.status);
+        matches!(self.by, By::Nobody | By::Here) && self.retries == 0 && is_answered
     }
 
     /// Its times, if it ends `now`.

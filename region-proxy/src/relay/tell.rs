@@ -44,6 +44,16 @@ pub fn tell(record: &mut Record, teller: Teller<'_>, flight: Option<&Flight>) {
     }
 }
 
+/// Tells of a connection that passed as it is, or was to; `flight` is that of one whose service is known.
+pub fn tell_connection(record: &Record, teller: Teller<'_>, flight: Option<&Flight>) {
+    let times = record.times(Tick::now());
+    let current = teller.worker.current();
+    let live = flight.map_or(&*current.live, Flight::live);
+    if let Some(log) = &live.config.access_log {
+        teller.write(log, live.config.proxy.as_str(), record, times, flight);
+    }
+}
+
 impl Teller<'_> {
     #[cold]
     fn write(self, log: &AccessLog, proxy: &str, record: &Record, times: Times, flight: Option<&Flight>) {
@@ -53,7 +63,11 @@ impl Teller<'_> {
         let spent = u64::try_from(times.total.as_millis()).unwrap_or(u64::MAX);
         let line = Line {
             began_unix_ms: unix_ms().saturating_sub(spent),
-            client: self.address,
+            client: SocketAddr::new(
+                record.client.as_deref().copied().unwrap_or(self.address.ip()),
+                self.address.port(),
+            ),
+            peer: record.client.as_ref().map(|_| self.address.ip()),
             tls: self.tls.map(version),
             proxy,
             service: service.map(|service| service.name.as_str()),

@@ -1,12 +1,11 @@
 //! What a running proxy is told, by whichever way.
 
-use shared::problem::Problem;
 use tokio::sync::{mpsc, oneshot};
 
 use super::handover::{Ready, Successor};
 use super::signals::{Signals, Word};
 use crate::live::Proxy;
-use crate::reload::{Cause, Watch};
+use crate::reload::{Cause, Reloaded, Watch};
 
 /// Something that a running proxy does at once.
 #[derive(Debug)]
@@ -14,7 +13,7 @@ pub(super) enum Event {
     /// It was told to end.
     Stop,
     /// The settings are to be read again; who waits for the mistakes in them.
-    Reload(Cause, Option<oneshot::Sender<Vec<Problem>>>),
+    Reload(Cause, Option<oneshot::Sender<Reloaded>>),
     /// The program is to be started anew; who waits for what comes of it.
     Upgrade(Option<Waiting>),
     /// The program that was started takes clients, or will not.
@@ -29,7 +28,7 @@ pub(super) type Waiting = oneshot::Sender<Result<u32, String>>;
 pub(super) struct Ears<'s> {
     signals: &'s mut Signals,
     watch: Option<Watch>,
-    reloads: Option<mpsc::Receiver<oneshot::Sender<Vec<Problem>>>>,
+    reloads: Option<mpsc::Receiver<oneshot::Sender<Reloaded>>>,
     upgrades: Option<mpsc::Receiver<Waiting>>,
 }
 

@@ -60,6 +60,9 @@ pub struct Ready {
     /// What its virtual routers put on the machine; `None`: it is a program that does not say.
     #[serde(default)]
     pub vrrp: Option<Traces>,
+    /// Whether it goes on with L4 services.
+    #[serde(default)]
+    pub l4: bool,
 }
 
 /// The new process, in the old one.

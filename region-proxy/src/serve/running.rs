@@ -21,6 +21,7 @@ use crate::config::Entry;
 use crate::listen::{Gate, Phase};
 use crate::live::Proxy;
 use crate::reload::{Cause, Reloader};
+use crate::switching::Switching;
 use crate::takeover::{Arrival, Takeover, Traces};
 use crate::{admin, worker};
 
@@ -33,6 +34,7 @@ pub(super) struct Running {
     /// As often there as threads take listeners.
     listening: Weak<()>,
     takeover: Option<Takeover>,
+    switching: Option<Switching>,
 }
 
 /// The connections of clients, and the word to end.
@@ -75,7 +77,7 @@ impl Running {
         sockets.start(threads)?;
         drop(live);
         let (listening, clients) = (Arc::downgrade(&alive), Clients { gate, phase, listeners });
-        Ok(Self { proxy, sockets, clients, listening, takeover: None })
+        Ok(Self { proxy, sockets, clients, listening, takeover: None, switching: None })
     }
 
     /// Holds the VIPs of `[vrrp]` in turn with others, while every thread serves.
@@ -83,6 +85,12 @@ impl Running {
         let (listening, threads) = (self.listening.clone(), self.proxy.live.load().threads());
         let listens = move || listening.strong_count() >= threads;
         self.takeover = Takeover::start(Arc::clone(&self.proxy), arrival, listens)?;
+        Ok(())
+    }
+
+    /// Has the kernel pass on what `[l4]` says; where that says nothing yet, a reload may.
+    pub(super) fn switch(&mut self, arrival: Arrival) -> Result<(), ServeError> {
+        self.switching = Switching::start(&self.proxy, arrival)?;
         Ok(())
     }
 
@@ -103,7 +111,7 @@ impl Running {
     /// Follows the settings, until it is told to stop or another process has taken its place.
     pub(super) async fn keep(&mut self, mut ears: Ears<'_>, reloader: &mut Reloader) -> End {
         // They may have changed between reading and watching.
-        reloader.reload(Cause::FolderChanged, &mut self.sockets).await;
+        self.reload(reloader, Cause::FolderChanged).await;
         let (mut upgrade, mut was_asked) = (None, false);
         loop {
             ears.follow(&self.proxy);
@@ -145,7 +153,7 @@ impl Running {
                     self.reload(reloader, cause).await;
                     if let Some(waiting) = waiting {
                         // Who asked may be gone.
-                        let _ = waiting.send(reloader.problems().to_vec());
+                        let _ = waiting.send(reloader.outcome());
                     }
                 }
             }
@@ -157,6 +165,12 @@ impl Running {
             tell_reloading();
         }
         reloader.reload(cause, &mut self.sockets).await;
+        if self.switching.is_none()
+            && !self.proxy.live.load().config.l4.is_empty()
+            && let Err(error) = self.switch(Arrival::Fresh)
+        {
+            tracing::error!(%error, "L4 services do not run");
+        }
         if cause == Cause::Asked {
             tell_system(&[NotifyState::Ready]);
         }
@@ -196,6 +210,9 @@ impl Running {
             // First: clients find the next holder while this one finishes what it has.
             takeover.stop();
         }
+        if let Some(switching) = self.switching.take() {
+            switching.stop();
+        }
         self.sockets.stop();
         self.clients.stop(self.proxy.live.load().config.limits.stop).await;
     }
@@ -210,6 +227,11 @@ impl Running {
                 // It has read what this one has read last.
                 None => takeover.hand_over(&Traces::of(&self.proxy.live.load().config.vrrp)),
             }
+        }
+        match self.switching.take() {
+            Some(switching) if ready.l4 => switching.hand_over(),
+            // Nobody else would remove what is there.
+            switching => switching.into_iter().for_each(Switching::stop),
         }
         let limits = self.proxy.live.load().config.limits;
         tracing::info!(pid, limit = ?limits.handover, "handed over: finishing what is under way");

@@ -194,7 +194,7 @@ impl Bound {
 
 /// Whether an address must be on this machine: VIPs may be on another now.
 fn presence(config: &Config) -> impl Fn(IpAddr) -> Presence {
-    let vips: Vec<IpAddr> = config.vrrp.iter().flat_map(|router| router.vips.iter().copied()).collect();
+    let vips = config.held_vips();
     move |address| if vips.contains(&address) { Presence::AtTimes } else { Presence::Now }
 }
 

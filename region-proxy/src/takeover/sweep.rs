@@ -70,7 +70,7 @@ fn remove(netlink: &mut Netlink, interface: &str, vip: IpAddr) -> io::Result<boo
 /// Held while a process runs some virtual routers, so that no two processes of one machine (one network namespace)
 /// run the same; given back by its end, whatever that is.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub struct Lock {
     _names: Vec<UnixDatagram>,
 }
 
@@ -78,7 +78,7 @@ impl Lock {
     /// Takes one name for each of `routers`, all or none; `role` tells the two locks of a process and its watchdog apart.
     ///
     /// Fails with [`io::ErrorKind::AddrInUse`] while another has one of them.
-    pub(super) fn take(routers: &[String], role: &str) -> io::Result<Self> {
+    pub fn take(routers: &[String], role: &str) -> io::Result<Self> {
         let bind = |router: &String| {
             UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(format!("{router}/{role}").as_bytes())?)
         };

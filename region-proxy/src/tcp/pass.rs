@@ -4,11 +4,14 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use shared::settings::show_duration;
+
 use super::Client;
 use super::reach::Reached;
 use crate::clock::{Tick, Waiting};
 use crate::local::Flight;
 use crate::pipe::{self, Pipe};
+use crate::relay::record::{By, Cause, Record};
 use crate::stream::Stream;
 use crate::worker::Worker;
 
@@ -35,10 +38,17 @@ pub(super) struct Limits {
 pub(super) enum End {
     /// Both sides said so.
     Whole,
-    /// One of them broke off.
-    Broken,
+    /// This one broke off.
+    Broken(Side),
     /// Nothing passed for too long.
     Idle,
+}
+
+/// Who is at an end of a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Side {
+    Client,
+    Server,
 }
 
 /// One direction.
@@ -53,7 +63,7 @@ struct Way {
     pipe: Option<Pipe>,
     state: State,
     progress: Tick,
-    /// How many it took from its source.
+    /// How many the target was to get.
     octets: u64,
 }
 
@@ -91,24 +101,54 @@ impl Pass {
         let down = self.down.poll(cx, worker, now, &mut self.server, &mut client.stream);
         let up = self.up.poll(cx, worker, now, &mut client.stream, &mut self.server);
         let end = match (self.up.state, self.down.state) {
-            _ if down.is_err() || up.is_err() => Some(End::Broken),
+            _ if down.is_err() => Some(End::Broken(Side::Server)),
+            _ if up.is_err() => Some(End::Broken(Side::Client)),
             (State::Ended, State::Ended) if self.up.is_empty() && self.down.is_empty() => Some(End::Whole),
-            (State::Dead, State::Dead) => Some(End::Broken),
-            (State::Dead, State::Ended) if self.down.is_empty() => Some(End::Broken),
-            (State::Ended, State::Dead) if self.up.is_empty() => Some(End::Broken),
+            (State::Dead, State::Dead) => Some(End::Broken(Side::Client)),
+            (State::Dead, State::Ended) if self.down.is_empty() => Some(End::Broken(Side::Server)),
+            (State::Ended, State::Dead) if self.up.is_empty() => Some(End::Broken(Side::Client)),
             _ => None,
         };
         if let Some(end) = end {
             return Poll::Ready(end);
         }
         let since = self.up.progress.max(self.down.progress);
-        let is_open = self.up.state == State::Open && self.down.state == State::Open;
-        let limit = if is_open { self.limits.idle } else { self.limits.half_closed };
+        let limit = self.limit();
         if now.since(since) >= limit {
             return Poll::Ready(End::Idle);
         }
         worker.deadlines.arm(client.place, since.after(limit), Waiting::Busy, cx.waker());
         Poll::Pending
+    }
+
+    /// Octets that the server was sent, and the client.
+    pub(super) fn octets(&self) -> [u64; 2] {
+        [self.up.octets, self.down.octets]
+    }
+
+    /// What counts it.
+    pub(super) fn flight(&self) -> &Flight {
+        &self.flight
+    }
+
+    /// How long nothing may pass now.
+    fn limit(&self) -> Duration {
+        let is_open = self.up.state == State::Open && self.down.state == State::Open;
+        if is_open { self.limits.idle } else { self.limits.half_closed }
+    }
+
+    /// Says how it ended.
+    pub(super) fn note(&self, end: End, record: &mut Record) {
+        [record.octets_up, record.octets_down] = self.octets();
+        match end {
+            End::Whole => {}
+            End::Broken(Side::Client) => record.end(By::Client, Cause::ClientGone, "the client broke off"),
+            End::Broken(Side::Server) => record.end(By::Server, Cause::BrokenOff, "the server broke off"),
+            End::Idle => {
+                let text = format!("nothing passed for {}", show_duration(self.limit()));
+                record.end(By::ClientLate, Cause::ClientLate, text);
+            }
+        }
     }
 
     /// Has the server's side see that this was no end in order.
@@ -131,7 +171,8 @@ impl Drop for Pass {
 impl Way {
     /// `first` is to be sent before all else.
     fn new(first: Vec<u8>) -> Self {
-        Self { held: first, sent: 0, is_bulk: false, pipe: None, state: State::Open, progress: Tick::now(), octets: 0 }
+        let octets = first.len() as u64;
+        Self { held: first, sent: 0, is_bulk: false, pipe: None, state: State::Open, progress: Tick::now(), octets }
     }
 
     /// Whether the target has all that was read.

@@ -11,6 +11,7 @@ use crate::clock::{Tick, Waiting};
 use crate::config::ServerProtocol;
 use crate::local::{Call, Flight};
 use crate::plan::{self, Failure, Next};
+use crate::relay::record::{By, Cause};
 use crate::stick::Stick;
 use crate::stream::Stream;
 use crate::upstream::{self, Failed, Target};
@@ -22,6 +23,8 @@ pub(super) struct Reach {
     hash: Option<u64>,
     /// The servers that it failed on.
     tried: Vec<usize>,
+    /// Why it did on the last of them.
+    last: Option<Cause>,
     step: Step,
     /// What was read of the client already.
     first: Vec<u8>,
@@ -60,11 +63,11 @@ impl Reach {
         if let Some(Stick::Table(prefixes, _)) = service.stick {
             flight.remember(prefixes.of(address));
         }
-        Self { flight, sticky, hash, tried: Vec::new(), step: Step::Choosing, first }
+        Self { flight, sticky, hash, tried: Vec::new(), last: None, step: Step::Choosing, first }
     }
 
     /// Goes on until a server is connected to; `None` when there is none, which was logged.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Option<Stream>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<Option<Stream>> {
         loop {
             let step = match &mut self.step {
                 Step::Choosing => self.choose(client),
@@ -73,8 +76,11 @@ impl Reach {
                     ready!(self.poll_call(cx, client, since))
                 }
                 Step::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
-                    Ok(server) => return Poll::Ready(Some(server)),
-                    Err((failure, cause)) => self.fail(failure, &cause),
+                    Ok(server) => {
+                        client.note(|record| record.connect(false));
+                        return Poll::Ready(Some(server));
+                    }
+                    Err((failure, cause)) => self.fail(client, failure, &cause),
                 },
             };
             match step {
@@ -84,18 +90,26 @@ impl Reach {
         }
     }
 
-    fn choose(&mut self, client: &Client) -> Option<Step> {
+    fn choose(&mut self, client: &mut Client) -> Option<Step> {
         match self.flight.choose(self.sticky, self.hash, &self.tried) {
             Choice::Server(_) => self.connect(client),
-            Choice::Wait(server) if self.flight.wait(server, &self.tried) => Some(Step::Waiting(Tick::now())),
-            Choice::Wait(_) => self.refuse("all servers are busy, and too many connections wait"),
-            Choice::Nobody if self.tried.is_empty() => self.refuse("no server is up"),
-            // Why was logged with each.
-            Choice::Nobody => None,
+            Choice::Wait(server) => {
+                client.note(|record| record.queue(self.flight.waiting(), server.is_some()));
+                match self.flight.wait(server, &self.tried) {
+                    true => Some(Step::Waiting(Tick::now())),
+                    false => {
+                        let why = "all servers are busy, and too many connections wait";
+                        self.refuse(client, Cause::QueueFull, why)
+                    }
+                }
+            }
+            Choice::Nobody if self.tried.is_empty() => self.refuse(client, Cause::NoServer, "no server is up"),
+            // Why was told with each.
+            Choice::Nobody => self.give_up(self.last?),
         }
     }
 
-    fn poll_call(&mut self, cx: &mut Context<'_>, client: &Client, since: Tick) -> Poll<Option<Step>> {
+    fn poll_call(&mut self, cx: &mut Context<'_>, client: &mut Client, since: Tick) -> Poll<Option<Step>> {
         let called = match self.flight.poll_call(cx.waker()) {
             Poll::Ready(called) => called,
             Poll::Pending => {
@@ -104,7 +118,8 @@ impl Reach {
                     client.worker.deadlines.arm(client.place, end, Waiting::Busy, cx.waker());
                     return Poll::Pending;
                 }
-                return Poll::Ready(self.refuse("all servers were busy for too long"));
+                let why = "all servers were busy for too long";
+                return Poll::Ready(self.refuse(client, Cause::QueueLate, why));
             }
         };
         Poll::Ready(match called {
@@ -113,8 +128,11 @@ impl Reach {
         })
     }
 
-    fn connect(&mut self, client: &Client) -> Option<Step> {
-        let Some(server) = self.flight.server() else { return self.refuse("no server is up") };
+    fn connect(&mut self, client: &mut Client) -> Option<Step> {
+        let (Some(index), Some(server)) = (self.flight.server_index(), self.flight.server()) else {
+            return self.refuse(client, Cause::NoServer, "no server is up");
+        };
+        client.note(|record| record.assign(index));
         let (target, limit) = (Target::of(server, ServerProtocol::default()), self.flight.live().config.limits.connect);
         // TLS begins behind the PROXY header, which is for who takes the connection.
         let preface = if target.is_secure() { self.introduction(client) } else { Vec::new() };
@@ -131,6 +149,11 @@ impl Reach {
         header
     }
 
+    /// What counts it.
+    pub(super) fn flight(&self) -> &Flight {
+        &self.flight
+    }
+
     /// What begins with `server`, to which it came.
     pub(super) fn reached(mut self, client: &Client, mut server: Stream) -> Reached {
         self.flight.answered(0);
@@ -143,7 +166,7 @@ impl Reach {
     }
 
     /// Nothing has passed yet, so that any other server will do.
-    fn fail(&mut self, failure: Failure, cause: &str) -> Option<Step> {
+    fn fail(&mut self, client: &mut Client, failure: Failure, cause: &str) -> Option<Step> {
         let retries_left = self.flight.live().config.retries.saturating_sub(self.tried.len() as u32);
         let next = plan::next(failure, retries_left, true);
         let is_again = matches!(next, Next::AnotherServer(_)) && self.flight.may_retry();
@@ -153,19 +176,30 @@ impl Reach {
             let (service, server) = (self.flight.service().name.as_str(), server.name.as_str());
             tracing::warn!(service, server, cause, is_again, left_out, "connection failed");
         }
+        let (by, what) = (By::from(failure), Cause::from(failure));
+        client.note(|record| record.end(by, what, cause));
         if let Some(server) = self.flight.server() {
-            server.tally.fail(self.flight.thread(), failure.into());
+            server.tally.fail(self.flight.thread(), what);
         }
         self.flight.failed();
         self.tried.extend(self.flight.server_index());
-        is_again.then_some(Step::Choosing)
+        self.last = Some(what);
+        if is_again { Some(Step::Choosing) } else { self.give_up(what) }
     }
 
-    fn refuse(&self, why: &str) -> Option<Step> {
+    /// Nothing more is tried, for `cause`.
+    fn give_up(&self, cause: Cause) -> Option<Step> {
+        self.flight.service().tally().answer(self.flight.thread(), 0, Some(cause), self.tried.len() > 1);
+        None
+    }
+
+    fn refuse(&self, client: &mut Client, cause: Cause, why: &str) -> Option<Step> {
+        let by = if cause == Cause::QueueLate { By::ServerLate } else { By::Server };
+        client.note(|record| record.end(by, cause, why));
         let service = self.flight.service();
         if let Some(left_out) = service.refusals.pass(Instant::now()) {
             tracing::warn!(service = %service.name, left_out, "connection refused: {why}");
         }
-        None
+        self.give_up(cause)
     }
 }

@@ -55,6 +55,12 @@ fn certificate(error: &CertificateError) -> String {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "is not for servers".to_owned()
         }
+        // The one error of webpki's own that operators meet: what `openssl req -x509` makes signs, and is not for servers.
+        CertificateError::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
+            "is one that signs others (CA:TRUE), as `openssl req -x509` makes them: expected one for the server alone, as \
+             with `-addext basicConstraints=critical,CA:FALSE`"
+                .to_owned()
+        }
         CertificateError::BadSignature => "has a wrong signature".to_owned(),
         other => format!("cannot be used ({other})"),
     }
@@ -68,7 +74,7 @@ fn bare(name: &str) -> &str {
 fn alert(alert: AlertDescription) -> String {
     match alert {
         AlertDescription::CertificateRequired => {
-            "it wants a client certificate, and `certificate` is not set".to_owned()
+            "it wants a client certificate, and `client_certificate` is not set".to_owned()
         }
         AlertDescription::BadCertificate
         | AlertDescription::UnsupportedCertificate

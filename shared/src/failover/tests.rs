@@ -314,7 +314,7 @@ proptest! {
     fn explanation_says_what_is_decided((topology, view) in any_case(), n in 0_u32..60_000) {
         let decision = decide_at(&topology, &view, &korean(), client(n));
         let view = crate::snapshot::View {
-            topology: std::sync::Arc::new(topology), services: vec![view], doubts_itself_since: None,
+            topology: std::sync::Arc::new(topology), services: vec![view], vips: Vec::new(), doubts_itself_since: None,
         };
         let explanation = super::explain(&view, WEB, &korean(), client(n));
         prop_assert_eq!(explanation.decision, decision);

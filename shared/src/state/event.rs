@@ -1,5 +1,6 @@
 //! What happens to a [`super::State`], and what follows.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -167,6 +168,45 @@ pub struct Changes {
     pub is_view_changed: bool,
     /// Whether this node began or ended to doubt itself.
     pub doubt: Option<Doubt>,
+    /// What became of VIPs that proxies hold in turn.
+    pub vips: Vec<VipChange>,
+}
+
+/// What became of one VIP.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct VipChange {
+    /// Its region.
+    pub region: RegionName,
+    /// The VIP.
+    pub vip: IpAddr,
+    /// What became of it.
+    pub news: VipNews,
+}
+
+/// What can become of a VIP that proxies hold in turn.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum VipNews {
+    /// Another proxy holds it than the last that did.
+    ChangedHands {
+        /// That one; `None`: nobody had been seen to hold it.
+        from: Option<ProxyName>,
+        /// The one that holds it now.
+        to: ProxyName,
+    },
+    /// Alarm: two hold it at the same time. Told once, however long that lasts.
+    TwoActives {
+        /// Those that say so; empty where only one of them is a proxy of the region.
+        holders: Vec<ProxyName>,
+        /// Those that hear another one.
+        hearers: Vec<ProxyName>,
+    },
+    /// The end of that alarm.
+    OneActive {
+        /// Who holds it, or did last.
+        holder: Option<ProxyName>,
+        /// When the alarm began.
+        since: Moment,
+    },
 }
 
 /// One verdict that changed.

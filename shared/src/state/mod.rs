@@ -5,6 +5,7 @@ mod facts;
 mod machine;
 mod penalty;
 mod saved;
+mod vips;
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use event::{Action, Change, Changes, Doubt, Event, Override, ProbeFailure, Refused};
+pub use event::{Action, Change, Changes, Doubt, Event, Override, ProbeFailure, Refused, VipChange, VipNews};
 pub use facts::ProxyFacts;
 pub use saved::{Saved, SavedOverride, SavedVerdict};
 
@@ -41,7 +42,7 @@ pub struct State {
 impl State {
     /// Nothing is known yet of any region.
     pub fn new(topology: Arc<Topology>, now: Moment) -> Self {
-        let regions = topology.regions.iter().map(RegionFacts::new).collect();
+        let regions = topology.region_ids().map(|id| RegionFacts::new(&topology, id)).collect();
         let members = |service: &Service| vec![Machine::new(now); topology.steering(service).members.len()];
         let machines = topology.services.iter().map(members).collect();
         Self { topology, regions, machines, overrides: Vec::new(), doubt_since: None, trusted_since: None }
@@ -77,8 +78,10 @@ impl State {
                     return Ok(changes);
                 }
                 let is_news = self.observe(id, &proxy, outcome, now);
+                let may_move = is_news || self.regions[usize::from(id.0)].has_virtual_routers();
+                let is_moved = may_move && self.follow_vips(id, now, &mut changes);
                 changes.doubt = self.doubt(now);
-                match (&changes.doubt, is_news) {
+                match (&changes.doubt, is_news || is_moved) {
                     (Some(_), _) => changes.is_view_changed = true,
                     (None, true) => touched = Some(id),
                     (None, false) => return Ok(changes),
@@ -92,6 +95,13 @@ impl State {
             // What ended may be of any region.
             touched = None;
         }
+        let patience = self.patience();
+        for facts in &mut self.regions {
+            if facts.follow_drain(patience, now) {
+                // It may be of any region, too.
+                touched = None;
+            }
+        }
         self.step(touched, now, &mut changes);
         Ok(changes)
     }
@@ -103,6 +113,7 @@ impl State {
         View {
             topology: Arc::clone(&self.topology),
             services: self.machines.iter().map(sheet).collect(),
+            vips: self.regions.iter().map(|facts| facts.vips().cloned().collect()).collect(),
             doubts_itself_since: self.doubt_since,
         }
     }
@@ -117,7 +128,8 @@ impl State {
         let expiries = self.overrides.iter().map(|order| order.expires);
         let deadlines =
             self.machines.iter().flatten().filter(|_| self.doubt_since.is_none()).filter_map(Machine::deadline);
-        expiries.chain(deadlines).min()
+        let drains = self.regions.iter().filter_map(|facts| facts.drains_at(self.patience()));
+        expiries.chain(deadlines).chain(drains).min()
     }
 
     /// Whether something about `region` is being decided, so that its proxies should be probed more often.
@@ -126,7 +138,8 @@ impl State {
         let is_unfit = |(service, member): (ServiceId, MemberId)| {
             self.region_of(self.topology.service(service), member) == id && self.machine(service, member).is_unfit()
         };
-        self.regions[usize::from(id.0)].is_deciding() || self.pairs().any(is_unfit)
+        let facts = &self.regions[usize::from(id.0)];
+        facts.is_deciding() || facts.drains_at(self.patience()).is_some() || self.pairs().any(is_unfit)
     }
 
     /// Whether the first probe round is over: every region has a verdict for every service.
@@ -250,6 +263,21 @@ impl State {
         self.regions[usize::from(id.0)].observe(proxy, outcome, probe.rise, probe.fall, !is_own_fault, now)
     }
 
+    /// Notes what became of the VIPs of a region; says whether anything shown of them is another now.
+    fn follow_vips(&mut self, id: RegionId, now: Moment, changes: &mut Changes) -> bool {
+        let patience = self.patience();
+        let (news, is_changed) = self.regions[usize::from(id.0)].follow_vips(patience, now);
+        let region = &self.topology.region(id).name;
+        changes.vips = news.into_iter().map(|(vip, news)| VipChange { region: region.clone(), vip, news }).collect();
+        changes.is_view_changed |= is_changed;
+        is_changed
+    }
+
+    /// How long proxies may say what is no good before that counts: a takeover is such a moment.
+    fn patience(&self) -> Duration {
+        self.topology.probe.deciding_interval * self.topology.probe.fall
+    }
+
     /// All regions unreachable at once are taken for this node's own fault: verdicts freeze, and those that fell in the
     /// last moments come back; after it, whoever is still unreachable is counted from the start. Votes of other nodes will have their say here.
     fn doubt(&mut self, now: Moment) -> Option<Doubt> {
@@ -311,13 +339,12 @@ impl State {
 
     fn inputs<'a>(&'a self, service: &'a Service, member: MemberId) -> Inputs<'a> {
         let id = self.region_of(service, member);
-        let probe = &self.topology.probe;
         Inputs {
-            fitness: self.regions[usize::from(id.0)].fitness(self.topology.region(id), service),
+            fitness: self.regions[usize::from(id.0)].fitness(self.topology.region(id), service, member),
             order: self.order_for(service, id),
             failback: &service.failback,
             ramp_step: ramp_step(service),
-            patience: probe.deciding_interval * probe.fall,
+            patience: self.patience(),
             is_frozen: self.doubt_since.is_some(),
         }
     }

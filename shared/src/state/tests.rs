@@ -1,5 +1,7 @@
 //! Laws of the verdicts.
 
+mod vips;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -543,14 +545,21 @@ proptest! {
     fn no_failback_before_its_delay_but_by_an_operator(steps in prop::collection::vec(any_step(), 1..120)) {
         let mut drill = drill();
         // A drain may hide a recovery, so that counts from the end of the fall.
-        let mut last_down = [at(0); 3];
+        let (mut last_down, mut down_before) = ([at(0); 3], [at(0); 3]);
         for step in &steps {
             let before: Vec<_> = REGIONS.iter().map(|(name, ..)| drill.standing(name)).collect();
+            let blind = drill.state.view().doubts_itself_since;
             take(&mut drill, step);
-            for ((before, (name, ..)), last_down) in before.iter().zip(REGIONS).zip(&mut last_down) {
+            let began_to_doubt = blind.is_none() && drill.state.view().doubts_itself_since.is_some();
+            let times = last_down.iter_mut().zip(&mut down_before);
+            for ((before, (name, ..)), (last_down, down_before)) in before.iter().zip(REGIONS).zip(times) {
                 let after = drill.standing(name);
-                if before.verdict == Down {
-                    *last_down = drill.now;
+                match (before.verdict, after.verdict) {
+                    // A fall that a node in doubt takes back was none.
+                    (Down, after) if began_to_doubt && after != Down => *last_down = *down_before,
+                    (Down, _) => *last_down = drill.now,
+                    (_, Down) => *down_before = *last_down,
+                    _ => {}
                 }
                 if before.verdict == Recovering && after.verdict == Ramping && !matches!(step, Step::Order { .. }) {
                     prop_assert!(drill.now.since(*last_down) >= Duration::from_secs(60), "{before:?} {after:?}");

@@ -76,7 +76,12 @@ impl World {
             let standings = members.iter().map(|_| random_standing(rng, illness)).collect();
             ServiceView { standings }
         });
-        View { topology: Arc::clone(&self.topology), services: services.collect(), doubts_itself_since: None }
+        View {
+            topology: Arc::clone(&self.topology),
+            services: services.collect(),
+            vips: Vec::new(),
+            doubts_itself_since: None,
+        }
     }
 
     /// What the engine answers from.

@@ -10,7 +10,7 @@ mod simulation;
 use std::fs;
 use std::path::Path;
 
-pub use script::{Action, Asker, Script, Target, parse_span};
+pub use script::{Action, Asker, RouterPart, Script, Target, parse_span};
 pub use simulation::Simulation;
 
 use shared::config::parse_topology;

@@ -1,14 +1,16 @@
 //! Proxies that exist in a scenario only: what they answer to a probe.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use shared::moment::Moment;
 use shared::name::{OwnerName, ProxyName, RegionName};
-use shared::published::{ServiceStatus, Status};
+use shared::published::{ServiceStatus, Status, VirtualRouterState, VirtualRouterStatus};
 use shared::state::ProbeFailure;
 use shared::topology::Topology;
 
-use super::script::{Action, Target};
+use super::script::{Action, RouterPart, Target};
 
 /// The proxies of a topology.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +25,12 @@ struct Proxy {
     name: ProxyName,
     life: Life,
     holds_vip: bool,
+    /// Its part in the virtual router of its region, which has these VIPs; `None`: it does not hold them in turn.
+    router: Option<(RouterPart, u64)>,
+    /// Those of its region.
+    vips: Vec<IpAddr>,
+    /// In the virtual router: the later in the settings, the lower.
+    priority: u8,
     is_draining: bool,
     servers: BTreeMap<OwnerName, (u32, u32)>,
 }
@@ -39,9 +47,11 @@ impl Proxies {
     pub(super) fn follow(&mut self, topology: &Topology) {
         let mut old = std::mem::take(&mut self.all);
         for region in &topology.regions {
-            for proxy in &region.proxies {
+            for (at, proxy) in (0..).zip(&region.proxies) {
                 let known = old.iter().position(|known| known.region == region.name && known.name == proxy.name);
                 let mut proxy = known.map_or_else(|| Proxy::new(&region.name, &proxy.name), |at| old.swap_remove(at));
+                proxy.vips.clone_from(&region.vips);
+                proxy.priority = 250 - 20 * at;
                 proxy.follow(topology);
                 self.all.push(proxy);
             }
@@ -72,13 +82,16 @@ impl Proxies {
         }
     }
 
-    /// Does `action`; fails when it is not about proxies that are there.
-    pub(super) fn act(&mut self, action: &Action) -> Result<(), String> {
+    /// Does `action` at `now`; fails when it is not about proxies that are there.
+    pub(super) fn act(&mut self, action: &Action, now: Moment) -> Result<(), String> {
         match action {
             Action::Live(target) => self.each(target, |proxy| proxy.life = Life::Live),
             Action::Die(target) => self.each(target, |proxy| proxy.life = Life::Gone),
             Action::Freeze(target) => self.each(target, |proxy| proxy.life = Life::Frozen),
             Action::Vip(target, is_held) => self.each(target, |proxy| proxy.holds_vip = *is_held),
+            Action::Router(target, part) => {
+                self.each(target, |proxy| proxy.router = Some((*part, now.elapsed().as_secs())))
+            }
             Action::Drain(target, is_on) => self.each(target, |proxy| proxy.is_draining = *is_on),
             Action::Servers(target, service, up, total) => self.each(target, |proxy| {
                 proxy.servers.insert(service.clone(), (*up, *total));
@@ -117,6 +130,9 @@ impl Proxy {
             name: name.clone(),
             life: Life::Live,
             holds_vip: true,
+            router: None,
+            vips: Vec::new(),
+            priority: 0,
             is_draining: false,
             servers: BTreeMap::new(),
         }
@@ -139,10 +155,24 @@ impl Proxy {
         Status {
             region: self.region.clone(),
             proxy: self.name.clone(),
-            holds_vip: self.holds_vip,
+            holds_vip: self.router.map_or(self.holds_vip, |(part, _)| part != RouterPart::Backup),
             is_draining: self.is_draining,
             services: self.servers.iter().map(service).collect(),
-            virtual_routers: Vec::new(),
+            virtual_routers: self.router.map(|(part, since)| self.router(part, since)).into_iter().collect(),
+        }
+    }
+
+    fn router(&self, part: RouterPart, since: u64) -> VirtualRouterStatus {
+        let holds_vips = part != RouterPart::Backup;
+        VirtualRouterStatus {
+            name: "web".to_owned(),
+            vips: self.vips.clone(),
+            state: if holds_vips { VirtualRouterState::Active } else { VirtualRouterState::Backup },
+            holds_vips,
+            holder: None,
+            priority: self.priority,
+            last_takeover: holds_vips.then_some(since),
+            hears_other_active: part == RouterPart::Rivalled,
         }
     }
 }

@@ -54,6 +54,8 @@ pub enum Action {
     Servers(Target, OwnerName, u32, u32),
     /// Whether proxies hold the VIP.
     Vip(Target, bool),
+    /// What part proxies take in the virtual router that has the VIPs of their region (VRRP).
+    Router(Target, RouterPart),
     /// Whether proxies say that they drain.
     Drain(Target, bool),
     /// An operator decides.
@@ -79,6 +81,31 @@ pub enum Action {
     Restart(Duration),
     /// Whether the node itself has a network.
     Network(bool),
+}
+
+/// What a proxy says of its virtual router.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RouterPart {
+    /// It holds the VIPs.
+    Active,
+    /// It waits for the active one to fall silent.
+    Backup,
+    /// It holds the VIPs and hears another one that does.
+    Rivalled,
+}
+
+impl RouterPart {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::Active, "active"), (Self::Backup, "backup"), (Self::Rivalled, "hears another")];
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|(_, word)| *word == text).map(|(part, _)| *part);
+        found.ok_or_else(|| format!("{text}: expected active, backup or hears another"))
+    }
+
+    fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(part, _)| *part == self).map_or("", |(_, word)| word)
+    }
 }
 
 impl Script {
@@ -130,6 +157,7 @@ fn action(words: &[&str]) -> Result<Action, String> {
         }
         ["vip", target, "lost"] => Action::Vip(Target::new(target), false),
         ["vip", target, "held"] => Action::Vip(Target::new(target), true),
+        ["router", target, part @ ..] => Action::Router(Target::new(target), RouterPart::parse(&part.join(" "))?),
         ["drain", target] => Action::Drain(Target::new(target), true),
         ["undrain", target] => Action::Drain(Target::new(target), false),
         ["override", order, rest @ ..] => override_action(order, rest)?,
@@ -274,6 +302,7 @@ impl fmt::Display for Action {
             Self::Freeze(target) => write!(f, "freeze {target}"),
             Self::Servers(target, service, up, total) => write!(f, "servers {target} {service} {up}/{total}"),
             Self::Vip(target, is_held) => write!(f, "vip {target} {}", if *is_held { "held" } else { "lost" }),
+            Self::Router(target, part) => write!(f, "router {target} {}", part.as_str()),
             Self::Drain(target, is_on) => write!(f, "{} {target}", if *is_on { "drain" } else { "undrain" }),
             Self::Override { order: Order::Resume, region, service, who, why, .. } => {
                 write!(f, "resume {region}{} by {who}: {why}", of(service))
@@ -315,6 +344,8 @@ mod tests {
             "freeze seoul-1",
             "servers seoul www.example.com 0/2",
             "vip seoul-1 lost",
+            "router seoul-1 active",
+            "router seoul hears another",
             "drain seoul",
             "override drain frankfurt for 1h by anna: maintenance window",
             "override down frankfurt www.example.com for 90s by anna: broken",

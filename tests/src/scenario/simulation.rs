@@ -11,7 +11,9 @@ use shared::name::{ProxyName, RegionName};
 use shared::place::ClientBlock;
 use shared::published::Status;
 use shared::snapshot::{Verdict, View};
-use shared::state::{Action as Order, Change, Doubt, Event, Override, ProbeFailure, Refused, Saved, State};
+use shared::state::{
+    Action as Order, Change, Changes, Doubt, Event, Override, ProbeFailure, Refused, Saved, State, VipChange, VipNews,
+};
 use shared::topology::{ServiceId, Topology};
 
 use super::proxies::Proxies;
@@ -141,7 +143,9 @@ impl Simulation {
     }
 
     fn act_on(&mut self, action: Action, topology: Option<Topology>) -> Result<(), String> {
-        self.proxies.act(&action).map_err(|mistake| format!("{:?}: {action}: {mistake}", self.now.elapsed()))?;
+        self.proxies
+            .act(&action, self.now)
+            .map_err(|mistake| format!("{:?}: {action}: {mistake}", self.now.elapsed()))?;
         let is_heard =
             matches!(action, Action::Override { .. } | Action::Clear(..) | Action::Reload(_) | Action::Restart(_));
         if is_heard && self.saved.is_some() {
@@ -251,12 +255,13 @@ impl Simulation {
                 return Ok(());
             }
         };
-        if cause == Cause::World && !changes.is_view_changed && changes.verdicts.is_empty() && changes.doubt.is_none() {
+        if cause == Cause::World && changes == Changes::default() {
             return Ok(());
         }
         if let Some(doubt) = changes.doubt {
             self.line(if doubt == Doubt::Began { "this node doubts itself" } else { "this node trusts itself again" });
         }
+        changes.vips.iter().for_each(|change| self.show_vip(change));
         changes.verdicts.iter().for_each(|change| self.show_change(change));
         self.view = self.state.view();
         let broken = |law: String| format!("{:?}: {law}", self.now.elapsed());
@@ -275,6 +280,20 @@ impl Simulation {
 
     fn refused(&mut self, refused: &Refused) {
         self.line(&format!("refused: {refused}"));
+    }
+
+    fn show_vip(&mut self, change: &VipChange) {
+        let VipChange { region, vip, news } = change;
+        let names = |names: &[ProxyName]| names.iter().map(ProxyName::as_str).collect::<Vec<_>>().join(" and ");
+        let what = match news {
+            VipNews::ChangedHands { from: None, to } => format!("at {to}"),
+            VipNews::ChangedHands { from: Some(from), to } => format!("{from} -> {to}"),
+            VipNews::TwoActives { holders, hearers } if hearers.is_empty() => format!("ALARM: at {}", names(holders)),
+            VipNews::TwoActives { hearers, .. } => format!("ALARM: {} hears another", names(hearers)),
+            VipNews::OneActive { holder: Some(holder), .. } => format!("alarm is over: at {holder}"),
+            VipNews::OneActive { holder: None, .. } => "alarm is over".to_owned(),
+        };
+        self.line(&format!("{region} {vip}: {what}"));
     }
 
     fn show_change(&mut self, change: &Change) {

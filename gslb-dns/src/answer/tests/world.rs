@@ -156,7 +156,12 @@ impl World {
             });
             ServiceView { standings: standings.collect() }
         });
-        View { topology: Arc::new(self.topology.clone()), services: services.collect(), doubts_itself_since: None }
+        View {
+            topology: Arc::new(self.topology.clone()),
+            services: services.collect(),
+            vips: Vec::new(),
+            doubts_itself_since: None,
+        }
     }
 }
 

@@ -152,7 +152,7 @@ impl Exchange {
         let next = plan::next(failed.failure, retries_left, can_repeat);
         self.log_failed(&failed, next);
         let failed_late = failed.failure == Failure::ResponseLate;
-        self.record.end(blamed(failed.failure), failed.failure.into(), failed.cause);
+        self.record.end(failed.failure.into(), failed.failure.into(), failed.cause);
         if !failed.failure.is_of_client() {
             self.flight.failed();
             self.note_failure();
@@ -178,14 +178,14 @@ impl Exchange {
     }
 
     pub(super) fn give_up(&mut self, answer: plan::Answer) {
-        let (status, text) = match answer {
-            plan::Answer::BadGateway => (502, "the server failed"),
-            plan::Answer::GatewayTimeout => (504, "the server did not answer in time"),
-            plan::Answer::RequestTimeout => (408, "the rest of the request did not come in time"),
-            plan::Answer::ContentTooLarge => (413, "the body of the request is too large"),
-            plan::Answer::BadRequest => (400, "the body of the request is broken"),
+        let text = match answer {
+            plan::Answer::BadGateway => "the server failed",
+            plan::Answer::GatewayTimeout => "the server did not answer in time",
+            plan::Answer::RequestTimeout => "the rest of the request did not come in time",
+            plan::Answer::ContentTooLarge => "the body of the request is too large",
+            plan::Answer::BadRequest => "the body of the request is broken",
         };
-        self.answer(status, text, "");
+        self.answer(answer.status(), text, "");
     }
 
     pub(super) fn answer_no_server(&mut self, cause: Cause, why: &str) {
@@ -220,9 +220,9 @@ impl Exchange {
         let (service, cause) = (self.flight.service().name.as_str(), failed.cause.as_str());
         let Some(server) = self.flight.server() else { return };
         if failed.failure.is_of_client() {
-            tracing::debug!(service, server = %server.name, cause, ?next, "request failed");
+            tracing::debug!(service, server = %server.name, cause, next = next.to_string(), "request failed");
         } else if let Some(left_out) = server.failures.pass(Instant::now()) {
-            tracing::warn!(service, server = %server.name, cause, ?next, left_out, "request failed");
+            tracing::warn!(service, server = %server.name, cause, next = next.to_string(), left_out, "request failed");
             server.tally.note_failure(Timestamp::now(), cause.to_owned());
         }
     }
@@ -242,16 +242,6 @@ impl Exchange {
             server.tally.note_failure(Timestamp::now(), format!("response broke off: {cause}"));
         }
         if self.download.ends_by_close() { After::Reset } else { After::Close }
-    }
-}
-
-/// Who is to blame for `failure`.
-fn blamed(failure: Failure) -> By {
-    match failure {
-        Failure::NoConnection | Failure::Unsent(_) | Failure::Broken(_) => By::Server,
-        Failure::ConnectLate | Failure::ResponseLate => By::ServerLate,
-        Failure::ClientLate => By::ClientLate,
-        Failure::BadResponse | Failure::ClientBroken | Failure::ClientTooLarge => By::Proxy,
     }
 }
 

@@ -12,6 +12,8 @@ pub enum Protocol {
     Http11,
     /// HTTP/2.
     Http2,
+    /// Whatever it is: it passes as it is.
+    Tcp,
 }
 
 impl Protocol {
@@ -21,6 +23,7 @@ impl Protocol {
             Self::Http10 => "HTTP/1.0",
             Self::Http11 => "HTTP/1.1",
             Self::Http2 => "HTTP/2.0",
+            Self::Tcp => "TCP",
         }
     }
 }
@@ -163,6 +166,18 @@ impl Cause {
     pub fn is_of_server(self) -> bool {
         use Cause::{BadResponse, BodyLate, BrokenOff, Closed, ConnectLate, NoConnection, ResponseLate};
         matches!(self, NoConnection | ConnectLate | Closed | BadResponse | ResponseLate | BrokenOff | BodyLate)
+    }
+}
+
+impl From<Failure> for By {
+    /// Whose fault it is.
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoConnection | Failure::Unsent(_) | Failure::Broken(_) => Self::Server,
+            Failure::ConnectLate | Failure::ResponseLate => Self::ServerLate,
+            Failure::ClientLate => Self::ClientLate,
+            Failure::BadResponse | Failure::ClientBroken | Failure::ClientTooLarge => Self::Proxy,
+        }
     }
 }
 

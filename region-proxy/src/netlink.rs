@@ -1,4 +1,5 @@
-//! What the kernel is asked and told of interfaces and addresses (rtnetlink).
+//! What the kernel is asked and told of interfaces, addresses, neighbours and routes (rtnetlink), and of connections that it
+//! translates (ctnetlink).
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,37 +18,48 @@ use netlink_sys::{Socket, SocketAddr};
 
 use crate::vrrp::frame::Mac;
 
+pub mod conntrack;
+mod neighbours;
+mod rules;
+mod tunnels;
+
+pub use rules::Rule;
+pub use tunnels::{Encapsulation, Route};
+
 /// Asks and tells, one thing at a time.
 #[derive(Debug)]
-pub(super) struct Netlink {
+pub struct Netlink {
     socket: Socket,
     sequence: u32,
 }
 
 /// Hears that something changed.
 #[derive(Debug)]
-pub(super) struct Monitor(Socket);
+pub struct Monitor(Socket);
 
 /// One interface.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Link {
+pub struct Link {
     /// Its number, which a new one of the same name does not share.
-    pub(super) index: u32,
+    pub index: u32,
     /// `None` where it is not Ethernet.
-    pub(super) mac: Option<Mac>,
+    pub mac: Option<Mac>,
     /// Whether it is up and has a carrier.
-    pub(super) is_running: bool,
+    pub is_running: bool,
+    /// The longest packet that it takes, in octets.
+    pub mtu: u32,
 }
 
 impl Netlink {
-    pub(super) fn open() -> io::Result<Self> {
+    /// Opens a socket in the network namespace of the calling thread.
+    pub fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         Ok(Self { socket, sequence: 0 })
     }
 
     /// The interface of this name.
-    pub(super) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
+    pub fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(name.to_owned()));
         let found = match self.ask(RouteNetlinkMessage::GetLink(message), 0) {
@@ -65,13 +77,17 @@ impl Netlink {
                 _ => None,
             });
             let is_running = link.header.flags.contains(LinkFlags::Up | LinkFlags::Running);
-            Link { index: link.header.index, mac, is_running }
+            let mtu = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::Mtu(mtu) => Some(*mtu),
+                _ => None,
+            });
+            Link { index: link.header.index, mac, is_running, mtu: mtu.unwrap_or_default() }
         }))
     }
 
     /// The addresses of the interface numbered `index` of one family, those of all scopes; not those that are not
     /// certain to be unique yet.
-    pub(super) fn addresses(&mut self, index: u32, is_v4: bool) -> io::Result<Vec<IpAddr>> {
+    pub fn addresses(&mut self, index: u32, is_v4: bool) -> io::Result<Vec<IpAddr>> {
         let mut message = AddressMessage::default();
         message.header.family = family(is_v4);
         let found = self.ask(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)?;
@@ -83,7 +99,7 @@ impl Netlink {
     }
 
     /// Puts `vip` on the interface numbered `index`; fine where it is there.
-    pub(super) fn add_address(&mut self, index: u32, vip: IpAddr) -> io::Result<()> {
+    pub fn add_address(&mut self, index: u32, vip: IpAddr) -> io::Result<()> {
         let mut message = host(index, vip);
         if vip.is_ipv6() {
             // Who held it before still answers for it: it is not looked for, and nothing is sent from it by default.
@@ -97,14 +113,14 @@ impl Netlink {
     }
 
     /// Takes `vip` off the interface numbered `index`; fine where it is not there.
-    pub(super) fn remove_address(&mut self, index: u32, vip: IpAddr) -> io::Result<()> {
+    pub fn remove_address(&mut self, index: u32, vip: IpAddr) -> io::Result<()> {
         let removed = self.ask(RouteNetlinkMessage::DelAddress(host(index, vip)), 0);
         unless(removed, nix::libc::EADDRNOTAVAIL)
     }
 
     /// Fails where one of `vips` is on the interface numbered `index` after all: with another prefix length it is another
     /// address to [`Self::remove_address`].
-    pub(super) fn expect_none_of(&mut self, index: u32, vips: &[IpAddr]) -> io::Result<()> {
+    pub fn expect_none_of(&mut self, index: u32, vips: &[IpAddr]) -> io::Result<()> {
         let Some(first) = vips.first() else { return Ok(()) };
         let left = self.addresses(index, first.is_ipv4())?.into_iter().find(|address| vips.contains(address));
         left.map_or(Ok(()), |vip| {
@@ -116,7 +132,7 @@ impl Netlink {
     /// Makes an interface `name` with address `mac` upon that numbered `parent`; it is down.
     ///
     /// In bridge mode the parent still hears another router that sends from the same address.
-    pub(super) fn add_macvlan(&mut self, parent: u32, name: &str, mac: Mac) -> io::Result<()> {
+    pub fn add_macvlan(&mut self, parent: u32, name: &str, mac: Mac) -> io::Result<()> {
         let mut message = LinkMessage::default();
         let mode = InfoData::MacVlan(vec![InfoMacVlan::Mode(MacVlanMode::Bridge)]);
         message.attributes = vec![
@@ -136,7 +152,7 @@ impl Netlink {
     }
 
     /// Sets the interface numbered `index` up or down.
-    pub(super) fn set_up(&mut self, index: u32, is_up: bool) -> io::Result<()> {
+    pub fn set_up(&mut self, index: u32, is_up: bool) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.header.change_mask = LinkFlags::Up;
@@ -145,7 +161,7 @@ impl Netlink {
     }
 
     /// Takes the interface numbered `index` away.
-    pub(super) fn remove_link(&mut self, index: u32) -> io::Result<()> {
+    pub fn remove_link(&mut self, index: u32) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         self.ask(RouteNetlinkMessage::DelLink(message), 0).map(drop)
@@ -195,15 +211,24 @@ impl Netlink {
 
 impl Monitor {
     /// Hears of links and addresses.
-    pub(super) fn open() -> io::Result<Self> {
+    pub fn open() -> io::Result<Self> {
+        Self::of(LINKS | ADDRESSES_V4 | ADDRESSES_V6)
+    }
+
+    /// Hears of links and neighbours.
+    pub fn of_neighbours() -> io::Result<Self> {
+        Self::of(LINKS | NEIGHBOURS)
+    }
+
+    fn of(groups: u32) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
-        socket.bind(&SocketAddr::new(0, LINKS | ADDRESSES_V4 | ADDRESSES_V6))?;
+        socket.bind(&SocketAddr::new(0, groups))?;
         Ok(Self(socket))
     }
 
     /// Forgets what was heard: that it was anything at all means to look again.
-    pub(super) fn drain(&self) {
+    pub fn drain(&self) {
         // Too much at a time is an error once (ENOBUFS); then all is looked at anyway.
         while !matches!(self.0.recv_from_full(), Err(error) if error.kind() == io::ErrorKind::WouldBlock) {}
     }
@@ -247,7 +272,7 @@ fn usable(message: &AddressMessage) -> Option<IpAddr> {
 }
 
 /// Whether `address` is of the link alone.
-pub(super) fn is_link_local(address: Ipv6Addr) -> bool {
+pub fn is_link_local(address: Ipv6Addr) -> bool {
     address.segments()[0] & 0xffc0 == 0xfe80
 }
 
@@ -259,5 +284,6 @@ fn unless<T>(done: io::Result<T>, code: i32) -> io::Result<()> {
 }
 
 const LINKS: u32 = 1;
+const NEIGHBOURS: u32 = 4;
 const ADDRESSES_V4: u32 = 0x10;
 const ADDRESSES_V6: u32 = 0x100;

@@ -1,0 +1,176 @@
+//! What is not there of the folders that the settings name, and what the user that the proxy becomes may not do with their
+//! files, by owners and modes. Access lists, which may allow more, are not looked at.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{User, geteuid};
+use shared::problem::Problem;
+
+use super::rights::look_up;
+use crate::config::{Config, LogTarget};
+
+/// Folders that are not there, of what `config`, read from `file`, has written.
+pub fn mistakes(file: &Path, config: &Config) -> Vec<Problem> {
+    let missing = written(config).into_iter().filter(|(_, path)| !folder_of(path).is_dir());
+    let what = |path: &Path| format!("{}: its folder is not there: expected one that is", path.display());
+    missing.map(|(key, path)| problem(file, key, what(path))).collect()
+}
+
+/// What is allowed in `config`, read from `file`, but seldom meant: its [doubts](Config::doubts), secrets that others can
+/// read, and what its user may not read or write.
+pub fn warnings(file: &Path, config: &Config) -> Vec<Problem> {
+    let open = config.secret_files.iter().filter_map(|path| {
+        let mode = fs::metadata(path).ok()?.mode() & 0o7777;
+        let shown = path.display();
+        let what = || format!("has mode {mode:04o}, so that others can get at the secret in it: run chmod 600 {shown}");
+        (mode & OTHERS != 0).then(|| problem(path, "", what()))
+    });
+    let doubts = config.doubts().into_iter().map(|(key, what)| problem(file, &key, what));
+    let mut found: Vec<Problem> = doubts.chain(open).collect();
+    // That there is none is a mistake.
+    let Some(user) = config.user.as_deref().and_then(|user| look_up(user).ok()) else { return found };
+    if geteuid() == user.uid {
+        return found;
+    }
+    let secrets = config.secret_files.iter().map(PathBuf::as_path);
+    let reads = [file].into_iter().chain(secrets).chain(config.certificate_files());
+    let reads = reads.map(|path| (path.to_owned(), Want::Read));
+    let writes = written(config).into_iter().map(|(_, path)| (folder_of(path), Want::Write));
+    for denied in reads.chain(writes).filter_map(|(path, want)| denied(&user, &path, want)) {
+        let what = denied.told(&user.name);
+        if !found.iter().any(|known| known.what == what) {
+            found.push(problem(file, "user", what));
+        }
+    }
+    found
+}
+
+/// What is written of `config`, each with its key.
+fn written(config: &Config) -> Vec<(&'static str, &Path)> {
+    let log = config.access_log.as_ref().and_then(|log| match &log.target {
+        LogTarget::File(path) => Some(path.as_path()),
+        LogTarget::Stdout => None,
+    });
+    let all = [
+        ("state_file", config.state_file.as_deref()),
+        ("admin_socket", config.admin_socket.as_deref()),
+        ("access_log.file", log),
+    ];
+    all.into_iter().filter_map(|(key, path)| Some((key, path?))).collect()
+}
+
+fn problem(file: &Path, key: &str, what: String) -> Problem {
+    Problem { file: file.display().to_string(), line: None, key: key.to_owned(), what }
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// What is done with a file or a folder.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Want {
+    Read,
+    /// Make files in it.
+    Write,
+    /// Of a folder above it.
+    Enter,
+}
+
+/// A file, or the first folder above one, with which somebody may not do what has to be done.
+struct Denied {
+    at: PathBuf,
+    want: Want,
+    mode: u32,
+}
+
+impl Denied {
+    fn told(&self, user: &str) -> String {
+        let verb = match self.want {
+            Want::Read => "read",
+            Want::Write => "write to",
+            Want::Enter => "enter",
+        };
+        let (at, mode) = (self.at.display(), self.mode & 0o7777);
+        format!(
+            "{user} may not {verb} {at} (mode {mode:04o}): expected an owner or a mode that lets it, as by `chown {user} {at}`"
+        )
+    }
+}
+
+/// Where `user` is stopped on the way to `path`; what does not exist stops nobody.
+fn denied(user: &User, path: &Path, want: Want) -> Option<Denied> {
+    let path = fs::canonicalize(path).ok()?;
+    let mut wanted: Vec<(&Path, Want)> = path.ancestors().skip(1).map(|folder| (folder, Want::Enter)).collect();
+    wanted.reverse();
+    wanted.push((&path, want));
+    wanted.into_iter().find_map(|(at, want)| {
+        let found = fs::metadata(at).ok()?;
+        (!may(user, &found, want)).then(|| Denied { at: at.to_owned(), want, mode: found.mode() })
+    })
+}
+
+/// The rule of POSIX: of owner, group and others the first that fits decides.
+fn may(user: &User, found: &Metadata, want: Want) -> bool {
+    let bits = match want {
+        Want::Read => 0o4,
+        Want::Write => 0o3,
+        Want::Enter => 0o1,
+    };
+    let shift = match (found.uid() == user.uid.as_raw(), found.gid() == user.gid.as_raw()) {
+        (true, _) => 6,
+        (false, true) => 3,
+        (false, false) => 0,
+    };
+    user.uid.is_root() || found.mode() >> shift & bits == bits
+}
+
+/// Modes by which others than the owner can do anything with a file.
+const OTHERS: u32 = 0o077;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use nix::unistd::{Gid, Uid};
+
+    use super::*;
+
+    #[test]
+    fn the_first_folder_or_file_that_stops_somebody_is_named() {
+        let site = tempfile::tempdir().expect("a folder");
+        let (folder, file) = (site.path().join("keys"), site.path().join("keys/file"));
+        fs::create_dir(&folder).expect("made");
+        fs::write(&file, "").expect("written");
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("changed");
+        set(site.path(), 0o755);
+        let root = User::from_uid(Uid::from_raw(0)).expect("an entry").expect("root");
+        let nobody = User { uid: Uid::from_raw(65_534), gid: Gid::from_raw(65_534), ..root };
+        let at = |path: &Path, want| denied(&nobody, path, want).map(|denied| denied.at);
+        let (at_file, at_folder) = (file.canonicalize().expect("there"), folder.canonicalize().expect("there"));
+        for (of_folder, of_file, path, want, expected) in [
+            (0o755, 0o644, &file, Want::Read, None),
+            (0o755, 0o600, &file, Want::Read, Some(&at_file)),
+            (0o700, 0o644, &file, Want::Read, Some(&at_folder)),
+            (0o711, 0o604, &file, Want::Read, None),
+            (0o755, 0o644, &folder, Want::Write, Some(&at_folder)),
+            (0o777, 0o644, &folder, Want::Write, None),
+        ] {
+            set(&folder, of_folder);
+            set(&file, of_file);
+            assert_eq!(at(path, want).as_ref(), expected, "{of_folder:o} {of_file:o} {want:?}");
+        }
+        assert_eq!(at(&site.path().join("none"), Want::Read), None, "what is missing is told elsewhere");
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_told_with_the_command_to_run() {
+        let told = Denied { at: "token".into(), want: Want::Read, mode: 0o100_600 }.told("gslb");
+        assert!(
+            told.starts_with("gslb may not read token (mode 0600)") && told.ends_with("`chown gslb token`"),
+            "{told}"
+        );
+    }
+}
