@@ -9,7 +9,7 @@
 
 use super::choice::Servers;
 use super::draft::Draft;
-use super::words::{Family, REFUSE, comes_in, numbered, protocols, set, to_ports};
+use super::words::{Family, REFUSE, comes_in, numbered, one_of, protocols, set, to_ports};
 use super::{Backend, Interface, Pool, Service};
 
 /// Has `draft` pass on flows to the VIPs of `family`; `pools` are empty for plain NAT.
@@ -82,7 +82,7 @@ fn count(service: &Service, family: Family, servers: &Servers<'_>) -> Vec<String
 /// A packet of a flow that was to the VIPs and ports of `service` when it began, either way.
 fn original(service: &Service, family: Family) -> String {
     let (ip, vips) = (family.ip(), family.vips(service));
-    format!("ct original {ip} daddr {vips} {} ct original proto-dst {}", protocols(service), set(&service.ports))
+    format!("ct original {ip} daddr {vips} {} ct original proto-dst {}", protocols(service), one_of(&service.ports))
 }
 
 const DNAT: &str = "nat hook prerouting priority dstnat";

@@ -92,7 +92,7 @@ impl Family {
 
     /// The VIPs of `service`.
     pub(super) fn vips(self, service: &Service) -> String {
-        set(service.vips.iter().filter(|vip| self.has(**vip)))
+        one_of(service.vips.iter().filter(|vip| self.has(**vip)))
     }
 
     /// Where the parts of the packet are that an ICMP error is about (RFC 792; RFC 4443, section 3): both headers have 8
@@ -134,12 +134,18 @@ impl Object {
 
 /// A packet of one of the flows of `service`, once its address is settled.
 pub(super) fn to_ports(service: &Service) -> String {
-    format!("{} th dport {}", protocols(service), set(&service.ports))
+    format!("{} th dport {}", protocols(service), one_of(&service.ports))
+}
+
+/// The same for each protocol by itself.
+pub(super) fn to_ports_each(service: &Service) -> impl Iterator<Item = String> {
+    let ports = one_of(&service.ports);
+    service.protocols.iter().map(move |protocol| format!("meta l4proto {} th dport {ports}", protocol.as_str()))
 }
 
 /// A packet of one of the protocols of `service`.
 pub(super) fn protocols(service: &Service) -> String {
-    format!("meta l4proto {}", set(service.protocols.iter().map(|protocol| protocol.as_str())))
+    format!("meta l4proto {}", one_of(service.protocols.iter().map(|protocol| protocol.as_str())))
 }
 
 /// A packet that comes in by `interface`, and a space; nothing without one.
@@ -147,7 +153,13 @@ pub(super) fn comes_in(interface: Option<&Interface>) -> String {
     interface.map(|interface| format!("iifname \"{interface}\" ")).unwrap_or_default()
 }
 
-/// One of `items`.
+/// One of `items`; a single one by itself, since while rules are exchanged a set may seem to be empty for a moment.
+pub(super) fn one_of(items: impl IntoIterator<Item = impl Display>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    if let [only] = items.as_slice() { only.clone() } else { set(items) }
+}
+
+/// Each of `items`.
 pub(super) fn set(items: impl IntoIterator<Item = impl Display>) -> String {
     let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     format!("{{ {} }}", items.join(", "))

@@ -102,6 +102,11 @@ impl Bed {
         self.servers.push((server, Server::start(&self.net, server, &addresses, PORT)));
     }
 
+    /// Ends what answers on `server`, as a process that dies.
+    pub(crate) fn kill(&mut self, server: &str) {
+        self.servers.retain(|(name, _)| *name != server);
+    }
+
     /// Whether servers answer clients straight.
     pub(crate) fn is_direct(&self) -> bool {
         matches!(self.mode, Mode::Dsr | Mode::Tunnel)

@@ -1,5 +1,6 @@
 //! The real program as the balancer.
 
+use std::process::Command;
 use std::time::Duration;
 
 use gslb_tests::harness::http::get_json;
@@ -11,7 +12,7 @@ use crate::bed::{Bed, Mode, POOL, PORT, SERVERS};
 /// A region-proxy on `lb`, which ends with this.
 pub(crate) struct Proxy {
     process: Process,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Proxy {
@@ -25,7 +26,7 @@ impl Proxy {
         let serve =
             [program.display().to_string(), "serve".to_owned(), "--config".to_owned(), file.display().to_string()];
         let process = Process::start("region-proxy", "ip".as_ref(), &[&inside[..], &serve].concat());
-        let proxy = Self { process: process.expect("it can be started"), _folder: folder };
+        let proxy = Self { process: process.expect("it can be started"), folder };
         proxy.until_up(bed);
         proxy
     }
@@ -44,6 +45,14 @@ impl Proxy {
             if *up == servers { Ok(()) } else { Err(format!("{up} of {servers} are up")) }
         };
         within(LIMIT, look).unwrap_or_else(|why| panic!("{why}\n{}", self.process.log_tail()));
+    }
+
+    /// Tells it something about a server, such as `["drain"]` or `["weight", "3"]`.
+    pub(crate) fn tell(&self, words: &[&str], server: &str) {
+        let mut command = Command::new(program("region-proxy").expect("it is built"));
+        command.arg("ctl").arg("--socket").arg(self.folder.path().join("admin.sock")).arg(words[0]);
+        let done = command.arg(format!("www.example.com/{server}")).args(&words[1..]).output().expect("it starts");
+        assert!(done.status.success(), "{words:?} {server}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
     /// What it says.
@@ -80,7 +89,7 @@ fn settings(bed: &Bed) -> String {
     };
     let vips = bed.vips().map(|vip| format!("\"{vip}\"")).join(", ");
     format!(
-        "region = \"seoul\"\nproxy = \"lb\"\nstatus = \"127.0.0.1:8081\"\nthreads = 1\n[l4.web]\n{mode}\nvips = [{vips}]\n\
+        "region = \"seoul\"\nproxy = \"lb\"\nstatus = \"127.0.0.1:8081\"\nadmin_socket = \"admin.sock\"\nthreads = 1\n[l4.web]\n{mode}\nvips = [{vips}]\n\
          ports = [{PORT}]\nprotocols = [\"tcp\", \"udp\"]\nbalance = \"round_robin\"\nservice = \"www.example.com\"\n\
          [services.\"www.example.com\"]\nmode = \"tcp\"\ncheck = {{ interval = \"200ms\" }}\n\
          [services.\"www.example.com\".servers]\n{}",
