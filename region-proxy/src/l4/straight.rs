@@ -18,7 +18,7 @@ use shared::settings::show_duration;
 
 use super::choice::Servers;
 use super::draft::Draft;
-use super::words::{Family, REFUSE, SYN, comes_in, numbered, set, to_ports_each};
+use super::words::{Family, REFUSE, SYN, comes_in, numbered, set, to_each};
 use super::{Backend, Balance, Flows, Interface, Mac, Protocol, Service};
 
 /// How packets leave for their server.
@@ -76,8 +76,8 @@ fn hook_link(service: &Service, family: Family, (interface, own): (&Interface, M
         };
         draft.hooked(&name, &hook, format!("{to} {is_part} goto {base}.fragment"));
     }
-    for ports in to_ports_each(service) {
-        draft.hooked(&name, &hook, format!("{to} {ports} goto {base}"));
+    for to in to_each(service, family) {
+        draft.hooked(&name, &hook, format!("{to} goto {base}"));
     }
 }
 
@@ -89,13 +89,13 @@ fn hook_routing(
     base: &str,
     draft: &mut Draft,
 ) {
-    let (come, to) = (comes_in(interface), family.to_vips(service));
+    let come = comes_in(interface);
     if service.protocols.contains(&Protocol::Udp) {
         draft.defragmented();
     }
     draft.hooked("hook.mark", MARK, format!("{come}{} goto {base}.error", family.error(service)));
-    for ports in to_ports_each(service) {
-        draft.hooked("hook.mark", MARK, format!("{come}{to} {ports} goto {base}"));
+    for to in to_each(service, family) {
+        draft.hooked("hook.mark", MARK, format!("{come}{to} goto {base}"));
     }
     if service.protocols.contains(&Protocol::Tcp) {
         draft.hooked("hook.mss", MSS, clamp(service, family, mtu));

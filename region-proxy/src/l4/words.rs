@@ -137,10 +137,21 @@ pub(super) fn to_ports(service: &Service) -> String {
     format!("{} th dport {}", protocols(service), one_of(&service.ports))
 }
 
-/// The same for each protocol by itself.
-pub(super) fn to_ports_each(service: &Service) -> impl Iterator<Item = String> {
-    let ports = one_of(&service.ports);
-    service.protocols.iter().map(move |protocol| format!("meta l4proto {} th dport {ports}", protocol.as_str()))
+/// Packets of `family` to `service`: each VIP, protocol and port by itself as far as that is not too much, since while rules
+/// are exchanged a set may seem to be empty for a moment.
+pub(super) fn to_each(service: &Service, family: Family) -> Vec<String> {
+    let vips: Vec<_> = service.vips.iter().filter(|vip| family.has(**vip)).collect();
+    if vips.len() * service.protocols.len() * service.ports.len() > EACH_MAX {
+        return vec![format!("{} {}", family.to_vips(service), to_ports(service))];
+    }
+    let mut all = Vec::new();
+    for vip in vips {
+        for protocol in service.protocols.iter().map(|protocol| protocol.as_str()) {
+            let to = |ports| format!("{} daddr {vip} meta l4proto {protocol} th dport {ports}", family.ip());
+            all.extend(service.ports.iter().map(to));
+        }
+    }
+    all
 }
 
 /// A packet of one of the protocols of `service`.
@@ -152,6 +163,9 @@ pub(super) fn protocols(service: &Service) -> String {
 pub(super) fn comes_in(interface: Option<&Interface>) -> String {
     interface.map(|interface| format!("iifname \"{interface}\" ")).unwrap_or_default()
 }
+
+/// So many rules are looked through for a packet that none is for.
+const EACH_MAX: usize = 32;
 
 /// One of `items`; a single one by itself, since while rules are exchanged a set may seem to be empty for a moment.
 pub(super) fn one_of(items: impl IntoIterator<Item = impl Display>) -> String {
