@@ -18,7 +18,7 @@ use shared::settings::show_duration;
 
 use super::choice::Servers;
 use super::draft::Draft;
-use super::words::{Family, REFUSE, SYN, comes_in, numbered, set, to_each};
+use super::words::{Family, LAST, REFUSE, SYN, comes_in, numbered, set, to_each};
 use super::{Backend, Balance, Flows, Interface, Mac, Protocol, Service};
 
 /// How packets leave for their server.
@@ -235,10 +235,6 @@ impl Chains<'_> {
         format!("{}.to.{}", self.base, backend.name)
     }
 }
-
-/// While rules are exchanged the kernel may find none of the elements of a set for a packet that is under way: its sender
-/// sends it again, and nobody takes its server for gone.
-const LAST: &str = "drop";
 
 fn numbers(slots: &[&Backend]) -> String {
     numbered(slots.iter().map(|backend| backend.number))

@@ -164,6 +164,10 @@ pub(super) fn comes_in(interface: Option<&Interface>) -> String {
     interface.map(|interface| format!("iifname \"{interface}\" ")).unwrap_or_default()
 }
 
+/// While rules are exchanged the kernel may find none of the elements of a set for a packet that is under way: its sender
+/// sends it again, and nobody takes its server for gone.
+pub(super) const LAST: &str = "drop";
+
 /// So many rules are looked through for a packet that none is for.
 const EACH_MAX: usize = 32;
 
