@@ -17,6 +17,7 @@ use crate::live::Proxy;
 use crate::takeover::Arrival;
 
 pub mod bell;
+pub mod figures;
 mod flows;
 mod keeper;
 mod look;
