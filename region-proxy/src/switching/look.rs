@@ -81,6 +81,7 @@ fn servers(live: &Live, l4: &L4) -> Vec<Known> {
         name: server.name.clone(),
         address: server.address,
         standing: server.standing(),
+        has_answered: server.account().last_check.is_some_and(|told| told.is_ok),
         is_backup: service.config.servers.get(&server.name).is_some_and(|config| config.is_backup),
     };
     service.servers.iter().map(known).collect()
