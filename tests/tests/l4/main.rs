@@ -3,6 +3,7 @@
 //! Needs root, iproute2 and nftables; says so where it is left out.
 
 mod bed;
+mod life;
 mod proxy;
 
 use std::net::IpAddr;

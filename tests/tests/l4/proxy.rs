@@ -6,6 +6,9 @@ use std::time::Duration;
 use gslb_tests::harness::http::get_json;
 use gslb_tests::harness::process::{Folder, Process, program};
 use gslb_tests::harness::within;
+use gslb_tests::net::until;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::bed::{Bed, Mode, POOL, PORT, SERVERS};
 
@@ -19,8 +22,12 @@ impl Proxy {
     /// Passes all flows on to the servers of `bed`, of which the first has twice the weight of another.
     pub(crate) fn start(bed: &Bed) -> Self {
         let folder = Folder::new("gslb-l4-").expect("a folder");
+        std::fs::write(folder.path().join("proxy.toml"), settings(bed)).expect("it can be written");
+        Self::start_in(folder, bed)
+    }
+
+    fn start_in(folder: Folder, bed: &Bed) -> Self {
         let file = folder.path().join("proxy.toml");
-        std::fs::write(&file, settings(bed)).expect("it can be written");
         let program = program("region-proxy").expect("it is built");
         let inside = ["netns", "exec", &bed.net.name("lb")].map(str::to_owned);
         let serve =
@@ -29,6 +36,50 @@ impl Proxy {
         let proxy = Self { process: process.expect("it can be started"), folder };
         proxy.until_up(bed);
         proxy
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it anew.
+    pub(crate) fn again(self, bed: &Bed) -> Self {
+        let Self { process, folder } = self;
+        drop(process);
+        Self::start_in(folder, bed)
+    }
+
+    /// Has another process take its place.
+    pub(crate) fn upgrade(&self, bed: &Bed) {
+        let from = self.process.log().len();
+        self.process.signal(Signal::SIGUSR2).expect("it lives");
+        self.process.wait_for_line("l4: rules are in force", from, LIMIT).expect("the new one goes on");
+        self.until_up(bed);
+    }
+
+    /// Ends in order whatever runs in its place.
+    pub(crate) fn end_all(self, bed: &Bed) {
+        let pids = || {
+            let found = Command::new("ip").args(["netns", "pids", &bed.net.name("lb")]).output().expect("it starts");
+            let own = std::process::id().to_string();
+            let text = String::from_utf8_lossy(&found.stdout).into_owned();
+            text.lines().filter(|pid| *pid != own).map(str::to_owned).collect::<Vec<_>>()
+        };
+        for pid in pids().into_iter().filter_map(|pid| pid.parse().ok()) {
+            // It may have ended meanwhile.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        until("all have ended", || pids().is_empty());
+    }
+
+    /// What `region-proxy l4 show` prints.
+    pub(crate) fn show(&self, words: &[&str]) -> String {
+        let mut command = Command::new(program("region-proxy").expect("it is built"));
+        command.args(["l4", "show", "--socket"]).arg(self.folder.path().join("admin.sock"));
+        let shown = command.args(words).output().expect("it starts");
+        assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+        String::from_utf8_lossy(&shown.stdout).into_owned()
     }
 
     /// Ends it in order.
