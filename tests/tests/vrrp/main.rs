@@ -1,7 +1,8 @@
 //! VRRP with real sockets: pairs of region-proxies, and of one with keepalived, on links of their own.
 //!
-//! Needs root, iproute2 and keepalived; says so where it is left out.
+//! Needs root, iproute2, keepalived and tshark; says so where it is left out.
 
+mod decoded;
 mod gaps;
 mod holding;
 mod keepalived;
