@@ -45,7 +45,7 @@ fn is_left_out() -> bool {
     net::left_out("virtual routers", &["bridge", "keepalived", "tshark"]).is_some()
 }
 
-/// Whether `law` holds in each of `cases`, all at once; a thread that fails has the name of its case.
+/// `law` holds in each of `cases`, all at once; a thread that fails has the name of its case.
 fn in_each<T: Debug + Send>(cases: impl IntoIterator<Item = T>, law: impl Fn(T) + Sync) {
     let law = &law;
     std::thread::scope(|scope| {
