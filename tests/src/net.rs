@@ -2,14 +2,18 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 use std::process::{Command, Output};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::sched::{CloneFlags, setns};
+
+mod eyes;
+
+pub use eyes::{Probe, Seen, Watch, seen_by};
 
 /// Why tests of `what`, which need `programs`, are left out here; `None`: they are not.
 pub fn left_out(what: &str, programs: &[&str]) -> Option<String> {
@@ -175,52 +179,25 @@ impl Net {
 
     /// The hosts that have `address`.
     pub fn holders(&self, address: &str) -> Vec<&str> {
-        let has = |host: &&String| {
-            let text = self.ip(host, "-o addr show");
-            text.split_whitespace().any(|word| word.split('/').next() == Some(address))
-        };
-        self.hosts.iter().filter(has).map(String::as_str).collect()
+        let address = address.parse().expect("an IP address");
+        let spaces: Vec<File> = self.hosts.iter().map(|host| self.space(host)).collect();
+        // The thread of a test must not stay in a namespace.
+        let looking = std::thread::spawn(move || spaces.iter().map(|space| has(space, address)).collect::<Vec<bool>>());
+        let have = looking.join().expect("it ends well");
+        self.hosts.iter().zip(have).filter(|(_, has)| *has).map(|(host, _)| host.as_str()).collect()
     }
 
     /// Runs `work` on a thread that is on `host`.
     pub fn within<T: Send + 'static>(&self, host: &str, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        let space = File::open(format!("/run/netns/{}", self.name(host))).expect("the namespace is there");
+        let space = self.space(host);
         std::thread::spawn(move || {
-            setns(&space, CloneFlags::CLONE_NEWNET).expect("it may be entered");
+            enter(&space);
             work()
         })
     }
 
-    /// Asks `address` from `host` every 5 ms, until told to stop; hosts answer with their name.
-    pub fn probe(&self, host: &str, address: IpAddr) -> Probe {
-        let stop = Arc::new(AtomicBool::new(false));
-        let until = Arc::clone(&stop);
-        let target = SocketAddr::new(address, ECHO);
-        let thread = self.within(host, move || probe(target, &until));
-        Probe { stop, thread }
-    }
-
-    /// What the client sees of `address` from a moment before `event` to a moment after it.
-    pub fn seen(&self, address: IpAddr, event: impl FnOnce()) -> Seen {
-        let probe = self.probe("client", address);
-        std::thread::sleep(Duration::from_millis(100));
-        event();
-        std::thread::sleep(Duration::from_millis(200));
-        probe.finish()
-    }
-
-    /// Answers probes on `host` for as long as the process lives.
-    pub fn echo(&self, host: &str) {
-        let name = host.to_owned();
-        self.within(host, move || {
-            let socket = UdpSocket::bind(("::", ECHO)).expect("a port of its own");
-            let mut octets = [0; 64];
-            // The namespace may end first.
-            while let Ok((len, from)) = socket.recv_from(&mut octets) {
-                let answer = [&octets[..len.min(8)], name.as_bytes()].concat();
-                let _ = socket.send_to(&answer, from);
-            }
-        });
+    fn space(&self, host: &str) -> File {
+        File::open(format!("/run/netns/{}", self.name(host))).expect("the namespace is there")
     }
 }
 
@@ -241,53 +218,20 @@ impl Drop for Net {
     }
 }
 
-/// What clients see of a VIP.
-pub struct Probe {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Seen>,
+fn enter(space: &File) {
+    setns(space, CloneFlags::CLONE_NEWNET).expect("it may be entered");
 }
 
-/// Times at which answers came.
-pub struct Seen {
-    answers: Vec<Instant>,
-    /// Who answered last.
-    pub last: String,
-}
-
-impl Probe {
-    /// Ends it.
-    pub fn finish(self) -> Seen {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("it ends well")
-    }
-}
-
-impl Seen {
-    /// The longest time without an answer.
-    pub fn gap(&self) -> Duration {
-        self.answers.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(Duration::MAX)
-    }
-}
-
-fn probe(target: SocketAddr, until: &AtomicBool) -> Seen {
-    let local: SocketAddr = if target.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
-    let socket = UdpSocket::bind(local).expect("a port");
-    socket.set_read_timeout(Some(Duration::from_millis(1))).expect("a time limit");
-    let mut seen = Seen { answers: Vec::new(), last: String::new() };
-    let mut next = Instant::now();
-    let mut octets = [0; 64];
-    while !until.load(Ordering::Relaxed) {
-        if Instant::now() >= next {
-            next += Duration::from_millis(5);
-            // Nobody may be there to send to.
-            let _ = socket.send_to(b"12345678", target);
-        }
-        if let Ok((len, _)) = socket.recv_from(&mut octets) {
-            seen.answers.push(Instant::now());
-            seen.last = String::from_utf8_lossy(&octets[8.min(len)..len]).into_owned();
-        }
-    }
-    seen
+/// Whether an interface of `space`, which this thread enters, has `address`.
+fn has(space: &File, address: IpAddr) -> bool {
+    enter(space);
+    let is_it = |entry: InterfaceAddress| {
+        let found = entry.address?;
+        let v4 = found.as_sockaddr_in().map(|found| IpAddr::from(found.ip()));
+        let v6 = found.as_sockaddr_in6().map(|found| IpAddr::from(found.ip()));
+        Some(v4.or(v6)? == address)
+    };
+    getifaddrs().expect("the kernel tells").filter_map(is_it).any(|is_it| is_it)
 }
 
 /// Waits until `is_so`, and fails with `what` when it is not so in time.
@@ -307,6 +251,3 @@ pub fn run(words: &[&str]) -> Output {
     assert!(output.status.success(), "{}: {errors}", words.join(" "));
     output
 }
-
-/// Where hosts answer probes.
-const ECHO: u16 = 7;

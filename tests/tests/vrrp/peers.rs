@@ -67,8 +67,13 @@ impl Peer {
     }
 
     /// Ends it in order, and waits for its end.
-    pub(crate) fn stop(mut self) {
-        self.signal(Signal::SIGTERM);
+    pub(crate) fn stop(self) {
+        self.end(Signal::SIGTERM);
+    }
+
+    /// Ends it with this signal, and waits for its end.
+    pub(crate) fn end(mut self, signal: Signal) {
+        self.signal(signal);
         self.child.wait().expect("it ends");
     }
 
@@ -101,11 +106,7 @@ impl Peer {
 
     /// Waits until a proxy says that it is in this state.
     pub(crate) fn until_state(&self, net: &Net, state: &str) {
-        let what = format!("{} is {state}", self.host);
-        let is_there = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            until(&what, || self.router(net).is_some_and(|router| router["state"] == state))
-        }));
-        assert!(is_there.is_ok(), "{what}: {:?}\n{}", self.router(net), self.log());
+        until(&format!("{} is {state}", self.host), || self.router(net).is_some_and(|router| router["state"] == state));
     }
 
     /// The value of a metric of a proxy.
@@ -119,6 +120,9 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}:\n{}", self.host, self.log());
+        }
         let _ = self.child.kill().and_then(|()| self.child.wait());
     }
 }
