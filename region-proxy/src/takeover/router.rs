@@ -8,15 +8,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use shared::moment::Moment;
 use shared::published::{VirtualRouterState, VirtualRouterStatus};
 
+use super::gateways::Gateways;
 use super::macvlan;
 use super::netlink::{Link, Netlink, is_link_local};
 use super::notes::Notes;
-use super::report::{Figures, RouterReport};
+use super::report::{Figures, RouterReport, TrackedReport};
+use super::tracking::Watched;
 use super::wire::{self, Packet, Wire};
 use crate::config::{VipMac, VirtualRouter};
 use crate::vrrp::frame::{self, Mac};
+use crate::vrrp::gateway::Gateway;
 use crate::vrrp::machine::{Action, Heard, Machine, Note, Standing, State};
 use crate::vrrp::packet::{self, Advertisement, Path};
+use crate::vrrp::track::standing;
 
 /// A virtual router with its sockets.
 #[derive(Debug)]
@@ -28,6 +32,9 @@ pub(super) struct Router {
     /// What it advertises from.
     pub(super) source: Option<IpAddr>,
     pub(super) wire: Option<Wire>,
+    pub(super) gateways: Gateways,
+    /// All that it tracks, as it was at the last look.
+    tracked: Vec<Watched>,
     holds: bool,
     /// Until when it takes no part, since it could not take its VIPs.
     pub(super) barred_until: Option<Moment>,
@@ -40,13 +47,18 @@ pub(super) struct Router {
 }
 
 impl Router {
-    pub(super) fn new(settings: VirtualRouter, all_vips: Arc<[IpAddr]>) -> Self {
+    /// Each gateway that it tracks begins as `gateway`.
+    pub(super) fn new(settings: VirtualRouter, all_vips: Arc<[IpAddr]>, gateway: Gateway) -> Self {
+        let mut gateways = Gateways::default();
+        gateways.follow(settings.track.gateways.keys(), gateway);
         Self {
             settings,
             all_vips,
             link: None,
             source: None,
             wire: None,
+            gateways,
+            tracked: Vec::new(),
             holds: false,
             barred_until: None,
             holder: None,
@@ -54,6 +66,11 @@ impl Router {
             last_takeover: None,
             figures: Figures::default(),
         }
+    }
+
+    /// The interfaces that it tracks, none of which has been looked at.
+    pub(super) fn tracked_interfaces(&self) -> impl Iterator<Item = (String, bool)> {
+        self.settings.track.interfaces.keys().map(|name| (name.clone(), false))
     }
 
     /// Whether its VIPs are on the machine.
@@ -91,6 +108,7 @@ impl Router {
         }
         self.source = None;
         self.link = link;
+        self.gateways.look(&self.settings.interface, index)?;
         if let (Some(name), Some(link)) = (self.settings.macvlan(), &self.link) {
             macvlan::prepare(netlink, &name, &self.settings, link)?;
         }
@@ -120,8 +138,26 @@ impl Router {
         Ok(())
     }
 
+    /// Its standing, which follows from what it tracks; what fails anew or no more is logged.
+    pub(super) fn stand(&mut self, tracked: Vec<Watched>, notes: &Notes) -> Standing {
+        let failing = || tracked.iter().filter(|watched| !watched.is_well);
+        let standing = standing(self.settings.priority, self.source, failing().map(|watched| watched.loss));
+        if !failing().eq(self.tracked.iter().filter(|watched| !watched.is_well)) {
+            notes.failing(&self.settings.name, failing().map(|watched| watched.what.to_string()), standing);
+        }
+        self.tracked = tracked;
+        standing
+    }
+
+    /// Asks the gateways that it tracks, where that is due.
+    pub(super) fn ask_gateways(&mut self, now: Moment) {
+        let mac = self.link.as_ref().and_then(|link| link.mac);
+        self.gateways.ask(now, self.wire.as_ref(), self.source.zip(mac));
+    }
+
     /// What waits to be heard, of those that may speak.
     pub(super) fn receive(&mut self, notes: &Notes) -> Vec<Heard> {
+        self.gateways.receive();
         let mut heard = Vec::new();
         // Bounded, so that a flood cannot keep it from all else.
         for _ in 0..RECEIVED_MAX {
@@ -304,8 +340,14 @@ impl Router {
             priority,
             last_takeover: self.last_takeover,
             hears_other_active: machine.hears_other_active(),
+            failing: self.tracked.iter().filter(|it| !it.is_well).map(|it| it.what.to_string()).collect(),
         };
-        RouterReport { status, figures: self.figures }
+        let tracked = self.tracked.iter().map(|watched| TrackedReport {
+            kind: watched.what.kind(),
+            name: watched.what.name(),
+            is_well: watched.is_well,
+        });
+        RouterReport { status, figures: self.figures, tracked: tracked.collect() }
     }
 
     /// Takes no part for a moment: its VIPs could not be taken.
@@ -322,8 +364,11 @@ const BARRED: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use shared::moment::Moment;
+
     use crate::config::Config;
-    use crate::takeover::groups;
+    use crate::takeover::house::groups;
+    use crate::vrrp::gateway::Gateway;
 
     #[test]
     fn nothing_is_advertised_from_the_vip_of_another_router() {
@@ -332,7 +377,7 @@ mod tests {
                     [vrrp.a]\ninterface = \"eth0\"\nid = 51\npriority = 250\nvips = [\"fe80::10\"]\n\
                     [vrrp.b]\ninterface = \"eth0\"\nid = 52\npriority = 250\nvips = [\"fe80::20\"]\n";
         let config = Config::parse("p.toml".as_ref(), text, &|_| Err(String::new())).expect("right");
-        let groups = groups(config.vrrp);
+        let groups = groups(config.vrrp, Gateway::unknown(Moment::START));
         for (_, routers) in &groups {
             let fit = ["fe80::2", "fe80::10", "fe80::20"].map(|text| text.parse().expect("an address"));
             assert_eq!(fit.map(|address| routers[0].may_be_source(address)), [true, false, false]);

@@ -1,6 +1,9 @@
 //! What is tracked becomes a standing: with what priority a machine may hold VIPs, if at all.
 
+use std::fmt;
 use std::net::IpAddr;
+
+use shared::name::OwnerName;
 
 use super::machine::Standing;
 
@@ -11,6 +14,54 @@ pub enum Loss {
     Priority(u8),
     /// The VIPs.
     LetGo,
+}
+
+/// What a router's priority hangs on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Tracked {
+    /// That clients can connect.
+    Listeners,
+    /// That its VIPs can be put on the interface.
+    Vips,
+    /// That this interface has a carrier.
+    Interface(String),
+    /// That this neighbour on the link of the VIPs answers.
+    Gateway(IpAddr),
+    /// That this service has servers.
+    Service(OwnerName),
+    /// That no operator drains the proxy.
+    Drain,
+}
+
+impl Tracked {
+    /// Of what kind it is, in one word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Listeners => "listeners",
+            Self::Vips => "vips",
+            Self::Interface(_) => "interface",
+            Self::Gateway(_) => "gateway",
+            Self::Service(_) => "service",
+            Self::Drain => "drain",
+        }
+    }
+
+    /// Which one of its kind; empty where there is but one.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Interface(name) => name.clone(),
+            Self::Gateway(address) => address.to_string(),
+            Self::Service(name) => name.to_string(),
+            Self::Listeners | Self::Vips | Self::Drain => String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Tracked {
+    /// Kind and name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(format!("{} {}", self.kind(), self.name()).trim_end())
+    }
 }
 
 /// The standing of a router with this priority, which would advertise from `address`, after `losses`.
