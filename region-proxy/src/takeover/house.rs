@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,7 +15,7 @@ use shared::moment::Moment;
 
 use super::notes::Notes;
 use super::router::Router;
-use super::sweep::Traces;
+use super::sweep::{Lock, Traces};
 use super::tracking::Surroundings;
 use super::watchdog::{self, Watchdog};
 use super::wire::Wire;
@@ -27,12 +28,15 @@ use crate::vrrp::group::Group;
 use crate::vrrp::machine::{Action, Rules};
 
 mod begin;
+mod change;
+
+pub(super) use change::Change;
 
 /// All that the thread has.
 pub(super) struct House {
     proxy: Arc<Proxy>,
     arrival: Arrival,
-    listens: Box<dyn Fn() -> bool + Send>,
+    listens: Arc<dyn Fn() -> bool + Send + Sync>,
     groups: Vec<(Group, Vec<Router>)>,
     traces: Traces,
     netlink: Netlink,
@@ -43,18 +47,36 @@ pub(super) struct House {
     beaten: Instant,
     published: Instant,
     started: Instant,
-    stopped: UnixStream,
+    lock: Lock,
+    ears: Ears,
     notes: Notes,
 }
 
+/// Where the thread hears from the rest of the proxy.
+#[derive(Debug)]
+pub(super) struct Ears {
+    /// One octet for each [`Word`].
+    pub(super) words: UnixStream,
+    /// One for each [`Word::Change`].
+    pub(super) changes: Receiver<Change>,
+}
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Told {
+    End(Word),
+    Change(Change),
+}
+
 impl House {
-    /// Is to run the routers of `settings`.
+    /// Is to run the routers of `settings`, of which it has `lock` already, or waits for.
     pub(super) fn new(
         proxy: Arc<Proxy>,
         arrival: Arrival,
-        listens: Box<dyn Fn() -> bool + Send>,
+        listens: Arc<dyn Fn() -> bool + Send + Sync>,
         settings: Vec<VirtualRouter>,
-        stopped: UnixStream,
+        lock: Lock,
+        ears: Ears,
         notes: Notes,
     ) -> io::Result<Self> {
         let gateway = match arrival {
@@ -75,7 +97,8 @@ impl House {
             beaten: Instant::now(),
             published: Instant::now(),
             started: Instant::now(),
-            stopped,
+            lock,
+            ears,
             notes,
         };
         house.carriers = house.routers().flat_map(Router::tracked_interfaces).collect();
@@ -83,7 +106,9 @@ impl House {
     }
 
     pub(super) fn run(mut self) {
-        let Some(_lock) = self.take_lock() else { return };
+        if !self.take_lock() {
+            return;
+        }
         self.start_watchdog();
         // Only now: the watchdog is no hurry.
         self.hurry();
@@ -97,9 +122,11 @@ impl House {
             self.resume();
         }
         let word = loop {
-            let (is_changed, word) = self.wait(self.pause());
-            if let Some(word) = word {
-                break word;
+            let (is_changed, told) = self.wait(self.pause());
+            match told {
+                Some(Told::End(word)) => break word,
+                Some(Told::Change(change)) => self.change(change),
+                None => {}
             }
             if is_changed {
                 self.monitor.drain();
@@ -146,9 +173,9 @@ impl House {
         due.map_or(watchdog::BEAT, |due| due.since(self.now())).min(watchdog::BEAT)
     }
 
-    /// Waits for at most `limit`; says whether interfaces changed, and how it is to end, if it is.
-    fn wait(&mut self, limit: Duration) -> (bool, Option<Word>) {
-        let mut fds = vec![PollFd::new(&self.stopped, PollFlags::IN), PollFd::new(&self.monitor, PollFlags::IN)];
+    /// Waits for at most `limit`; says whether interfaces changed, and what it is told, if it is.
+    fn wait(&mut self, limit: Duration) -> (bool, Option<Told>) {
+        let mut fds = vec![PollFd::new(&self.ears.words, PollFlags::IN), PollFd::new(&self.monitor, PollFlags::IN)];
         let routers = self.groups.iter().flat_map(|(_, routers)| routers);
         let heard =
             routers.flat_map(|router| router.wire.as_ref().map(Wire::as_fd).into_iter().chain(router.gateways.fd()));
@@ -161,9 +188,13 @@ impl House {
             return (is_changed, None);
         }
         let mut word = [0];
-        // Without a word the rest of the process is gone.
-        let is_handed_over = self.stopped.read(&mut word).is_ok() && word == [Word::HandOver as u8];
-        (is_changed, Some(if is_handed_over { Word::HandOver } else { Word::Stop }))
+        let told = match self.ears.words.read(&mut word) {
+            Ok(_) if word == [Word::HandOver as u8] => Some(Told::End(Word::HandOver)),
+            Ok(_) if word == [Word::Change as u8] => self.ears.changes.try_recv().ok().map(Told::Change),
+            // Without a word the rest of the process is gone.
+            _ => Some(Told::End(Word::Stop)),
+        };
+        (is_changed, told)
     }
 
     fn look(&mut self) {
@@ -269,7 +300,21 @@ impl House {
 
 /// The routers of each group, in the order of its members; each gateway that they track begins as `gateway`.
 pub(super) fn groups(settings: Vec<VirtualRouter>, gateway: Gateway) -> Vec<(Group, Vec<Router>)> {
-    let all_vips: Arc<[IpAddr]> = settings.iter().flat_map(|router| router.vips.iter().copied()).collect();
+    let all_vips = all_vips(&settings);
+    let group = |routers: Vec<VirtualRouter>| {
+        let rules: Vec<Rules> = routers.iter().map(|router| router.rules).collect();
+        let new = |router| Router::new(router, Arc::clone(&all_vips), gateway);
+        (Group::new(&rules), routers.into_iter().map(new).collect())
+    };
+    together(settings).into_iter().map(group).collect()
+}
+
+fn all_vips(settings: &[VirtualRouter]) -> Arc<[IpAddr]> {
+    settings.iter().flat_map(|router| router.vips.iter().copied()).collect()
+}
+
+/// Those that rise and fall together.
+fn together(settings: Vec<VirtualRouter>) -> Vec<Vec<VirtualRouter>> {
     let mut named: BTreeMap<String, Vec<VirtualRouter>> = BTreeMap::new();
     let mut all: Vec<Vec<VirtualRouter>> = Vec::new();
     for router in settings {
@@ -279,14 +324,7 @@ pub(super) fn groups(settings: Vec<VirtualRouter>, gateway: Gateway) -> Vec<(Gro
         }
     }
     all.extend(named.into_values());
-    let group = |routers: Vec<VirtualRouter>| {
-        let rules: Vec<Rules> = routers.iter().map(|router| router.rules).collect();
-        (
-            Group::new(&rules),
-            routers.into_iter().map(|router| Router::new(router, Arc::clone(&all_vips), gateway)).collect(),
-        )
-    };
-    all.into_iter().map(group).collect()
+    all
 }
 
 /// What could not be done.

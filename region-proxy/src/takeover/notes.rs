@@ -58,6 +58,14 @@ impl Notes {
         });
     }
 
+    /// New settings make another router of this one.
+    pub(super) fn anew(&self, router: &str) {
+        let router = router.to_owned();
+        let what =
+            "interface, id, family and mac cannot change in place: it lets go as the old one and starts as the new one";
+        self.tell(move || tracing::warn!(router, "vrrp: {what}"));
+    }
+
     /// What the machine says.
     pub(super) fn note(&self, router: &str, note: Note) {
         let router = router.to_owned();

@@ -78,9 +78,22 @@ impl Router {
         self.holds
     }
 
+    /// Goes on by `settings`, which differ in nothing that makes it another router.
+    pub(super) fn follow(&mut self, settings: VirtualRouter, all_vips: Arc<[IpAddr]>, now: Moment) {
+        // What it holds is not let go for an answer that is under way.
+        self.gateways.follow(settings.track.gateways.keys(), Gateway::believed(now));
+        (self.settings, self.all_vips) = (settings, all_vips);
+        self.differs = None;
+    }
+
+    /// The name of the interface that has its VIPs, where it holds them.
+    pub(super) fn station_name(&self) -> String {
+        self.settings.macvlan().unwrap_or_else(|| self.settings.interface.clone())
+    }
+
     /// Whether its VIPs are where it would put them.
     pub(super) fn finds_vips(&self, netlink: &mut Netlink) -> bool {
-        let name = self.settings.macvlan().unwrap_or_else(|| self.settings.interface.clone());
+        let name = self.station_name();
         let Ok(Some(link)) = netlink.link(&name) else { return false };
         let there = netlink.addresses(link.index, self.settings.is_v4()).unwrap_or_default();
         self.settings.vips.iter().all(|vip| there.contains(vip))
@@ -93,10 +106,12 @@ impl Router {
             self.source = None;
             notes.failure(&self.settings.name, "cannot use the interface", &error);
         }
-        if self.holds
-            && let Err(error) = self.put_back(netlink, notes)
-        {
-            notes.failure(&self.settings.name, "cannot put a VIP back", &error);
+        if self.holds {
+            match self.complete(netlink) {
+                Ok(missing) if missing.is_empty() => {}
+                Ok(missing) => notes.put_back(&self.settings.name, &missing),
+                Err(error) => notes.failure(&self.settings.name, "cannot put a VIP back", &error),
+            }
         }
     }
 
@@ -127,15 +142,15 @@ impl Router {
         is_fit && !self.all_vips.contains(&address)
     }
 
-    fn put_back(&mut self, netlink: &mut Netlink, notes: &Notes) -> io::Result<()> {
-        let Some(station) = self.station(netlink)? else { return Ok(()) };
+    /// Puts those of its VIPs on the interface that are not there; returns them.
+    pub(super) fn complete(&mut self, netlink: &mut Netlink) -> io::Result<Vec<IpAddr>> {
+        let Some(station) = self.station(netlink)? else { return Ok(Vec::new()) };
         let there = netlink.addresses(station, self.settings.is_v4())?;
         let missing: Vec<IpAddr> = self.settings.vips.iter().filter(|vip| !there.contains(vip)).copied().collect();
         if !missing.is_empty() {
-            notes.put_back(&self.settings.name, &missing);
             self.take(netlink)?;
         }
-        Ok(())
+        Ok(missing)
     }
 
     /// Its standing, which follows from what it tracks; what fails anew or no more is logged.
@@ -299,7 +314,7 @@ impl Router {
     }
 
     fn let_go(&mut self, netlink: &mut Netlink) -> io::Result<()> {
-        let name = self.settings.macvlan().unwrap_or_else(|| self.settings.interface.clone());
+        let name = self.station_name();
         let Some(station) = netlink.link(&name)? else { return Ok(()) };
         let mut done = Ok(());
         for vip in &self.settings.vips {

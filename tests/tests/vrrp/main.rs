@@ -7,6 +7,7 @@ mod gaps;
 mod holding;
 mod keepalived;
 mod peers;
+mod reload;
 mod tracking;
 mod walk;
 mod way;

@@ -8,32 +8,51 @@ use thread_priority::{
     set_thread_priority_and_policy, thread_native_id,
 };
 
-use super::{House, what};
-use crate::takeover::sweep::Lock;
+use super::{Change, House, Told, groups, what};
+use crate::takeover::router::Router;
+use crate::takeover::sweep::{Lock, ROLE, Traces};
 use crate::takeover::watchdog::Watchdog;
+use crate::vrrp::gateway::Gateway;
 use crate::vrrp::machine::{Action, State};
 
 impl House {
-    /// Waits until no other process runs the same routers; `None`: it is to stop.
-    pub(super) fn take_lock(&mut self) -> Option<Lock> {
+    /// Waits until no other process runs the same routers; `false`: it is to end.
+    pub(super) fn take_lock(&mut self) -> bool {
         let mut is_told = false;
         loop {
-            match Lock::take(&self.traces.routers, "proxy") {
-                Ok(lock) => return Some(lock),
+            let missing = self.lock.missing(&self.traces.routers);
+            match Lock::take(&missing, ROLE) {
+                Ok(lock) => {
+                    self.lock.absorb(lock);
+                    return true;
+                }
                 Err(error) if !std::mem::replace(&mut is_told, true) => {
                     self.notes.failure("all", "another process runs them here: waiting for its end", &error);
                 }
                 Err(_) => {}
             }
-            let (is_changed, word) = self.wait(LOCK_PAUSE);
+            let (is_changed, told) = self.wait(LOCK_PAUSE);
             if is_changed {
                 // All is looked at later; left there, it would end each wait at once.
                 self.monitor.drain();
             }
-            if word.is_some() {
-                return None;
+            match told {
+                Some(Told::End(_)) => return false,
+                Some(Told::Change(change)) => self.begin_otherwise(change),
+                None => {}
             }
         }
+    }
+
+    /// Has nothing yet that could be held on to.
+    fn begin_otherwise(&mut self, change: Change) {
+        let Change { settings, lock, watchdog, done } = change;
+        self.traces = Traces::of(&settings);
+        self.groups = groups(settings, Gateway::unknown(self.now()));
+        self.carriers = self.routers().flat_map(Router::tracked_interfaces).collect();
+        self.lock.absorb(lock);
+        // It starts one of its own once it may.
+        let _ = done.send(watchdog);
     }
 
     pub(super) fn start_watchdog(&mut self) {
