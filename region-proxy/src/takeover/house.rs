@@ -16,7 +16,7 @@ use shared::moment::Moment;
 use super::notes::Notes;
 use super::router::Router;
 use super::sweep::{Lock, Traces};
-use super::tracking::Surroundings;
+use super::tracking::{Surroundings, standings};
 use super::watchdog::{self, Watchdog};
 use super::wire::Wire;
 use super::{Arrival, Word};
@@ -230,8 +230,7 @@ impl House {
         let around = Surroundings { proxy: &proxy, carriers: &carriers, listens };
         self.each(|group, now, routers| {
             let mut actions = Vec::new();
-            for (member, router) in routers.iter_mut().enumerate() {
-                let standing = router.stand(around.of(router, now), &notes);
+            for (member, standing) in standings(routers, &around, now, &notes).into_iter().enumerate() {
                 if group.members().get(member).is_some_and(|machine| machine.standing() != standing) {
                     actions.extend(group.stand(now, member, standing));
                 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::vrrp::machine::{Note, Standing, State, Why};
+use crate::vrrp::machine::{Note, State, Why};
 
 /// Takes notes; those that the log is too slow for are left out.
 #[derive(Clone, Debug)]
@@ -46,15 +46,11 @@ impl Notes {
     }
 
     /// Of what a router tracks just this fails from now on.
-    pub(super) fn failing(&self, router: &str, failing: impl Iterator<Item = String>, standing: Standing) {
+    pub(super) fn failing(&self, router: &str, failing: impl Iterator<Item = String>) {
         let (router, failing) = (router.to_owned(), failing.collect::<Vec<_>>().join(", "));
-        let priority = match standing {
-            Standing::Able { priority, .. } => priority,
-            Standing::Unable => 0,
-        };
         self.tell(move || match failing.is_empty() {
-            true => tracing::info!(router, priority, "vrrp: nothing that it tracks fails"),
-            false => tracing::warn!(router, failing, priority, "vrrp: what it tracks fails"),
+            true => tracing::info!(router, "vrrp: nothing that it tracks fails"),
+            false => tracing::warn!(router, failing, "vrrp: what it tracks fails"),
         });
     }
 

@@ -20,7 +20,6 @@ use crate::vrrp::frame::{self, Mac};
 use crate::vrrp::gateway::Gateway;
 use crate::vrrp::machine::{Action, Heard, Machine, Note, Standing, State};
 use crate::vrrp::packet::{self, Advertisement, Path};
-use crate::vrrp::track::standing;
 
 /// A virtual router with its sockets.
 #[derive(Debug)]
@@ -153,15 +152,18 @@ impl Router {
         Ok(missing)
     }
 
-    /// Its standing, which follows from what it tracks; what fails anew or no more is logged.
-    pub(super) fn stand(&mut self, tracked: Vec<Watched>, notes: &Notes) -> Standing {
-        let failing = || tracked.iter().filter(|watched| !watched.is_well);
-        let standing = standing(self.settings.priority, self.source, failing().map(|watched| watched.loss));
-        if !failing().eq(self.tracked.iter().filter(|watched| !watched.is_well)) {
-            notes.failing(&self.settings.name, failing().map(|watched| watched.what.to_string()), standing);
+    /// Takes into account how what it tracks is; what fails anew or no more is logged.
+    pub(super) fn track(&mut self, tracked: Vec<Watched>, notes: &Notes) {
+        let before = std::mem::replace(&mut self.tracked, tracked);
+        let was_failing = before.iter().filter(|watched| !watched.is_well);
+        if !self.failing().eq(was_failing) {
+            notes.failing(&self.settings.name, self.failing().map(|watched| watched.what.to_string()));
         }
-        self.tracked = tracked;
-        standing
+    }
+
+    /// What fails of what it tracks.
+    pub(super) fn failing(&self) -> impl Iterator<Item = &Watched> {
+        self.tracked.iter().filter(|watched| !watched.is_well)
     }
 
     /// Asks the gateways that it tracks, where that is due.
@@ -355,7 +357,7 @@ impl Router {
             priority,
             last_takeover: self.last_takeover,
             hears_other_active: machine.hears_other_active(),
-            failing: self.tracked.iter().filter(|it| !it.is_well).map(|it| it.what.to_string()).collect(),
+            failing: self.failing().map(|watched| watched.what.to_string()).collect(),
         };
         let tracked = self.tracked.iter().map(|watched| TrackedReport {
             kind: watched.what.kind(),

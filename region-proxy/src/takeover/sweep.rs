@@ -8,6 +8,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use serde::{Deserialize, Serialize};
 
+use super::macvlan;
 use super::netlink::Netlink;
 use crate::config::VirtualRouter;
 
@@ -39,10 +40,9 @@ impl Traces {
     pub(super) fn sweep(&self, netlink: &mut Netlink) -> (Vec<String>, Option<io::Error>) {
         let (mut removed, mut failure) = (Vec::new(), None);
         for name in &self.macvlans {
-            let gone = netlink.link(name).and_then(|link| link.map(|link| netlink.remove_link(link.index)).transpose());
-            match gone {
-                Ok(None) => {}
-                Ok(Some(())) => removed.push(name.clone()),
+            match macvlan::remove(netlink, name) {
+                Ok(false) => {}
+                Ok(true) => removed.push(name.clone()),
                 Err(error) => failure = Some(error),
             }
         }

@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 
 use shared::moment::Moment;
 
+use super::notes::Notes;
 use super::router::Router;
 use crate::balance::{Health, Mode};
 use crate::live::{Proxy, Service};
-use crate::vrrp::track::{Loss, Tracked};
+use crate::vrrp::machine::Standing;
+use crate::vrrp::track::{Loss, Tracked, shared, standing};
 
 /// One thing that a router tracks.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -50,6 +52,18 @@ impl Surroundings<'_> {
         let all = always.into_iter().chain(interfaces).chain(gateways).chain(services).chain(drain);
         all.map(|(what, loss, is_well)| Watched { what, loss, is_well }).collect()
     }
+}
+
+/// How the routers of a group stand now, in their order.
+pub(super) fn standings(
+    routers: &mut [Router],
+    around: &Surroundings<'_>,
+    now: Moment,
+    notes: &Notes,
+) -> Vec<Standing> {
+    routers.iter_mut().for_each(|router| router.track(around.of(router, now), notes));
+    let losses = shared(routers.iter().flat_map(Router::failing).map(|watched| (&watched.what, watched.loss)));
+    routers.iter().map(|router| standing(router.settings.priority, router.source, losses.iter().copied())).collect()
 }
 
 /// Whether so many servers are up; one that a reload has just added and that was not checked yet has not failed.

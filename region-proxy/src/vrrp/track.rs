@@ -8,7 +8,7 @@ use shared::name::OwnerName;
 use super::machine::Standing;
 
 /// What it costs when something that is tracked fails.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Loss {
     /// So much of the priority, of which at least 1 stays.
     Priority(u8),
@@ -77,6 +77,19 @@ pub fn standing(priority: u8, address: Option<IpAddr>, losses: impl IntoIterator
     Standing::Able { address, priority: left.max(1) }
 }
 
+/// What fails of all members of a group, each thing once, at the highest price: a loss of one that the others do not share
+/// would move nothing, since they hold their VIPs on the same machine.
+pub fn shared<'a>(failures: impl IntoIterator<Item = (&'a Tracked, Loss)>) -> Vec<Loss> {
+    let mut worst: Vec<(&Tracked, Loss)> = Vec::new();
+    for (what, loss) in failures {
+        match worst.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, known)) => *known = loss.max(*known),
+            None => worst.push((what, loss)),
+        }
+    }
+    worst.into_iter().map(|(_, loss)| loss).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +102,14 @@ mod tests {
         assert_eq!(standing(200, Some(OWN), []), able(200));
         assert_eq!(standing(200, Some(OWN), [Loss::Priority(50), Loss::Priority(30)]), able(120));
         assert_eq!(standing(200, Some(OWN), [Loss::Priority(150), Loss::Priority(150)]), able(1));
+    }
+
+    #[test]
+    fn a_group_loses_what_any_of_it_loses_and_nothing_twice() {
+        let [drain, link] = [Tracked::Drain, Tracked::Interface("eth1".to_owned())];
+        let failures = [(&drain, Loss::Priority(10)), (&link, Loss::Priority(5)), (&drain, Loss::Priority(20))];
+        assert_eq!(shared(failures), [Loss::Priority(20), Loss::Priority(5)]);
+        assert_eq!(shared([(&drain, Loss::Priority(254)), (&drain, Loss::LetGo)]), [Loss::LetGo]);
     }
 
     #[test]

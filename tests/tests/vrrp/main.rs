@@ -4,8 +4,10 @@
 
 mod decoded;
 mod gaps;
+mod groups;
 mod holding;
 mod keepalived;
+mod left;
 mod peers;
 mod reload;
 mod tracking;

@@ -60,6 +60,14 @@ impl Peer {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
     }
 
+    /// The processes that it has started.
+    pub(crate) fn children(&self) -> Vec<Pid> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs").flatten();
+        let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        let children: String = children.collect();
+        children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().expect("a number"))).collect()
+    }
+
     /// Gives a proxy other lines in `[vrrp.web]`, and upgrades it at once.
     pub(crate) fn upgrade_to(&self, vrrp: &str) {
         std::fs::write(self.folder.path().join("proxy.toml"), settings(&self.host, vrrp)).expect("it can be written");

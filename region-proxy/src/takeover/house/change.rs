@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 
 use super::{House, all_vips, together, what};
 use crate::config::{VipMac, VirtualRouter};
+use crate::takeover::macvlan;
 use crate::takeover::router::Router;
 use crate::takeover::sweep::{Lock, Traces, name_of, remove};
-use crate::takeover::tracking::Surroundings;
+use crate::takeover::tracking::{Surroundings, standings};
 use crate::takeover::watchdog::Watchdog;
 use crate::vrrp::gateway::Gateway;
 use crate::vrrp::group::Group;
@@ -36,10 +37,8 @@ impl House {
         let (before, traces) = (self.stations(), Traces::of(&settings));
         let left = self.regroup(settings);
         self.leave(left, &before);
-        for macvlan in self.traces.macvlans.iter().filter(|name| !traces.macvlans.contains(name)) {
-            let gone =
-                self.netlink.link(macvlan).and_then(|it| it.map_or(Ok(()), |it| self.netlink.remove_link(it.index)));
-            if let Err(error) = gone {
+        for name in self.traces.macvlans.iter().filter(|name| !traces.macvlans.contains(name)) {
+            if let Err(error) = macvlan::remove(&mut self.netlink, name) {
                 self.notes.failure("all", "cannot take an interface away", &error);
             }
         }
@@ -129,11 +128,7 @@ impl House {
         let (listens, proxy, notes) = ((self.listens)(), Arc::clone(&self.proxy), self.notes.clone());
         let carriers = self.carriers.clone();
         let around = Surroundings { proxy: &proxy, carriers: &carriers, listens };
-        self.each(|group, now, routers| {
-            let standings = routers.iter_mut().map(|router| router.stand(around.of(router, now), &notes));
-            let standings: Vec<_> = standings.collect();
-            group.meet(now, &standings)
-        });
+        self.each(|group, now, routers| group.meet(now, &standings(routers, &around, now, &notes)));
     }
 }
 
