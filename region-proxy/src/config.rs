@@ -173,7 +173,6 @@ impl Config {
             ("user", self.user != next.user),
             ("threads", self.threads != next.threads),
             ("status", self.status != next.status),
-            ("vrrp", self.vrrp != next.vrrp),
             ("admin_socket", self.admin_socket != next.admin_socket),
             ("limits.connections", self.limits.connections != next.limits.connections),
         ];

@@ -20,9 +20,11 @@ use crate::vrrp::frame::Mac;
 
 pub mod conntrack;
 mod neighbours;
+mod notes;
 mod rules;
 mod tunnels;
 
+pub use notes::Listed;
 pub use rules::Rule;
 pub use tunnels::{Encapsulation, Route};
 

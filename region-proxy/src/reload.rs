@@ -19,6 +19,7 @@ use crate::control;
 use crate::live::Proxy;
 use crate::serve::sockets::Sockets;
 use crate::switching::{self, L4Error};
+use crate::takeover::Takeover;
 use crate::tls::{Certificates, Front};
 
 /// The settings in `file` and in the files that it names, or every mistake in them.
@@ -116,16 +117,16 @@ impl Reloader {
     }
 
     /// Puts the settings of the file in the place of the present ones, or leaves those when there is any mistake;
-    /// `sockets` follow.
+    /// `sockets` and `vips` follow.
     ///
     /// Requests in flight end by the settings that they began with. Files are read aside, so that nothing here waits.
-    pub async fn reload(&mut self, cause: Cause, sockets: &mut Sockets) {
+    pub async fn reload(&mut self, cause: Cause, sockets: &mut Sockets, vips: &mut Takeover) {
         let (file, proxy) = (self.file.clone(), Arc::clone(&self.proxy));
         let Ok(found) = tokio::task::spawn_blocking(move || Found::read(&file, &proxy)).await else { return };
         let log_before = self.log_target();
         match (found.config, found.certificates) {
             (Ok(next), Ok(certificates)) => {
-                if self.take_over(cause, next, certificates, sockets) {
+                if self.take_over(cause, next, certificates, sockets, vips).await {
                     let _saving = self.proxy.saving.lock().await;
                     // It has told of a failure, for which nobody waits.
                     let _ = admin::servers::save(&self.proxy).await;
@@ -152,7 +153,14 @@ impl Reloader {
     }
 
     /// Whether what operators changed is to be saved anew.
-    fn take_over(&mut self, cause: Cause, next: Config, certificates: Certificates, sockets: &mut Sockets) -> bool {
+    async fn take_over(
+        &mut self,
+        cause: Cause,
+        next: Config,
+        certificates: Certificates,
+        sockets: &mut Sockets,
+        vips: &mut Takeover,
+    ) -> bool {
         if next == *self.proxy.control().file() && cause == Cause::FolderChanged {
             if !std::mem::take(&mut self.last_problems).is_empty() {
                 self.proxy.reload_counts.note(&[]);
@@ -162,11 +170,13 @@ impl Reloader {
             return false;
         }
         let file = self.file.display().to_string();
-        let change = match sockets.prepare(&next) {
-            Ok(change) => change,
-            Err(error) => {
-                let problem = Problem { file, line: None, key: "listen".to_owned(), what: error.to_string() };
-                self.refuse(cause, vec![problem]);
+        let problem = |key: &str, what| Problem { file: file.clone(), line: None, key: key.to_owned(), what };
+        let change = sockets.prepare(&next).map_err(|error| problem("listen", error.to_string()));
+        let sharing = vips.prepare(&next.vrrp).map_err(|error| problem("vrrp", error.to_string()));
+        let (change, sharing) = match (change, sharing) {
+            (Ok(change), Ok(sharing)) => (change, sharing),
+            (change, sharing) => {
+                self.refuse(cause, [change.err(), sharing.err()].into_iter().flatten().collect());
                 return false;
             }
         };
@@ -179,6 +189,7 @@ impl Reloader {
         let is_other_file = next.state_file != had_file;
         let is_dropping = control::install(&self.proxy, next);
         sockets.commit(change);
+        vips.commit(sharing).await;
         self.proxy.reload_counts.note(&[]);
         tracing::info!(file, "settings reloaded");
         is_dropping || is_other_file

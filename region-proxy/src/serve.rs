@@ -235,7 +235,7 @@ fn housekeep(proxy: &Proxy, started: Instant) {
         // Who holds these says so itself.
         return;
     }
-    // Those of virtual routers that only a restart or an upgrade starts are looked for too.
+    // Those of virtual routers that do not run yet are looked for too.
     let holds_vip = vip::holds(&live.config.held_vips());
     if proxy.holds_vip.swap(holds_vip, Ordering::Relaxed) != holds_vip {
         tracing::info!(holds_vip, "VIP changed");

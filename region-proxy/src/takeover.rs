@@ -6,115 +6,257 @@
 //! The thread has real-time priority where that is allowed, waits for nothing but the kernel, and never for the log or for
 //! who reads its reports. A watchdog process beside it removes the VIPs when it dies.
 
-use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::net::IpAddr;
+use std::fmt;
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use shared::moment::Moment;
-use thread_priority::{
-    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
-    set_thread_priority_and_policy, thread_native_id,
-};
+use rustix::thread::{CapabilitySet, capabilities};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
-use crate::config::{Track, VirtualRouter};
-use crate::live::Proxy;
-use crate::vrrp::group::Group;
-use crate::vrrp::machine::{Action, Rules, State};
-use crate::vrrp::track::{Loss, standing};
-
+mod gateways;
+mod house;
 mod macvlan;
-
 mod notes;
 pub mod report;
 mod router;
 mod sweep;
+mod tracking;
 pub mod watchdog;
 mod wire;
 
-use crate::netlink::{self, Monitor, Netlink};
+use crate::config::VirtualRouter;
+use crate::live::Proxy;
+use crate::netlink;
+use house::{Change, Ears, House};
 use notes::Notes;
-use router::Router;
+use sweep::ROLE;
 use watchdog::Watchdog;
 
 pub use sweep::{Lock, Traces};
 
-/// The running virtual routers.
+/// The virtual routers of a proxy: none, or those that a thread runs.
 #[derive(Debug)]
 pub struct Takeover {
+    surroundings: Surroundings,
+    running: Option<Running>,
+}
+
+/// What they belong to.
+struct Surroundings {
+    proxy: Arc<Proxy>,
+    /// Whether clients can connect.
+    listens: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+#[derive(Debug)]
+struct Running {
     thread: JoinHandle<()>,
     log: JoinHandle<()>,
-    stop: UnixStream,
+    words: UnixStream,
+    changes: Sender<Change>,
+    settings: Vec<VirtualRouter>,
     traces: Traces,
 }
 
+/// Other settings for them, which can be had.
+#[derive(Debug)]
+pub struct Prepared(Step);
+
+#[derive(Debug)]
+enum Step {
+    Stay,
+    Begin(Box<Ready>),
+    Change(Vec<VirtualRouter>, Lock),
+    End,
+}
+
+/// Why virtual routers cannot run by other settings.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotShare {
+    /// This process may not do what it takes.
+    #[error("this process lacks CAP_NET_ADMIN or CAP_NET_RAW: expected a restart with both, and without `user`")]
+    Rights,
+    /// One of them runs already.
+    #[error(
+        "another process of this machine runs a virtual router with the same interface and id: expected its end first"
+    )]
+    Taken,
+    /// Something else.
+    #[error("virtual routers cannot be started: {0}")]
+    System(#[from] io::Error),
+}
+
 impl Takeover {
-    /// Runs the virtual routers of `proxy`; `None` where its settings have none. `listens` says whether clients can connect.
-    pub fn start(
-        proxy: Arc<Proxy>,
-        arrival: Arrival,
-        listens: impl Fn() -> bool + Send + 'static,
-    ) -> io::Result<Option<Self>> {
-        let settings = proxy.live.load().config.vrrp.clone();
-        if settings.is_empty() {
-            return Ok(None);
+    /// Those of `proxy`, of which none runs before [`Self::start`]. `listens` says whether clients can connect.
+    pub fn new(proxy: Arc<Proxy>, listens: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { surroundings: Surroundings { proxy, listens: Arc::new(listens) }, running: None }
+    }
+
+    /// Runs those of the settings.
+    pub fn start(&mut self, arrival: Arrival) -> io::Result<()> {
+        let settings = self.surroundings.proxy.live.load().config.vrrp.clone();
+        if !settings.is_empty() {
+            self.running = Some(self.ready(arrival, settings, Lock::default())?.start()?);
         }
-        let (stop, stopped) = UnixStream::pair()?;
-        stopped.set_nonblocking(true)?;
-        let (notes, log) = Notes::start()?;
-        let traces = Traces::of(&settings);
-        let mut house = House {
-            proxy,
-            arrival,
-            listens: Box::new(listens),
-            groups: groups(settings),
-            traces: traces.clone(),
-            netlink: Netlink::open()?,
-            monitor: Monitor::open()?,
-            carriers: BTreeMap::new(),
-            watchdog: None,
-            beaten: Instant::now(),
-            published: Instant::now(),
-            started: Instant::now(),
-            stopped,
-            notes,
+        Ok(())
+    }
+
+    /// Whether they can run by `next`; nothing changes before [`Self::commit`].
+    pub fn prepare(&self, next: &[VirtualRouter]) -> Result<Prepared, CannotShare> {
+        let Some(running) = &self.running else {
+            if next.is_empty() {
+                return Ok(Prepared(Step::Stay));
+            }
+            let needed = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
+            if !capabilities(None).map_err(io::Error::from)?.effective.contains(needed) {
+                return Err(CannotShare::Rights);
+            }
+            let ready = self.ready(Arrival::Fresh, next.to_vec(), lock(&Traces::of(next).routers)?)?;
+            return Ok(Prepared(Step::Begin(Box::new(ready))));
         };
-        // What is not allowed is said before clients come.
-        house.groups.iter_mut().for_each(|(_, routers)| house.carriers.extend(tracked(routers)));
-        let thread = std::thread::Builder::new().name("vrrp".to_owned()).spawn(move || house.run())?;
-        Ok(Some(Self { thread, log, stop, traces }))
+        if next.is_empty() {
+            return Ok(Prepared(Step::End));
+        }
+        if next == running.settings {
+            return Ok(Prepared(Step::Stay));
+        }
+        let mut names = Traces::of(next).routers;
+        names.retain(|name| !running.traces.routers.contains(name));
+        Ok(Prepared(Step::Change(next.to_vec(), lock(&names)?)))
+    }
+
+    /// Has them run as prepared; returns once they do.
+    pub async fn commit(&mut self, prepared: Prepared) {
+        match prepared.0 {
+            Step::Stay => {}
+            Step::Begin(ready) => match ready.start() {
+                Ok(running) => self.running = Some(running),
+                Err(error) => tracing::error!(%error, "vrrp: cannot be started"),
+            },
+            Step::Change(settings, lock) => {
+                if let Some(running) = &mut self.running {
+                    running.change(settings, lock).await;
+                }
+            }
+            Step::End => {
+                if let Some(running) = self.running.take() {
+                    // A thread that panicked has let go by its watchdog.
+                    let _ = spawn_blocking(move || running.end(Word::Stop)).await;
+                }
+                self.surroundings.proxy.vrrp.publish(Vec::new());
+            }
+        }
     }
 
     /// Lets go of all VIPs, so that others take them at once; returns once they are off this machine.
-    pub fn stop(self) {
-        self.end(Word::Stop);
+    pub fn stop(&mut self) {
+        self.running.take().into_iter().for_each(|running| running.end(Word::Stop));
     }
 
     /// Leaves them to another process of this machine, an [`Arrival::Successor`] that runs `theirs`; lets go where these
     /// are not the same, since nobody would take off what that one does not know of.
-    pub fn hand_over(self, theirs: &Traces) {
-        let word = if *theirs == self.traces { Word::HandOver } else { Word::Stop };
-        self.end(word);
+    pub fn hand_over(&mut self, theirs: &Traces) {
+        if let Some(running) = self.running.take() {
+            let word = if *theirs == running.traces { Word::HandOver } else { Word::Stop };
+            running.end(word);
+        }
+    }
+
+    fn ready(&self, arrival: Arrival, settings: Vec<VirtualRouter>, lock: Lock) -> io::Result<Ready> {
+        let (words, heard) = UnixStream::pair()?;
+        heard.set_nonblocking(true)?;
+        let (changes, changed) = mpsc::channel();
+        let (notes, log) = Notes::start()?;
+        let ears = Ears { words: heard, changes: changed };
+        let Surroundings { proxy, listens } = &self.surroundings;
+        let traces = Traces::of(&settings);
+        let house = House::new(Arc::clone(proxy), arrival, Arc::clone(listens), settings.clone(), lock, ears, notes)?;
+        Ok(Ready { house, log, words, changes, settings, traces })
+    }
+}
+
+impl fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings").finish_non_exhaustive()
+    }
+}
+
+/// All that the thread needs.
+struct Ready {
+    house: House,
+    log: JoinHandle<()>,
+    words: UnixStream,
+    changes: Sender<Change>,
+    settings: Vec<VirtualRouter>,
+    traces: Traces,
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ready").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Ready {
+    fn start(self) -> io::Result<Running> {
+        let Self { house, log, words, changes, settings, traces } = self;
+        let thread = std::thread::Builder::new().name("vrrp".to_owned()).spawn(move || house.run())?;
+        Ok(Running { thread, log, words, changes, settings, traces })
+    }
+}
+
+impl Running {
+    async fn change(&mut self, settings: Vec<VirtualRouter>, lock: Lock) {
+        let traces = Traces::of(&settings);
+        let watchdog = Watchdog::start(&traces);
+        if let Err(error) = &watchdog {
+            tracing::error!(%error, "vrrp: no watchdog: VIPs would stay when this process is killed");
+        }
+        (self.settings, self.traces) = (settings.clone(), traces);
+        let (done, past) = oneshot::channel();
+        let change = Change { settings, lock, watchdog: watchdog.ok(), done };
+        // A thread that ended does not hear it.
+        if self.changes.send(change).is_ok() {
+            let _ = self.words.write_all(&[Word::Change as u8]);
+        }
+        match timeout(CHANGE_LIMIT, past).await {
+            // Its end takes a moment that nobody else has to wait for.
+            Ok(Ok(Some(past))) => drop(spawn_blocking(move || past.dismiss())),
+            Ok(_) => {}
+            Err(_) => tracing::error!("vrrp: the new settings are not in force yet"),
+        }
     }
 
     fn end(mut self, word: Word) {
         // A thread that ended does not hear it.
-        let _ = self.stop.write_all(&[word as u8]);
+        let _ = self.words.write_all(&[word as u8]);
         let _ = self.thread.join();
         let _ = self.log.join();
     }
 }
 
-/// How the thread is to end.
+fn lock(names: &[String]) -> Result<Lock, CannotShare> {
+    Lock::take(names, ROLE).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => CannotShare::Taken,
+        _ => error.into(),
+    })
+}
+
+/// What the thread is told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Word {
+    /// Let go and end.
     Stop = b's' as isize,
+    /// Leave all as it is and end.
     HandOver = b'h' as isize,
+    /// Take the next [`Change`].
+    Change = b'c' as isize,
 }
 
 /// How this process came to run the virtual routers.
@@ -126,328 +268,5 @@ pub enum Arrival {
     Successor,
 }
 
-/// The routers of each group, in the order of its members.
-fn groups(settings: Vec<VirtualRouter>) -> Vec<(Group, Vec<Router>)> {
-    let all_vips: Arc<[IpAddr]> = settings.iter().flat_map(|router| router.vips.iter().copied()).collect();
-    let mut named: BTreeMap<String, Vec<VirtualRouter>> = BTreeMap::new();
-    let mut all: Vec<Vec<VirtualRouter>> = Vec::new();
-    for router in settings {
-        match router.group.clone() {
-            Some(group) => named.entry(group).or_default().push(router),
-            None => all.push(vec![router]),
-        }
-    }
-    all.extend(named.into_values());
-    let group = |routers: Vec<VirtualRouter>| {
-        let rules: Vec<Rules> = routers.iter().map(|router| router.rules).collect();
-        (Group::new(&rules), routers.into_iter().map(|router| Router::new(router, Arc::clone(&all_vips))).collect())
-    };
-    all.into_iter().map(group).collect()
-}
-
-/// The interfaces that `routers` track, none of which has been looked at.
-fn tracked(routers: &[Router]) -> impl Iterator<Item = (String, bool)> {
-    routers.iter().flat_map(|router| router.settings.track.interfaces.keys()).map(|name| (name.clone(), false))
-}
-
-/// All that the thread has.
-struct House {
-    proxy: Arc<Proxy>,
-    arrival: Arrival,
-    listens: Box<dyn Fn() -> bool + Send>,
-    groups: Vec<(Group, Vec<Router>)>,
-    traces: Traces,
-    netlink: Netlink,
-    monitor: Monitor,
-    /// Which tracked interfaces have a carrier.
-    carriers: BTreeMap<String, bool>,
-    watchdog: Option<Watchdog>,
-    beaten: Instant,
-    published: Instant,
-    started: Instant,
-    stopped: UnixStream,
-    notes: Notes,
-}
-
-impl House {
-    fn run(mut self) {
-        let Some(_lock) = self.take_lock() else { return };
-        self.start_watchdog();
-        // Only now: the watchdog is no hurry.
-        self.hurry();
-        if self.arrival == Arrival::Fresh {
-            self.sweep();
-        }
-        self.look();
-        self.stand();
-        if self.arrival == Arrival::Successor {
-            self.resume();
-        }
-        let word = loop {
-            let (is_changed, word) = self.wait(self.pause());
-            if let Some(word) = word {
-                break word;
-            }
-            if is_changed {
-                self.monitor.drain();
-                self.look();
-            }
-            // What was sent in time is heard before anything is found to be late.
-            self.receive();
-            self.stand();
-            self.tick();
-            self.beat();
-            self.publish(is_changed);
-        };
-        if word == Word::HandOver {
-            if let Some(watchdog) = self.watchdog.take() {
-                watchdog.dismiss();
-            }
-            return;
-        }
-        self.each(|group, now, _| group.stop(now));
-        self.publish(true);
-        // Interfaces of its own go too.
-        if let (_, Some(error)) = self.traces.sweep(&mut self.netlink) {
-            self.notes.failure("all", "something may be left here", &error);
-        }
-    }
-
-    fn now(&self) -> Moment {
-        Moment::from_start(self.started.elapsed())
-    }
-
-    /// Waits until no other process runs the same routers; `None`: it is to stop.
-    fn take_lock(&mut self) -> Option<Lock> {
-        let mut is_told = false;
-        loop {
-            match Lock::take(&self.traces.routers, "proxy") {
-                Ok(lock) => return Some(lock),
-                Err(error) if !std::mem::replace(&mut is_told, true) => {
-                    self.notes.failure("all", "another process runs them here: waiting for its end", &error);
-                }
-                Err(_) => {}
-            }
-            let (is_changed, word) = self.wait(LOCK_PAUSE);
-            if is_changed {
-                // All is looked at later; left there, it would end each wait at once.
-                self.monitor.drain();
-            }
-            if word.is_some() {
-                return None;
-            }
-        }
-    }
-
-    fn start_watchdog(&mut self) {
-        let started = Watchdog::start(&self.traces).and_then(|mut watchdog| {
-            let is_ready = watchdog.is_ready(READY_LIMIT);
-            if is_ready { Ok(watchdog) } else { Err(io::ErrorKind::TimedOut.into()) }
-        });
-        match started {
-            Ok(watchdog) => self.watchdog = Some(watchdog),
-            Err(error) => self.notes.failure("all", "no watchdog: VIPs would stay when this process is killed", &error),
-        }
-    }
-
-    /// A busy machine must not miss advertisements, nor the time to send them.
-    fn hurry(&self) {
-        let fifo = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
-        let priority = ThreadPriorityValue::try_from(REALTIME_PRIORITY).map(ThreadPriority::Crossplatform);
-        let is_set = priority.is_ok_and(|it| set_thread_priority_and_policy(thread_native_id(), it, fifo).is_ok());
-        if !is_set {
-            let line = || tracing::warn!("vrrp: no real-time priority: a busy machine may lose its VIPs");
-            self.notes.tell(line);
-        }
-    }
-
-    /// Removes what a process that was killed has left.
-    fn sweep(&mut self) {
-        let (removed, failure) = self.traces.sweep(&mut self.netlink);
-        if !removed.is_empty() {
-            let removed = removed.join(", ");
-            self.notes.tell(move || tracing::warn!(removed, "vrrp: took VIPs off that were left here"));
-        }
-        if let Some(error) = failure {
-            self.notes.failure("all", "cannot look for VIPs that were left here", &error);
-        }
-    }
-
-    /// Goes on with what the process before held; takes off what this one cannot go on with, which nobody else would.
-    fn resume(&mut self) {
-        let now = self.now();
-        for (group, routers) in &mut self.groups {
-            let finds_all = routers.iter().all(|router| router.finds_vips(&mut self.netlink));
-            let mut actions = if finds_all { group.resume(now) } else { Vec::new() };
-            if actions.is_empty() {
-                let members = group.members().iter().enumerate();
-                let idle = members.filter(|(_, machine)| machine.state() != State::Active);
-                actions = idle.map(|(member, _)| (member, Action::LetGo)).collect();
-            }
-            for (member, action) in actions {
-                if let Some(router) = routers.get_mut(member)
-                    && let Err(error) = router.perform(action, &mut self.netlink, &self.notes)
-                {
-                    self.notes.failure(&router.settings.name, what(action), &error);
-                }
-            }
-        }
-    }
-
-    /// How long nothing is due.
-    fn pause(&self) -> Duration {
-        let due = self.groups.iter().filter_map(|(group, _)| group.due()).min();
-        due.map_or(watchdog::BEAT, |due| due.since(self.now())).min(watchdog::BEAT)
-    }
-
-    /// Waits for at most `limit`; says whether interfaces changed, and how it is to end, if it is.
-    fn wait(&mut self, limit: Duration) -> (bool, Option<Word>) {
-        let wires = self.groups.iter().flat_map(|(_, routers)| routers).filter_map(|router| router.wire.as_ref());
-        let mut fds = vec![PollFd::new(&self.stopped, PollFlags::IN), PollFd::new(&self.monitor, PollFlags::IN)];
-        fds.extend(wires.map(|wire| PollFd::new(wire, PollFlags::IN)));
-        let limit = Timespec::try_from(limit).ok();
-        // A signal ends it early, which harms nothing.
-        let _ = poll(&mut fds, limit.as_ref());
-        let is_changed = !fds[1].revents().is_empty();
-        if fds[0].revents().is_empty() {
-            return (is_changed, None);
-        }
-        let mut word = [0];
-        // Without a word the rest of the process is gone.
-        let is_handed_over = self.stopped.read(&mut word).is_ok() && word == [Word::HandOver as u8];
-        (is_changed, Some(if is_handed_over { Word::HandOver } else { Word::Stop }))
-    }
-
-    fn look(&mut self) {
-        for (_, routers) in &mut self.groups {
-            for router in routers {
-                router.look(&mut self.netlink, &self.notes);
-            }
-        }
-        for (name, carrier) in &mut self.carriers {
-            let link = self.netlink.link(name).ok().flatten();
-            *carrier = link.is_some_and(|link| link.is_running);
-        }
-    }
-
-    fn receive(&mut self) {
-        let notes = self.notes.clone();
-        self.each(|group, now, routers| {
-            let heard = routers.iter_mut().enumerate().map(|(member, router)| (member, router.receive(&notes)));
-            let heard: Vec<_> = heard.collect();
-            let of = |(member, heard): (usize, Vec<_>)| heard.into_iter().map(move |heard| (member, heard));
-            heard.into_iter().flat_map(of).flat_map(|(member, heard)| group.hear(now, member, heard)).collect()
-        });
-    }
-
-    fn stand(&mut self) {
-        let (listens, proxy) = ((self.listens)(), Arc::clone(&self.proxy));
-        let carriers = self.carriers.clone();
-        self.each(|group, now, routers| {
-            let mut actions = Vec::new();
-            for (member, router) in routers.iter_mut().enumerate() {
-                router.barred_until = router.barred_until.filter(|until| *until > now);
-                let mut losses = losses(&router.settings.track, &proxy, &carriers);
-                losses.extend((!listens || router.barred_until.is_some()).then_some(Loss::LetGo));
-                let standing = standing(router.settings.priority, router.source, losses);
-                if group.members().get(member).is_some_and(|machine| machine.standing() != standing) {
-                    actions.extend(group.stand(now, member, standing));
-                }
-            }
-            actions
-        });
-    }
-
-    fn tick(&mut self) {
-        self.each(|group, now, _| group.tick(now));
-    }
-
-    /// Takes one step with each group and does what that says.
-    fn each(&mut self, mut step: impl FnMut(&mut Group, Moment, &mut Vec<Router>) -> Vec<(usize, Action)>) {
-        let now = self.now();
-        for (group, routers) in &mut self.groups {
-            let mut has_changed = false;
-            for (member, action) in step(group, now, routers) {
-                let Some(router) = routers.get_mut(member) else { continue };
-                has_changed |= matches!(action, Action::Take | Action::LetGo);
-                if let Err(error) = router.perform(action, &mut self.netlink, &self.notes) {
-                    self.notes.failure(&router.settings.name, what(action), &error);
-                    if action == Action::Take {
-                        router.bar(now);
-                    }
-                }
-            }
-            if has_changed {
-                self.published = self.started;
-            }
-        }
-    }
-
-    fn beat(&mut self) {
-        if self.beaten.elapsed() < watchdog::BEAT {
-            return;
-        }
-        self.beaten = Instant::now();
-        if let Some(watchdog) = &mut self.watchdog
-            && let Err(error) = watchdog.beat()
-        {
-            self.notes.failure("all", "the watchdog ended: starting another", &error);
-            self.watchdog = None;
-            // It is not waited for: it takes its time, and this must not.
-            match Watchdog::start(&self.traces) {
-                Ok(watchdog) => self.watchdog = Some(watchdog),
-                Err(error) => self.notes.failure("all", "cannot start a watchdog", &error),
-            }
-        }
-    }
-
-    /// Tells the rest of the proxy, at once where something changed.
-    fn publish(&mut self, is_changed: bool) {
-        if !is_changed && self.published != self.started && self.published.elapsed() < watchdog::BEAT {
-            return;
-        }
-        self.published = Instant::now();
-        let routers = || self.groups.iter().flat_map(|(group, routers)| routers.iter().zip(group.members()));
-        self.proxy.vrrp.publish(routers().map(|(router, machine)| router.report(machine)).collect());
-        let holds_all = routers().all(|(router, _)| router.holds());
-        if self.proxy.holds_vip.swap(holds_all, Ordering::Relaxed) != holds_all {
-            self.notes.tell(move || tracing::info!(holds_vip = holds_all, "VIP changed"));
-        }
-    }
-}
-
-/// What fails of what is tracked.
-fn losses(track: &Track, proxy: &Proxy, carriers: &BTreeMap<String, bool>) -> Vec<Loss> {
-    let has_carrier = |name: &String| carriers.get(name).copied().unwrap_or(false);
-    let interfaces = track.interfaces.iter().filter(|(name, _)| !has_carrier(name)).map(|(_, loss)| *loss);
-    let drain = track.drain.filter(|_| proxy.is_draining.load(Ordering::Relaxed));
-    let mut losses: Vec<Loss> = interfaces.chain(drain).collect();
-    if !track.services.is_empty() {
-        let live = proxy.live.load();
-        // A service that a reload took away has nothing left to fail.
-        let tracked = live.services().filter_map(|service| Some((service, track.services.get(&service.name)?)));
-        let failed = tracked.filter(|(service, tracked)| service.status().servers_up < tracked.servers_min);
-        losses.extend(failed.map(|(_, tracked)| tracked.loss));
-    }
-    losses
-}
-
-/// What could not be done.
-fn what(action: Action) -> &'static str {
-    match action {
-        Action::Advertise(_) => "cannot advertise",
-        Action::Take => "cannot take the VIPs",
-        Action::LetGo => "cannot take the VIPs off: two may hold them",
-        Action::Announce => "cannot announce the VIPs",
-        Action::Note(_) => "cannot tell",
-    }
-}
-
-/// Between two looks whether the other process has ended.
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
-
-/// Longer than the watchdog of a proxy that was killed takes to end.
-const READY_LIMIT: Duration = Duration::from_secs(6);
-
-/// Of 0 to 99: above ordinary real-time work, below what the kernel does itself.
-const REALTIME_PRIORITY: u8 = 50;
+/// Far longer than a change takes.
+const CHANGE_LIMIT: Duration = Duration::from_secs(2);

@@ -56,6 +56,9 @@ pub struct VirtualRouterStatus {
     pub last_takeover: Option<u64>,
     /// Alarm: another one that says that it holds them too was heard lately.
     pub hears_other_active: bool,
+    /// What its priority hangs on and fails now, such as `gateway 192.0.2.1`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<String>,
 }
 
 /// RFC 9568, section 6.4.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::sched::{CloneFlags, setns};
+use nix::unistd::Pid;
 
 mod eyes;
 
@@ -196,6 +197,16 @@ impl Net {
         })
     }
 
+    /// All processes on `host` but the test itself.
+    pub fn processes(&self, host: &str) -> Vec<Pid> {
+        let Ok(found) = Command::new("ip").args(["netns", "pids", &self.name(host)]).output() else {
+            return Vec::new();
+        };
+        let found = String::from_utf8_lossy(&found.stdout).into_owned();
+        let pids = found.lines().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw);
+        pids.filter(|pid| *pid != nix::unistd::getpid()).collect()
+    }
+
     fn space(&self, host: &str) -> File {
         File::open(format!("/run/netns/{}", self.name(host))).expect("the namespace is there")
     }
@@ -205,13 +216,8 @@ impl Drop for Net {
     fn drop(&mut self) {
         for host in self.hosts.iter().map(String::as_str).chain(["switch"]) {
             // A proxy that was upgraded is no child of the test.
-            if let Ok(found) = Command::new("ip").args(["netns", "pids", &self.name(host)]).output() {
-                let own = nix::unistd::getpid();
-                let pids = String::from_utf8_lossy(&found.stdout).into_owned();
-                let pids = pids.lines().filter_map(|pid| pid.parse().ok()).map(nix::unistd::Pid::from_raw);
-                for pid in pids.filter(|pid| *pid != own) {
-                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-                }
+            for pid in self.processes(host) {
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
             }
             let _ = Command::new("ip").args(["netns", "del", &self.name(host)]).output();
         }

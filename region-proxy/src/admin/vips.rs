@@ -24,6 +24,15 @@ pub(super) fn encode(routers: &[RouterReport], sheet: &mut Sheet<'_>) -> fmt::Re
     for (name, help, read) in COUNTERS {
         sheet.counters(name, help, rows(read))?;
     }
+    let tracked = routers.iter().flat_map(|router| {
+        router.tracked.iter().map(|tracked| {
+            let labels =
+                [("router", router.status.name.as_str()), ("kind", tracked.kind), ("name", tracked.name.as_str())];
+            (labels.to_vec(), tracked.is_well.into())
+        })
+    });
+    let help = "Whether what its priority hangs on is as it should be, such as a gateway that answers";
+    sheet.gauges("region_proxy_vrrp_tracked", help, tracked)?;
     let refused = routers.iter().flat_map(|router| {
         let causes = Refusal::NAMES.into_iter().zip(router.figures.refused);
         let causes = causes.chain([("stranger", router.figures.strangers)]);

@@ -54,6 +54,8 @@ pub enum VipMac {
 pub struct Track {
     /// Interfaces that must have a carrier.
     pub interfaces: BTreeMap<String, Loss>,
+    /// Neighbours on the link of the VIPs, of their family, that must answer.
+    pub gateways: BTreeMap<IpAddr, Loss>,
     /// Services that must have servers.
     pub services: BTreeMap<OwnerName, TrackedService>,
     /// The price of being drained by an operator.
@@ -144,7 +146,10 @@ fn virtual_router(
         mac: table.value("mac").and_then(|value| value.choice(&macs)).unwrap_or_default(),
         checksum: checksum.and_then(|value| value.choice(&forms)).unwrap_or_default(),
         group: table.value("group").and_then(|value| Some(super::not_empty(&value, "a word")?.to_owned())),
-        track: table.table("track").map(|table| track(&table, services)).unwrap_or_default(),
+        track: table
+            .table("track")
+            .map(|table| track(&table, vips.as_deref().unwrap_or_default(), services))
+            .unwrap_or_default(),
         rules: Rules { interval: interval.or(Interval::from_centis(20))?, preempt: preempt.unwrap_or(AT_ONCE) },
         peers,
         interface: interface?,
@@ -208,12 +213,18 @@ fn peers(value: &Value<'_>, vips: &[IpAddr]) -> Vec<IpAddr> {
     peers
 }
 
-fn track(table: &Table<'_>, services: &BTreeMap<OwnerName, ServiceConfig>) -> Track {
+fn track(table: &Table<'_>, vips: &[IpAddr], services: &BTreeMap<OwnerName, ServiceConfig>) -> Track {
     let mut track = Track { drain: table.value("drain").and_then(|value| loss(&value)), ..Track::default() };
     for (name, value) in table.table("interfaces").map(|table| table.entries()).unwrap_or_default() {
         match interface_name(name) {
             Some(name) => track.interfaces.extend(loss(&value).map(|loss| (name, loss))),
             None => value.problem(format_args!("{name:?} is not {INTERFACE}")),
+        }
+    }
+    for (name, value) in table.table("gateways").map(|table| table.entries()).unwrap_or_default() {
+        match gateway(name, vips) {
+            Ok(address) => track.gateways.extend(loss(&value).map(|loss| (address, loss))),
+            Err(what) => value.problem(what),
         }
     }
     for (name, table) in table.tables("services") {
@@ -227,6 +238,21 @@ fn track(table: &Table<'_>, services: &BTreeMap<OwnerName, ServiceConfig>) -> Tr
         track.services.extend(known.zip(loss).map(|(name, loss)| (name, TrackedService { servers_min, loss })));
     }
     track
+}
+
+/// The address `text` of a gateway beside `vips`; else what is wrong with it.
+fn gateway(text: &str, vips: &[IpAddr]) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| format!("{text:?} is not an IP address"))?;
+    if vips.contains(&address) {
+        return Err(format!("{address} is a VIP: expected an address that others have"));
+    }
+    if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+        return Err(format!("{address} is no neighbour on a link"));
+    }
+    match vips.iter().any(|vip| vip.is_ipv4() != address.is_ipv4()) {
+        true => Err(format!("{address} is not of the family of the VIPs")),
+        false => Ok(address),
+    }
 }
 
 fn loss(value: &Value<'_>) -> Option<Loss> {
@@ -277,9 +303,10 @@ mod tests {
     fn everything_can_be_said() {
         let all = "interval = \"30ms\"\npreempt = \"10s\"\npeers = [\"192.0.2.3\"]\nchecksum = \"pseudo_header\"\n\
                    mac = \"virtual\"\ngroup = \"web\"\n\
-                   track = { interfaces = { eth1 = 50 }, drain = \"let_go\", services = { \"www.example.com\" = { servers_min = 2, loss = 9 } } }\n";
+                   track = { interfaces = { eth1 = 50 }, gateways = { \"192.0.2.1\" = \"let_go\" }, drain = \"let_go\", services = { \"www.example.com\" = { servers_min = 2, loss = 9 } } }\n";
         let config = parse(&format!("{RIGHT}{all}")).expect("it is right");
-        assert_eq!(config.vrrp[0].track.services.len(), 1);
+        let track = &config.vrrp[0].track;
+        assert_eq!((track.services.len(), track.gateways.len()), (1, 1));
     }
 
     #[test]
@@ -298,6 +325,15 @@ mod tests {
             ("interval = \"205ms\"", "vrrp.web.interval: not whole hundredths of a second: expected such as \"200ms\""),
             ("peers = [\"192.0.2.10\"]", "vrrp.web.peers: 192.0.2.10 is a VIP: expected the peer's own address"),
             ("peers = [\"fe80::2\"]", "vrrp.web.peers: fe80::2 is not of the family of the VIPs"),
+            ("track = { gateways = { gw = 9 } }", "vrrp.web.track.gateways.gw: \"gw\" is not an IP address"),
+            (
+                "track = { gateways = { \"192.0.2.10\" = 9 } }",
+                "vrrp.web.track.gateways.\"192.0.2.10\": 192.0.2.10 is a VIP: expected an address that others have",
+            ),
+            (
+                "track = { gateways = { \"fe80::1\" = 9 } }",
+                "vrrp.web.track.gateways.\"fe80::1\": fe80::1 is not of the family of the VIPs",
+            ),
             ("track = { drain = 255 }", "vrrp.web.track.drain: 255 is not a whole number from 1 to 254"),
         ] {
             assert_eq!(problems(&format!("{RIGHT}{key}\n")), [format!("p.toml:12: {problem}")]);

@@ -1,7 +1,7 @@
 //! A proxy that takes clients, up to its end.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -31,9 +31,7 @@ pub(super) struct Running {
     proxy: Arc<Proxy>,
     sockets: Sockets,
     clients: Clients,
-    /// As often there as threads take listeners.
-    listening: Weak<()>,
-    takeover: Option<Takeover>,
+    takeover: Takeover,
     switching: Option<Switching>,
 }
 
@@ -75,17 +73,17 @@ impl Running {
         let status = TcpListener::from_std(sockets.status()?.into())?;
         tokio::spawn(admin::serve::serve(status, Arc::clone(&proxy), phase.subscribe()));
         sockets.start(threads)?;
+        // As often there as threads take listeners.
+        let (listening, count) = (Arc::downgrade(&alive), live.threads());
         drop(live);
-        let (listening, clients) = (Arc::downgrade(&alive), Clients { gate, phase, listeners });
-        Ok(Self { proxy, sockets, clients, listening, takeover: None, switching: None })
+        let takeover = Takeover::new(Arc::clone(&proxy), move || listening.strong_count() >= count);
+        let clients = Clients { gate, phase, listeners };
+        Ok(Self { proxy, sockets, clients, takeover, switching: None })
     }
 
     /// Holds the VIPs of `[vrrp]` in turn with others, while every thread serves.
     pub(super) fn share_vips(&mut self, arrival: Arrival) -> Result<(), ServeError> {
-        let (listening, threads) = (self.listening.clone(), self.proxy.live.load().threads());
-        let listens = move || listening.strong_count() >= threads;
-        self.takeover = Takeover::start(Arc::clone(&self.proxy), arrival, listens)?;
-        Ok(())
+        Ok(self.takeover.start(arrival)?)
     }
 
     /// Has the kernel pass on what `[l4]` says; where that says nothing yet, a reload may.
@@ -164,7 +162,7 @@ impl Running {
         if cause == Cause::Asked {
             tell_reloading();
         }
-        reloader.reload(cause, &mut self.sockets).await;
+        reloader.reload(cause, &mut self.sockets, &mut self.takeover).await;
         if self.switching.is_none()
             && !self.proxy.live.load().config.l4.is_empty()
             && let Err(error) = self.switch(Arrival::Fresh)
@@ -206,10 +204,8 @@ impl Running {
 
     /// Takes no more clients, and finishes what is under way within `limits.stop`.
     pub(super) async fn stop(mut self) {
-        if let Some(takeover) = self.takeover.take() {
-            // First: clients find the next holder while this one finishes what it has.
-            takeover.stop();
-        }
+        // First: clients find the next holder while this one finishes what it has.
+        self.takeover.stop();
         if let Some(switching) = self.switching.take() {
             switching.stop();
         }
@@ -221,12 +217,10 @@ impl Running {
     pub(super) async fn hand_over(mut self, pid: u32, ready: &Ready, signals: &mut Signals) {
         tell_system(&[NotifyState::MainPid(pid)]);
         // The other one waits for this.
-        if let Some(takeover) = self.takeover.take() {
-            match &ready.vrrp {
-                Some(theirs) => takeover.hand_over(theirs),
-                // It has read what this one has read last.
-                None => takeover.hand_over(&Traces::of(&self.proxy.live.load().config.vrrp)),
-            }
+        match &ready.vrrp {
+            Some(theirs) => self.takeover.hand_over(theirs),
+            // It has read what this one has read last.
+            None => self.takeover.hand_over(&Traces::of(&self.proxy.live.load().config.vrrp)),
         }
         match self.switching.take() {
             Some(switching) if ready.l4 => switching.hand_over(),

@@ -45,6 +45,23 @@ impl Notes {
         self.tell(move || tracing::warn!(router, %from, vips, "vrrp: another has the same id and other VIPs"));
     }
 
+    /// Of what a router tracks just this fails from now on.
+    pub(super) fn failing(&self, router: &str, failing: impl Iterator<Item = String>) {
+        let (router, failing) = (router.to_owned(), failing.collect::<Vec<_>>().join(", "));
+        self.tell(move || match failing.is_empty() {
+            true => tracing::info!(router, "vrrp: nothing that it tracks fails"),
+            false => tracing::warn!(router, failing, "vrrp: what it tracks fails"),
+        });
+    }
+
+    /// New settings make another router of this one.
+    pub(super) fn anew(&self, router: &str) {
+        let router = router.to_owned();
+        let what =
+            "interface, id, family and mac cannot change in place: it lets go as the old one and starts as the new one";
+        self.tell(move || tracing::warn!(router, "vrrp: {what}"));
+    }
+
     /// What the machine says.
     pub(super) fn note(&self, router: &str, note: Note) {
         let router = router.to_owned();

@@ -14,6 +14,19 @@ pub struct RouterReport {
     pub status: VirtualRouterStatus,
     /// What it counted.
     pub figures: Figures,
+    /// All that it tracks.
+    pub tracked: Vec<TrackedReport>,
+}
+
+/// One thing that a virtual router tracks.
+#[derive(Clone, Debug)]
+pub struct TrackedReport {
+    /// Of what kind it is, in one word.
+    pub kind: &'static str,
+    /// Which one; empty where there is but one of its kind.
+    pub name: String,
+    /// Whether it is as it should be.
+    pub is_well: bool,
 }
 
 /// What a virtual router counts.

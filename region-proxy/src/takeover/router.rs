@@ -8,13 +8,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use shared::moment::Moment;
 use shared::published::{VirtualRouterState, VirtualRouterStatus};
 
+use super::gateways::Gateways;
 use super::macvlan;
 use super::netlink::{Link, Netlink, is_link_local};
 use super::notes::Notes;
-use super::report::{Figures, RouterReport};
+use super::report::{Figures, RouterReport, TrackedReport};
+use super::tracking::Watched;
 use super::wire::{self, Packet, Wire};
 use crate::config::{VipMac, VirtualRouter};
 use crate::vrrp::frame::{self, Mac};
+use crate::vrrp::gateway::Gateway;
 use crate::vrrp::machine::{Action, Heard, Machine, Note, Standing, State};
 use crate::vrrp::packet::{self, Advertisement, Path};
 
@@ -28,6 +31,9 @@ pub(super) struct Router {
     /// What it advertises from.
     pub(super) source: Option<IpAddr>,
     pub(super) wire: Option<Wire>,
+    pub(super) gateways: Gateways,
+    /// All that it tracks, as it was at the last look.
+    tracked: Vec<Watched>,
     holds: bool,
     /// Until when it takes no part, since it could not take its VIPs.
     pub(super) barred_until: Option<Moment>,
@@ -40,13 +46,18 @@ pub(super) struct Router {
 }
 
 impl Router {
-    pub(super) fn new(settings: VirtualRouter, all_vips: Arc<[IpAddr]>) -> Self {
+    /// Each gateway that it tracks begins as `gateway`.
+    pub(super) fn new(settings: VirtualRouter, all_vips: Arc<[IpAddr]>, gateway: Gateway) -> Self {
+        let mut gateways = Gateways::default();
+        gateways.follow(settings.track.gateways.keys(), gateway);
         Self {
             settings,
             all_vips,
             link: None,
             source: None,
             wire: None,
+            gateways,
+            tracked: Vec::new(),
             holds: false,
             barred_until: None,
             holder: None,
@@ -56,14 +67,32 @@ impl Router {
         }
     }
 
+    /// The interfaces that it tracks, none of which has been looked at.
+    pub(super) fn tracked_interfaces(&self) -> impl Iterator<Item = (String, bool)> {
+        self.settings.track.interfaces.keys().map(|name| (name.clone(), false))
+    }
+
     /// Whether its VIPs are on the machine.
     pub(super) fn holds(&self) -> bool {
         self.holds
     }
 
+    /// Goes on by `settings`, which differ in nothing that makes it another router.
+    pub(super) fn follow(&mut self, settings: VirtualRouter, all_vips: Arc<[IpAddr]>, now: Moment) {
+        // What it holds is not let go for an answer that is under way.
+        self.gateways.follow(settings.track.gateways.keys(), Gateway::believed(now));
+        (self.settings, self.all_vips) = (settings, all_vips);
+        self.differs = None;
+    }
+
+    /// The name of the interface that has its VIPs, where it holds them.
+    pub(super) fn station_name(&self) -> String {
+        self.settings.macvlan().unwrap_or_else(|| self.settings.interface.clone())
+    }
+
     /// Whether its VIPs are where it would put them.
     pub(super) fn finds_vips(&self, netlink: &mut Netlink) -> bool {
-        let name = self.settings.macvlan().unwrap_or_else(|| self.settings.interface.clone());
+        let name = self.station_name();
         let Ok(Some(link)) = netlink.link(&name) else { return false };
         let there = netlink.addresses(link.index, self.settings.is_v4()).unwrap_or_default();
         self.settings.vips.iter().all(|vip| there.contains(vip))
@@ -76,10 +105,12 @@ impl Router {
             self.source = None;
             notes.failure(&self.settings.name, "cannot use the interface", &error);
         }
-        if self.holds
-            && let Err(error) = self.put_back(netlink, notes)
-        {
-            notes.failure(&self.settings.name, "cannot put a VIP back", &error);
+        if self.holds {
+            match self.complete(netlink) {
+                Ok(missing) if missing.is_empty() => {}
+                Ok(missing) => notes.put_back(&self.settings.name, &missing),
+                Err(error) => notes.failure(&self.settings.name, "cannot put a VIP back", &error),
+            }
         }
     }
 
@@ -91,6 +122,7 @@ impl Router {
         }
         self.source = None;
         self.link = link;
+        self.gateways.look(&self.settings.interface, index)?;
         if let (Some(name), Some(link)) = (self.settings.macvlan(), &self.link) {
             macvlan::prepare(netlink, &name, &self.settings, link)?;
         }
@@ -109,19 +141,40 @@ impl Router {
         is_fit && !self.all_vips.contains(&address)
     }
 
-    fn put_back(&mut self, netlink: &mut Netlink, notes: &Notes) -> io::Result<()> {
-        let Some(station) = self.station(netlink)? else { return Ok(()) };
+    /// Puts those of its VIPs on the interface that are not there; returns them.
+    pub(super) fn complete(&mut self, netlink: &mut Netlink) -> io::Result<Vec<IpAddr>> {
+        let Some(station) = self.station(netlink)? else { return Ok(Vec::new()) };
         let there = netlink.addresses(station, self.settings.is_v4())?;
         let missing: Vec<IpAddr> = self.settings.vips.iter().filter(|vip| !there.contains(vip)).copied().collect();
         if !missing.is_empty() {
-            notes.put_back(&self.settings.name, &missing);
             self.take(netlink)?;
         }
-        Ok(())
+        Ok(missing)
+    }
+
+    /// Takes into account how what it tracks is; what fails anew or no more is logged.
+    pub(super) fn track(&mut self, tracked: Vec<Watched>, notes: &Notes) {
+        let before = std::mem::replace(&mut self.tracked, tracked);
+        let was_failing = before.iter().filter(|watched| !watched.is_well);
+        if !self.failing().eq(was_failing) {
+            notes.failing(&self.settings.name, self.failing().map(|watched| watched.what.to_string()));
+        }
+    }
+
+    /// What fails of what it tracks.
+    pub(super) fn failing(&self) -> impl Iterator<Item = &Watched> {
+        self.tracked.iter().filter(|watched| !watched.is_well)
+    }
+
+    /// Asks the gateways that it tracks, where that is due.
+    pub(super) fn ask_gateways(&mut self, now: Moment) {
+        let mac = self.link.as_ref().and_then(|link| link.mac);
+        self.gateways.ask(now, self.wire.as_ref(), self.source.zip(mac));
     }
 
     /// What waits to be heard, of those that may speak.
     pub(super) fn receive(&mut self, notes: &Notes) -> Vec<Heard> {
+        self.gateways.receive();
         let mut heard = Vec::new();
         // Bounded, so that a flood cannot keep it from all else.
         for _ in 0..RECEIVED_MAX {
@@ -263,7 +316,7 @@ impl Router {
     }
 
     fn let_go(&mut self, netlink: &mut Netlink) -> io::Result<()> {
-        let name = self.settings.macvlan().unwrap_or_else(|| self.settings.interface.clone());
+        let name = self.station_name();
         let Some(station) = netlink.link(&name)? else { return Ok(()) };
         let mut done = Ok(());
         for vip in &self.settings.vips {
@@ -304,8 +357,14 @@ impl Router {
             priority,
             last_takeover: self.last_takeover,
             hears_other_active: machine.hears_other_active(),
+            failing: self.failing().map(|watched| watched.what.to_string()).collect(),
         };
-        RouterReport { status, figures: self.figures }
+        let tracked = self.tracked.iter().map(|watched| TrackedReport {
+            kind: watched.what.kind(),
+            name: watched.what.name(),
+            is_well: watched.is_well,
+        });
+        RouterReport { status, figures: self.figures, tracked: tracked.collect() }
     }
 
     /// Takes no part for a moment: its VIPs could not be taken.
@@ -322,8 +381,11 @@ const BARRED: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use shared::moment::Moment;
+
     use crate::config::Config;
-    use crate::takeover::groups;
+    use crate::takeover::house::groups;
+    use crate::vrrp::gateway::Gateway;
 
     #[test]
     fn nothing_is_advertised_from_the_vip_of_another_router() {
@@ -332,7 +394,7 @@ mod tests {
                     [vrrp.a]\ninterface = \"eth0\"\nid = 51\npriority = 250\nvips = [\"fe80::10\"]\n\
                     [vrrp.b]\ninterface = \"eth0\"\nid = 52\npriority = 250\nvips = [\"fe80::20\"]\n";
         let config = Config::parse("p.toml".as_ref(), text, &|_| Err(String::new())).expect("right");
-        let groups = groups(config.vrrp);
+        let groups = groups(config.vrrp, Gateway::unknown(Moment::START));
         for (_, routers) in &groups {
             let fit = ["fe80::2", "fe80::10", "fe80::20"].map(|text| text.parse().expect("an address"));
             assert_eq!(fit.map(|address| routers[0].may_be_source(address)), [true, false, false]);

@@ -12,7 +12,7 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 use rustix::net::{RecvFlags, SendFlags};
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockFilter, Socket, Type};
 
 use crate::config::VirtualRouter;
 use crate::vrrp::packet::{GROUP_V4, GROUP_V6, HOP_LIMIT, PROTOCOL, Path, SIZE_MAX, in_ipv4};
@@ -133,13 +133,62 @@ fn receiver_v6(index: u32) -> io::Result<Socket> {
 /// Sends frames on `interface` and receives none.
 fn frames(interface: &str) -> io::Result<OwnedFd> {
     let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    bind(fd.as_raw_fd(), &link_address(interface)?)?;
+    Ok(fd)
+}
+
+fn link_address(interface: &str) -> io::Result<LinkAddr> {
     let is_it = |entry: &nix::ifaddrs::InterfaceAddress| entry.interface_name == interface;
     let mut own = getifaddrs()?.filter(is_it).filter_map(|entry| entry.address?.as_link_addr().copied());
-    let address: LinkAddr = own.next().ok_or(io::ErrorKind::NotFound)?;
-    bind(fd.as_raw_fd(), &address)?;
-    Ok(fd)
+    own.next().ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// Hears what neighbours on `interface` say of their Ethernet addresses: ARP replies, or neighbour advertisements.
+pub(super) fn neighbours(interface: &str, is_v4: bool) -> io::Result<Socket> {
+    let (protocol, filter) = if is_v4 { (libc::ETH_P_ARP, ARP_REPLIES) } else { (libc::ETH_P_IPV6, ADVERTISEMENTS) };
+    let protocol = i32::from((protocol as u16).to_be());
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(protocol)))?;
+    let steps: Vec<_> =
+        filter.iter().map(|(code, if_so, if_not, k)| SockFilter::new(*code, *if_so, *if_not, *k)).collect();
+    socket.attach_filter(&steps)?;
+    bind(socket.as_raw_fd(), &link_address(interface)?)?;
+    socket.set_nonblocking(true)?;
+    // Up to here it heard all interfaces.
+    while receive_frame(&socket).is_some() {}
+    Ok(socket)
+}
+
+/// The start of the next frame that waits.
+pub(super) fn receive_frame(socket: &Socket) -> Option<Vec<u8>> {
+    let mut octets = [0; 128];
+    let (len, _) = rustix::net::recv(socket, &mut octets, RecvFlags::empty()).ok()?;
+    Some(octets[..len].to_vec())
 }
 
 fn protocol() -> Protocol {
     Protocol::from(i32::from(PROTOCOL))
 }
+
+/// A step of a filter of the kernel: what it does, how many steps to jump over if it is so, and if not, and its number.
+type Step = (u16, u8, u8, u32);
+
+const LOAD_OCTET: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+const LOAD_TWO: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
+const IS_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+const ALL: u32 = u32::MAX;
+
+/// The operation at octet 20 is 2 (RFC 826).
+const ARP_REPLIES: &[Step] = &[(LOAD_TWO, 0, 0, 20), (IS_EQUAL, 0, 1, 2), (RETURN, 0, 0, ALL), (RETURN, 0, 0, 0)];
+
+/// The next header at octet 20 is ICMPv6, and its type at octet 54 that of an advertisement: the rest of what the interface
+/// receives costs no more than this look.
+const ADVERTISEMENTS: &[Step] = &[
+    (LOAD_OCTET, 0, 0, 20),
+    (IS_EQUAL, 0, 3, 58),
+    (LOAD_OCTET, 0, 0, 54),
+    (IS_EQUAL, 0, 1, 136),
+    (RETURN, 0, 0, ALL),
+    (RETURN, 0, 0, 0),
+];

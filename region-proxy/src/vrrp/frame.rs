@@ -53,7 +53,7 @@ pub fn announcement(vip: IpAddr, mac: Mac) -> Vec<u8> {
     }
 }
 
-fn ethernet(destination: Mac, source: Mac, kind: u16, payload: &[u8]) -> Vec<u8> {
+pub(super) fn ethernet(destination: Mac, source: Mac, kind: u16, payload: &[u8]) -> Vec<u8> {
     [&destination.0[..], &source.0, &kind.to_be_bytes(), payload].concat()
 }
 
@@ -68,7 +68,13 @@ fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, message: &[u8]) -> Vec<u8> {
     [&head, message].concat()
 }
 
-fn ipv6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, traffic_class: u8, message: &[u8]) -> Vec<u8> {
+pub(super) fn ipv6(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    protocol: u8,
+    traffic_class: u8,
+    message: &[u8],
+) -> Vec<u8> {
     let [high, low] = (message.len() as u16).to_be_bytes();
     let head = [0x60 | traffic_class >> 4, traffic_class << 4, 0, 0, high, low, protocol, HOP_LIMIT];
     [&head[..], &source.octets(), &destination.octets(), message].concat()
@@ -92,14 +98,14 @@ fn neighbour_advertisement(vip: Ipv6Addr, mac: Mac) -> Vec<u8> {
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-const ICMPV6: u8 = 58;
+pub(super) const ICMPV6: u8 = 58;
 
 /// Network control: it goes before the rest where links are full.
 const TRAFFIC_CLASS: u8 = 0xc0;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+pub(super) const ETHERTYPE_ARP: u16 = 0x0806;
+pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 #[cfg(test)]
 mod tests {

@@ -22,9 +22,46 @@ impl Group {
         Self { members: rules.iter().map(|one| Machine::new(*one, rules.len() > 1)).collect() }
     }
 
+    /// Of machines that were in other groups before, or are new; [`Self::meet`] is due.
+    pub fn of(members: Vec<Machine>) -> Self {
+        Self { members }
+    }
+
+    /// Goes on with members that came from other groups or are new, whose standings are these, in their order.
+    ///
+    /// Where the others are active new ones become so at once, so that nobody lets go for their sake. Who is active tells
+    /// what may have changed of it.
+    pub fn meet(&mut self, now: Moment, standings: &[Standing]) -> Vec<(usize, Action)> {
+        let was_out: Vec<bool> = self.members.iter().map(|machine| machine.state() == State::Initialize).collect();
+        let mut actions = Vec::new();
+        for (member, (machine, standing)) in self.members.iter_mut().zip(standings).enumerate() {
+            let was_active = machine.state() == State::Active;
+            let mut step = machine.stand(now, *standing);
+            if step.is_empty() && was_active {
+                step = machine.advertise(now);
+            }
+            actions.extend(step.into_iter().map(|action| (member, action)));
+        }
+        let states = self.members.iter().map(Machine::state).zip(was_out);
+        let may_join =
+            states.clone().all(|(state, was_out)| state == State::Active || state == State::Backup && was_out);
+        if may_join && states.map(|(state, _)| state).any(|state| state == State::Active) {
+            let idle = self.members.iter_mut().enumerate().filter(|(_, machine)| machine.state() == State::Backup);
+            let risen = idle.flat_map(|(member, machine)| machine.rise(now).into_iter().map(move |it| (member, it)));
+            actions.extend(risen);
+        }
+        self.settle(now, &mut actions);
+        actions
+    }
+
     /// Its members, in the order of their rules.
     pub fn members(&self) -> &[Machine] {
         &self.members
+    }
+
+    /// The members themselves, to make other groups of.
+    pub fn into_members(self) -> Vec<Machine> {
+        self.members
     }
 
     /// When [`Self::tick`] is due.
@@ -109,11 +146,9 @@ mod tests {
     }
 
     fn pair() -> Group {
-        let interval = Interval::from_centis(20).expect("it is in range");
-        let rules = Rules { interval, preempt: Preempt::After(Duration::ZERO) };
-        let mut group = Group::new(&[rules, rules]);
+        let mut group = Group::new(&[rules(), rules()]);
         for member in 0..2 {
-            group.stand(at(0), member, Standing::Able { address: OWN, priority: 200 });
+            group.stand(at(0), member, able(200));
         }
         group
     }
@@ -147,6 +182,76 @@ mod tests {
         let takers: Vec<usize> =
             actions.iter().filter(|(_, action)| *action == Action::Take).map(|(member, _)| *member).collect();
         assert_eq!(takers, [0, 1]);
+    }
+
+    fn able(priority: u8) -> Standing {
+        Standing::Able { address: OWN, priority }
+    }
+
+    fn rules() -> Rules {
+        let interval = Interval::from_centis(20).expect("it is in range");
+        Rules { interval, preempt: Preempt::After(Duration::ZERO) }
+    }
+
+    #[test]
+    fn a_new_member_joins_active_ones_without_a_wait() {
+        let mut group = pair();
+        group.tick(at(900));
+        let mut members = group.members;
+        members.push(Machine::new(rules(), true));
+        let mut group = Group::of(members);
+        let actions = group.meet(at(1000), &[able(200); 3]);
+        assert!(group.members.iter().all(|machine| machine.state() == State::Active));
+        assert!(actions.contains(&(2, Action::Take)) && !actions.iter().any(|(_, action)| *action == Action::LetGo));
+    }
+
+    #[test]
+    fn a_new_member_that_cannot_hold_its_vips_makes_all_let_go() {
+        let mut group = pair();
+        group.tick(at(900));
+        let mut members = group.members;
+        members.push(Machine::new(rules(), true));
+        let actions = Group::of(members).meet(at(1000), &[able(200), able(200), Standing::Unable]);
+        assert!(actions.contains(&(0, Action::LetGo)) && actions.contains(&(1, Action::LetGo)), "{actions:?}");
+    }
+
+    #[test]
+    fn an_active_one_and_the_backup_of_another_become_a_group_by_letting_go() {
+        let mut apart = [Machine::new(rules(), false), Machine::new(rules(), false)];
+        for machine in &mut apart {
+            machine.stand(at(0), able(200));
+        }
+        apart[0].tick(at(900));
+        apart[1].hear(at(900), heard(250));
+        for machine in &mut apart {
+            machine.follow(at(1000), rules(), true);
+        }
+        let actions = Group::of(apart.to_vec()).meet(at(1000), &[able(200); 2]);
+        assert!(actions.contains(&(0, Action::LetGo)) && !actions.contains(&(1, Action::Take)), "{actions:?}");
+    }
+
+    #[test]
+    fn an_active_one_stays_so_and_tells_at_once_what_changed() {
+        let mut machine = Machine::new(rules(), false);
+        machine.stand(at(0), able(200));
+        machine.tick(at(900));
+        let rules = Rules { interval: Interval::from_centis(3).expect("it is in range"), ..rules() };
+        machine.follow(at(1000), rules, false);
+        let mut group = Group::of(vec![machine]);
+        assert_eq!(group.meet(at(1000), &[able(150)]), [(0, Action::Advertise(150))]);
+        assert!(group.tick(at(1030)).contains(&(0, Action::Advertise(150))));
+    }
+
+    #[test]
+    fn who_waited_for_its_group_and_has_none_any_more_rises() {
+        let mut group = pair();
+        group.hear(at(100), 1, heard(250));
+        group.tick(at(700));
+        let mut machine = group.members.swap_remove(0);
+        machine.follow(at(710), rules(), false);
+        let mut group = Group::of(vec![machine]);
+        group.meet(at(710), &[able(200)]);
+        assert!(group.tick(at(710)).contains(&(0, Action::Take)));
     }
 
     #[test]

@@ -13,6 +13,10 @@ use shared::moment::Moment;
 
 use super::packet::Interval;
 
+mod announcements;
+
+use announcements::Announcements;
+
 /// The priority of who owns the addresses: it never waits (RFC 9568, section 5.2.4).
 pub const OWNER: u8 = 255;
 
@@ -140,13 +144,6 @@ pub struct Machine {
     other_heard: Option<Moment>,
 }
 
-/// When the VIPs are announced again: caches that missed one, or believed another since, hear the next.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-struct Announcements {
-    next: Option<Moment>,
-    made: u8,
-}
-
 impl Machine {
     /// Takes no part until it is told that it can.
     pub fn new(rules: Rules, is_grouped: bool) -> Self {
@@ -194,6 +191,15 @@ impl Machine {
     /// When [`Self::tick`] is due; `None`: not before something else happens.
     pub fn due(&self) -> Option<Moment> {
         [self.deadline, self.announcements.next, self.other_gone_at()].into_iter().flatten().min()
+    }
+
+    /// An operator says otherwise from now on: its state stays.
+    pub fn follow(&mut self, now: Moment, rules: Rules, is_grouped: bool) {
+        (self.rules, self.is_grouped) = (rules, is_grouped);
+        if !is_grouped && std::mem::take(&mut self.wants) {
+            // There is nobody to wait for any more.
+            self.deadline = Some(now);
+        }
     }
 
     /// Takes `standing` into account.
@@ -333,7 +339,8 @@ impl Machine {
         vec![Action::Note(Note::Became(State::Backup, Why::Able))]
     }
 
-    fn advertise(&mut self, now: Moment) -> Vec<Action> {
+    /// Advertises now, and then at its interval.
+    pub(super) fn advertise(&mut self, now: Moment) -> Vec<Action> {
         self.deadline = Some(now + self.rules.interval.duration());
         vec![Action::Advertise(self.priority())]
     }
@@ -388,28 +395,6 @@ impl Machine {
         self.other_heard.map(|heard| heard + 3 * self.rules.interval.duration())
     }
 }
-
-impl Announcements {
-    /// One was made at `now`.
-    fn after(self, now: Moment) -> Self {
-        let next = ANNOUNCEMENTS.get(usize::from(self.made)).map(|pause| now + *pause);
-        Self { next, made: self.made.saturating_add(1) }
-    }
-
-    /// All are made again, the first at `now`.
-    fn anew(now: Moment) -> Self {
-        Self { next: Some(now), made: 0 }
-    }
-}
-
-/// The pauses between the announcements after a takeover.
-const ANNOUNCEMENTS: [Duration; 5] = [
-    Duration::from_millis(50),
-    Duration::from_millis(250),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-];
 
 #[cfg(test)]
 mod model;

@@ -1,16 +1,67 @@
 //! What is tracked becomes a standing: with what priority a machine may hold VIPs, if at all.
 
+use std::fmt;
 use std::net::IpAddr;
+
+use shared::name::OwnerName;
 
 use super::machine::Standing;
 
 /// What it costs when something that is tracked fails.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Loss {
     /// So much of the priority, of which at least 1 stays.
     Priority(u8),
     /// The VIPs.
     LetGo,
+}
+
+/// What a router's priority hangs on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Tracked {
+    /// That clients can connect.
+    Listeners,
+    /// That its VIPs can be put on the interface.
+    Vips,
+    /// That this interface has a carrier.
+    Interface(String),
+    /// That this neighbour on the link of the VIPs answers.
+    Gateway(IpAddr),
+    /// That this service has servers.
+    Service(OwnerName),
+    /// That no operator drains the proxy.
+    Drain,
+}
+
+impl Tracked {
+    /// Of what kind it is, in one word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Listeners => "listeners",
+            Self::Vips => "vips",
+            Self::Interface(_) => "interface",
+            Self::Gateway(_) => "gateway",
+            Self::Service(_) => "service",
+            Self::Drain => "drain",
+        }
+    }
+
+    /// Which one of its kind; empty where there is but one.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Interface(name) => name.clone(),
+            Self::Gateway(address) => address.to_string(),
+            Self::Service(name) => name.to_string(),
+            Self::Listeners | Self::Vips | Self::Drain => String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Tracked {
+    /// Kind and name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(format!("{} {}", self.kind(), self.name()).trim_end())
+    }
 }
 
 /// The standing of a router with this priority, which would advertise from `address`, after `losses`.
@@ -26,6 +77,19 @@ pub fn standing(priority: u8, address: Option<IpAddr>, losses: impl IntoIterator
     Standing::Able { address, priority: left.max(1) }
 }
 
+/// What fails of all members of a group, each thing once, at the highest price: a loss of one that the others do not share
+/// would move nothing, since they hold their VIPs on the same machine.
+pub fn shared<'a>(failures: impl IntoIterator<Item = (&'a Tracked, Loss)>) -> Vec<Loss> {
+    let mut worst: Vec<(&Tracked, Loss)> = Vec::new();
+    for (what, loss) in failures {
+        match worst.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, known)) => *known = loss.max(*known),
+            None => worst.push((what, loss)),
+        }
+    }
+    worst.into_iter().map(|(_, loss)| loss).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +102,14 @@ mod tests {
         assert_eq!(standing(200, Some(OWN), []), able(200));
         assert_eq!(standing(200, Some(OWN), [Loss::Priority(50), Loss::Priority(30)]), able(120));
         assert_eq!(standing(200, Some(OWN), [Loss::Priority(150), Loss::Priority(150)]), able(1));
+    }
+
+    #[test]
+    fn a_group_loses_what_any_of_it_loses_and_nothing_twice() {
+        let [drain, link] = [Tracked::Drain, Tracked::Interface("eth1".to_owned())];
+        let failures = [(&drain, Loss::Priority(10)), (&link, Loss::Priority(5)), (&drain, Loss::Priority(20))];
+        assert_eq!(shared(failures), [Loss::Priority(20), Loss::Priority(5)]);
+        assert_eq!(shared([(&drain, Loss::Priority(254)), (&drain, Loss::LetGo)]), [Loss::LetGo]);
     }
 
     #[test]

@@ -173,6 +173,7 @@ impl Proxy {
             priority: self.priority,
             last_takeover: holds_vips.then_some(since),
             hears_other_active: part == RouterPart::Rivalled,
+            failing: Vec::new(),
         }
     }
 }

@@ -4,9 +4,13 @@
 
 mod decoded;
 mod gaps;
+mod groups;
 mod holding;
 mod keepalived;
+mod left;
 mod peers;
+mod reload;
+mod tracking;
 mod walk;
 mod way;
 

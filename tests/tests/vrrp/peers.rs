@@ -60,10 +60,42 @@ impl Peer {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
     }
 
+    /// The processes that it has started.
+    pub(crate) fn children(&self) -> Vec<Pid> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs").flatten();
+        let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        let children: String = children.collect();
+        children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().expect("a number"))).collect()
+    }
+
     /// Gives a proxy other lines in `[vrrp.web]`, and upgrades it at once.
     pub(crate) fn upgrade_to(&self, vrrp: &str) {
         std::fs::write(self.folder.path().join("proxy.toml"), settings(&self.host, vrrp)).expect("it can be written");
         self.signal(Signal::SIGUSR2);
+    }
+
+    /// Gives a proxy other lines in `[vrrp.web]` and after it, and waits until it has read them; says whether it took them.
+    pub(crate) fn reload_to(&self, vrrp: &str) -> bool {
+        self.reload(&settings(&self.host, vrrp))
+    }
+
+    /// Takes all virtual routers away from a proxy, and waits until it has read that.
+    pub(crate) fn reload_to_none(&self) -> bool {
+        let text = settings(&self.host, "");
+        self.reload(&text[..text.find("[vrrp").expect("they are there")])
+    }
+
+    fn reload(&self, text: &str) -> bool {
+        // A new file in the place of the old one, as editors do, so that none is read half.
+        let new = self.folder.path().join("new");
+        std::fs::write(&new, text).expect("it can be written");
+        std::fs::rename(new, self.folder.path().join("proxy.toml")).expect("it can be renamed");
+        let [taken, refused] = ["settings reloaded", "settings not reloaded"];
+        let count = |what| self.log().matches(what).count();
+        let before = [count(taken), count(refused)];
+        self.signal(Signal::SIGHUP);
+        until("the settings are read", || [count(taken), count(refused)] != before);
+        count(taken) > before[0]
     }
 
     /// Ends it in order, and waits for its end.
@@ -100,8 +132,13 @@ impl Peer {
 
     /// What a proxy says of its virtual router.
     pub(crate) fn router(&self, net: &Net) -> Option<Value> {
+        self.routers(net)?.first().cloned()
+    }
+
+    /// What a proxy says of all its virtual routers.
+    pub(crate) fn routers(&self, net: &Net) -> Option<Vec<Value>> {
         let status: Value = serde_json::from_str(&self.ask(net, "GET /status")?).ok()?;
-        status["virtual_routers"].get(0).cloned()
+        Some(status["virtual_routers"].as_array().cloned().unwrap_or_default())
     }
 
     /// Waits until a proxy says that it is in this state.

@@ -20,6 +20,7 @@ fn says(n: u8, state: VirtualRouterState) -> impl Fn(Status) -> Result<Status, P
             priority: 250 - n,
             last_takeover: holds_vips.then_some(1_800_000_000 + u64::from(n)),
             hears_other_active: false,
+            failing: Vec::new(),
         };
         Ok(Status { holds_vip: holds_vips, virtual_routers: vec![router], ..status })
     }
