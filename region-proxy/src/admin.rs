@@ -1,4 +1,4 @@
-//! The status listener: `GET /status` for `gslb-dns`, `GET /metrics`, `GET /stats` for people; for operators, who have another
+//! The status listener: `GET /status` for `gslb-dns`, `GET /metrics`, `GET /stats` and `GET /l4` for people; for operators, who have another
 //! on a Unix socket, `POST /drain`, `POST /undrain` and what [`servers`] tells of.
 
 use std::fmt;
@@ -9,12 +9,15 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use crate::live::Proxy;
+use crate::switching::figures;
+use crate::switching::report::L4Report;
 use crate::tls::report::Report;
 use jiff::Timestamp;
 use shared::published::Status;
 use shared::token::Token;
 
 mod html;
+mod l4;
 pub mod local;
 mod metrics;
 mod page;
@@ -153,11 +156,13 @@ pub async fn answer(proxy: Arc<Proxy>, peer: Peer, asked: Asked<'_>) -> Reply {
         ("/status", "GET" | "HEAD") => Reply::json(&FullStatus::of(&proxy)),
         ("/metrics", "GET" | "HEAD") => {
             let fields = vec![("Content-Type", metrics::CONTENT_TYPE)];
-            Reply { status: 200, fields, body: metrics::encode(&proxy).into_bytes() }
+            let l4 = l4(&proxy).await;
+            Reply { status: 200, fields, body: metrics::encode(&proxy, l4).into_bytes() }
         }
         ("/stats", "GET" | "HEAD") => Reply::page(page::page(&Stats::of(&proxy, Timestamp::now()))),
         ("/stats.json", "GET" | "HEAD") => Reply::json(&Stats::of(&proxy, Timestamp::now())),
-        ("/status" | "/metrics" | "/stats" | "/stats.json", _) => Reply::not_allowed("GET, HEAD"),
+        ("/l4", "GET" | "HEAD") => Reply::json(&l4(&proxy).await),
+        ("/status" | "/metrics" | "/stats" | "/stats.json" | "/l4", _) => Reply::not_allowed("GET, HEAD"),
         ("/drain" | "/undrain", "POST") => match allow(&proxy, peer, &asked) {
             Ok(()) => change_draining(Arc::clone(&proxy), asked.path == "/drain", peer).await,
             Err(refusal) => *refusal,
@@ -174,13 +179,19 @@ pub async fn answer(proxy: Arc<Proxy>, peer: Peer, asked: Asked<'_>) -> Reply {
     }
 }
 
+/// What is told of L4 services, read aside: the kernel may take its time.
+async fn l4(proxy: &Arc<Proxy>) -> L4Report {
+    let of = Arc::clone(proxy);
+    tokio::task::spawn_blocking(move || figures::report(&of)).await.unwrap_or_default()
+}
+
 fn is_of_servers(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next();
     matches!(first, Some("servers" | "services" | "stick" | "reset" | "reload" | "upgrade"))
 }
 
 fn no_such_path() -> Reply {
-    let pages = "/status, /stats, /stats.json, /metrics";
+    let pages = "/status, /stats, /stats.json, /metrics, /l4";
     let changes = "/drain, /undrain, /servers, /services, /stick, /reset, /reload or /upgrade";
     Reply::text(404, &format!("no such path: expected {pages}, {changes}"))
 }

@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 use crate::ctl::{self, Ctl, Door};
+use crate::doctor::Doctor;
 use crate::takeover::watchdog;
 use crate::tls::Certificates;
 use crate::{reload, serve};
@@ -43,6 +44,11 @@ enum Command {
     Undrain(Settings),
     /// Ask the running proxy about its servers, and change them: drain, weight, add, remove.
     Ctl(Ctl),
+    /// What the kernel passes on by itself: [l4] in the settings.
+    L4 {
+        #[command(subcommand)]
+        command: L4Command,
+    },
     /// What a proxy with [vrrp] starts beside itself.
     #[command(name = watchdog::COMMAND, hide = true)]
     VrrpWatchdog,
@@ -53,6 +59,24 @@ struct Settings {
     /// The settings file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum L4Command {
+    /// Services, servers, packets, octets and flows of the running proxy.
+    Show {
+        /// The socket of the running proxy.
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+        /// Its settings, which say where the socket is, or else where its status is and the token for it.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Print the answer as it came.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run on a server: what it lacks for what L4 services send it, and what mends it; exit 1 if there is something.
+    Doctor(Doctor),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -88,6 +112,8 @@ pub fn run() -> ExitCode {
         Command::Drain(settings) => run_ctl(&Ctl::drain(settings.config, true)),
         Command::Ctl(ctl) => run_ctl(&ctl),
         Command::Undrain(settings) => run_ctl(&Ctl::drain(settings.config, false)),
+        Command::L4 { command: L4Command::Show { socket, config, json } } => run_ctl(&Ctl::l4(socket, config, json)),
+        Command::L4 { command: L4Command::Doctor(doctor) } => exit(doctor.run()),
         Command::VrrpWatchdog => {
             start_log(LogFormat::Text);
             match watchdog::run() {

@@ -20,6 +20,8 @@ use crate::config::Contact;
 use crate::health::{mode_word, word};
 use crate::once::{self, Once};
 
+mod l4;
+
 /// What is asked, and of whom.
 #[derive(Args, Debug)]
 pub struct Ctl {
@@ -37,6 +39,11 @@ pub struct Ctl {
 }
 
 impl Ctl {
+    /// Asks how L4 services stand.
+    pub fn l4(socket: Option<PathBuf>, config: Option<PathBuf>, json: bool) -> Self {
+        Self { socket, config, json, order: Order::L4 }
+    }
+
     /// Has the proxy whose settings are in `config` drain, or no more.
     pub fn drain(config: PathBuf, is_draining: bool) -> Self {
         let order = if is_draining { Order::DrainAll } else { Order::UndrainAll };
@@ -105,6 +112,9 @@ enum Order {
         /// The client's address.
         client: Option<IpAddr>,
     },
+    /// How L4 services stand: `region-proxy l4 show`.
+    #[command(skip)]
+    L4,
     /// Have the settings read again; exit 1 when there is a mistake in them.
     Reload,
     /// Start the program anew, as it is on the disk now, in the place of the running one, without losing a connection;
@@ -193,6 +203,7 @@ impl Order {
             Self::Servers { of: None } => Ask::new("GET", "/servers"),
             Self::Servers { of: Some(of) } => Ask::new("GET", format!("/servers/{}", readable(of)?)),
             Self::Services => Ask::new("GET", "/services"),
+            Self::L4 => Ask::new("GET", "/l4"),
             Self::Drain { server } => mode(server, Mode::Drain),
             Self::Maintenance { server } => mode(server, Mode::Maintenance),
             Self::Ready { server } => mode(server, Mode::Ready),
@@ -223,6 +234,7 @@ impl Order {
         Ok(match self {
             Self::Servers { .. } => servers(&read(body)?),
             Self::Services => services(&read(body)?),
+            Self::L4 => l4::show(&read(body)?),
             Self::Drain { .. } | Self::Maintenance { .. } | Self::Ready { .. } | Self::Weight { .. } | Self::Add(_) => {
                 table(&SERVER_COLUMNS, &[server(&read(body)?)])
             }

@@ -21,6 +21,7 @@ pub mod config;
 pub mod control;
 pub mod count;
 pub mod ctl;
+pub mod doctor;
 pub mod forward;
 pub mod forwarded;
 pub mod guests;

@@ -13,7 +13,7 @@ use netlink_packet_route::link::{
     LinkLayerType, LinkMessage, MacVlanMode,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 
 use crate::vrrp::frame::Mac;
@@ -236,6 +236,38 @@ impl Monitor {
     }
 }
 
+/// Hears that tables of nftables were removed, by whomever.
+#[derive(Debug)]
+pub struct TableMonitor(Socket);
+
+impl TableMonitor {
+    /// Hears of them in the network namespace of the calling thread.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.set_non_blocking(true)?;
+        socket.bind(&SocketAddr::new(0, TABLES))?;
+        Ok(Self(socket))
+    }
+
+    /// Forgets what was heard; says whether a table was removed, or so much happened at a time that it may have been.
+    pub fn drain(&self) -> bool {
+        let mut is_removed = false;
+        loop {
+            match self.0.recv_from_full() {
+                Ok((octets, _)) => is_removed |= conntrack::kinds(&octets).any(|kind| kind == TABLE_REMOVED),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return is_removed,
+                Err(_) => is_removed = true,
+            }
+        }
+    }
+}
+
+impl std::os::fd::AsFd for TableMonitor {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl std::os::fd::AsFd for Monitor {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
@@ -287,5 +319,11 @@ fn unless<T>(done: io::Result<T>, code: i32) -> io::Result<()> {
 
 const LINKS: u32 = 1;
 const NEIGHBOURS: u32 = 4;
+
+/// NFNLGRP_NFTABLES is the seventh group.
+const TABLES: u32 = 1 << 6;
+
+/// NFT_MSG_DELTABLE of NFNL_SUBSYS_NFTABLES.
+const TABLE_REMOVED: u16 = 10 << 8 | 2;
 const ADDRESSES_V4: u32 = 0x10;
 const ADDRESSES_V6: u32 = 0x100;

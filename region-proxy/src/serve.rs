@@ -63,7 +63,7 @@ pub enum ServeError {
     #[error("access_log: {0}")]
     AccessLog(io::Error),
     /// The kernel cannot pass on what it should.
-    #[error(transparent)]
+    #[error("l4: {0}")]
     L4(#[from] L4Error),
     /// Signals or threads are not to be had.
     #[error(transparent)]

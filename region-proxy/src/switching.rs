@@ -17,6 +17,7 @@ use crate::live::Proxy;
 use crate::takeover::Arrival;
 
 pub mod bell;
+pub mod figures;
 mod flows;
 mod keeper;
 mod look;
@@ -36,13 +37,13 @@ pub use tunnel::SERVER_MAC;
 #[derive(Debug, thiserror::Error)]
 pub enum L4Error {
     /// The rules cannot be put into the kernel.
-    #[error("l4: {0}")]
+    #[error("{0}")]
     Nft(#[from] NftError),
     /// Another process runs some.
-    #[error("l4: another region-proxy runs [l4] on this machine: expected one process for all of them")]
+    #[error("another region-proxy runs [l4] on this machine: expected one process for all of them")]
     Taken,
     /// Something that they need cannot be had.
-    #[error("l4: {what}: {error}")]
+    #[error("{what}: {error}")]
     Kernel {
         /// What was tried.
         what: String,

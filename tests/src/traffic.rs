@@ -1,4 +1,4 @@
-//! Traffic between hosts of a [`Net`]: servers that say who they are and whom they see, and clients that notice everything.
+//! Traffic between hosts of a [`Net`](crate::net::Net): servers that say who they are and whom they see, and clients that notice everything.
 //!
 //! A request is any octets up to a line feed, over TCP, or one datagram, over UDP. The answer is one line: the server's name, the
 //! peer's address as it sees it, and how many octets the request had.

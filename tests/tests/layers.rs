@@ -47,6 +47,7 @@ const REGION_PROXY: Layers = &[
         "control",
         "count",
         "ctl",
+        "doctor",
         "guests",
         "health",
         "lane",

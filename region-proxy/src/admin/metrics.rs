@@ -11,21 +11,22 @@ use prometheus_client::registry::Registry;
 
 use super::sheet::{Row, Sheet};
 use super::stats::state_of;
-use super::{tables, vips};
+use super::{l4, tables, vips};
 use crate::balance::Health;
 use crate::live::{Live, Proxy, Server, Service};
 use crate::relay::record::Cause;
+use crate::switching::report::L4Report;
 use crate::tally::{CAUSES, CLASSES, ServerCounts, ServiceCounts};
 
 /// What the text is.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All metrics at this moment.
-pub(super) fn encode(proxy: &Arc<Proxy>) -> String {
+pub(super) fn encode(proxy: &Arc<Proxy>, l4: L4Report) -> String {
     let live = proxy.live.load_full();
     let services = live.services().map(Counted::of).collect();
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape { proxy: Arc::clone(proxy), live, services }));
+    registry.register_collector(Box::new(Scrape { proxy: Arc::clone(proxy), live, services, l4 }));
     let mut text = String::new();
     // Writing to a text does not fail.
     let _ = encode_text(&mut text, &registry);
@@ -37,6 +38,7 @@ struct Scrape {
     proxy: Arc<Proxy>,
     live: Arc<Live>,
     services: Vec<Counted>,
+    l4: L4Report,
 }
 
 /// A service and its counts, all of one moment.
@@ -67,6 +69,7 @@ impl Collector for Scrape {
         self.encode_tls(&mut sheet)?;
         tables::encode(&self.live, &mut sheet)?;
         vips::encode(&self.proxy.vrrp.load(), &mut sheet)?;
+        l4::encode(&self.l4, self.proxy.l4.counts(), &mut sheet)?;
         self.encode_operation(&mut sheet)
     }
 }

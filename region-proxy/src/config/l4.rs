@@ -50,6 +50,13 @@ pub enum Mode {
     Tunnel,
 }
 
+impl Mode {
+    /// Whether the kernel tracks its flows as connections that it translates.
+    pub fn is_tracked(self) -> bool {
+        matches!(self, Self::Nat | Self::OneArm)
+    }
+}
+
 /// The packets around packets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Tunnel {
@@ -98,11 +105,16 @@ impl L4 {
     }
 
     /// Whether a packet to `address` is one of its flows.
-    fn takes(&self, address: SocketAddr, protocol: Protocol) -> bool {
+    pub fn takes(&self, address: SocketAddr, protocol: Protocol) -> bool {
         let has_port = self.ports.iter().any(|ports| ports.contains(address.port()));
         let is_here =
             |vip: &IpAddr| *vip == address.ip() || address.ip().is_unspecified() && vip.is_ipv4() == address.is_ipv4();
         has_port && self.protocols.contains(&protocol) && self.vips.iter().any(is_here)
+    }
+
+    /// Whether packets keep the port of the VIP where their destination is rewritten, since there are several.
+    pub fn keeps_port(&self) -> bool {
+        !matches!(self.ports[..], [ports] if ports.is_one())
     }
 
     /// An address and protocol whose flows both would take, with the ports of one.

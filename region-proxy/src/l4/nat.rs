@@ -9,7 +9,7 @@
 
 use super::choice::Servers;
 use super::draft::Draft;
-use super::words::{Family, REFUSE, comes_in, numbered, protocols, set, to_ports};
+use super::words::{Family, LAST, REFUSE, comes_in, numbered, one_of, protocols, set, to_each, to_ports};
 use super::{Backend, Interface, Pool, Service};
 
 /// Has `draft` pass on flows to the VIPs of `family`; `pools` are empty for plain NAT.
@@ -24,29 +24,34 @@ pub(super) fn draft(
     let base = format!("l4.{}.{}", service.name, family.suffix());
     let to = |backend: &Backend| format!("{base}.to.{}", backend.name);
     for backend in &servers.open {
-        draft.chain(to(backend), vec![format!("{} {}", protocols(service), rewrite(service, family, backend))]);
+        let rewrite = rewrite(service, family, backend);
+        let rules = service.protocols.iter().map(|protocol| format!("meta l4proto {} {rewrite}", protocol.as_str()));
+        draft.chain(to(backend), rules.chain([LAST.to_owned()]).collect());
     }
     let choice = match (servers.slots(service.balance, family), &servers.open[..]) {
         (Some(_), [only]) => vec![format!("goto {}", to(only))],
         (Some(slots), _) => {
             let by_slot = numbered(slots.servers.iter().map(|backend| format!("goto {}", to(backend))));
-            vec![format!("{} vmap {by_slot}", slots.by)]
+            vec![format!("{} vmap {by_slot}", slots.by), LAST.to_owned()]
         }
         (None, _) => Vec::new(),
     };
     draft.chain(base.clone(), choice);
     draft.chain(format!("{base}.count"), count(service, family, &servers));
     let (come, vips) = (comes_in(interface), family.to_vips(service));
-    draft.hooked("hook.dnat", DNAT, format!("{come}{vips} {} goto {base}", to_ports(service)));
+    for to in to_each(service, family) {
+        draft.hooked("hook.dnat", DNAT, format!("{come}{to} goto {base}"));
+    }
     if servers.open.is_empty() {
         draft.chain(format!("{base}.refuse"), REFUSE.map(str::to_owned).to_vec());
         let first = format!("{} ct state new", to_ports(service));
         draft.hooked("hook.refuse", REFUSAL, format!("{come}{vips} {first} goto {base}.refuse"));
     }
-    let ours = format!("ct status dnat {}", original(service, family));
-    draft.hooked("hook.count", COUNT, format!("{ours} goto {base}.count"));
-    for pool in pools.iter().filter(|pool| family.has(pool.first)) {
-        draft.hooked("hook.snat", SNAT, format!("{ours} snat {} to {pool}", family.ip()));
+    for ours in original(service, family) {
+        draft.hooked("hook.count", COUNT, format!("{ours} goto {base}.count"));
+        for pool in pools.iter().filter(|pool| family.has(pool.first)) {
+            draft.hooked("hook.snat", SNAT, format!("{ours} snat {} to {pool}", family.ip()));
+        }
     }
 }
 
@@ -79,10 +84,11 @@ fn count(service: &Service, family: Family, servers: &Servers<'_>) -> Vec<String
     rules
 }
 
-/// A packet of a flow that was to the VIPs and ports of `service` when it began, either way.
-fn original(service: &Service, family: Family) -> String {
-    let (ip, vips) = (family.ip(), family.vips(service));
-    format!("ct original {ip} daddr {vips} {} ct original proto-dst {}", protocols(service), set(&service.ports))
+/// A packet of a flow that was to the VIPs and ports of `service` when it began, either way; by each protocol.
+fn original(service: &Service, family: Family) -> impl Iterator<Item = String> {
+    let to = format!("ct status dnat ct original {} daddr {}", family.ip(), family.vips(service));
+    let ports = format!("ct original proto-dst {}", one_of(&service.ports));
+    service.protocols.iter().map(move |protocol| format!("{to} meta l4proto {} {ports}", protocol.as_str()))
 }
 
 const DNAT: &str = "nat hook prerouting priority dstnat";

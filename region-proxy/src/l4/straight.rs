@@ -18,7 +18,7 @@ use shared::settings::show_duration;
 
 use super::choice::Servers;
 use super::draft::Draft;
-use super::words::{Family, REFUSE, SYN, comes_in, numbered, set, to_ports};
+use super::words::{Family, LAST, REFUSE, SYN, comes_in, numbered, set, to_each};
 use super::{Backend, Balance, Flows, Interface, Mac, Protocol, Service};
 
 /// How packets leave for their server.
@@ -65,7 +65,7 @@ fn hook_link(service: &Service, family: Family, (interface, own): (&Interface, M
     let hook = format!("filter hook ingress device \"{interface}\" priority filter");
     if !draft.has(&name) {
         // What a switch sends everywhere is not for us; else both of a pair would pass it on.
-        draft.hooked(&name, &hook, format!("ether daddr != {{ {own}, {VIRTUAL_MACS} }} accept"));
+        draft.hooked(&name, &hook, format!("ether daddr != {own} ether daddr != {VIRTUAL_MACS} accept"));
     }
     draft.hooked(&name, &hook, format!("{} goto {base}.error", family.error(service)));
     let to = family.to_vips(service);
@@ -76,7 +76,9 @@ fn hook_link(service: &Service, family: Family, (interface, own): (&Interface, M
         };
         draft.hooked(&name, &hook, format!("{to} {is_part} goto {base}.fragment"));
     }
-    draft.hooked(&name, &hook, format!("{to} {} goto {base}", to_ports(service)));
+    for to in to_each(service, family) {
+        draft.hooked(&name, &hook, format!("{to} goto {base}"));
+    }
 }
 
 /// Has packets go to the chains under `base` before they are routed.
@@ -87,12 +89,14 @@ fn hook_routing(
     base: &str,
     draft: &mut Draft,
 ) {
-    let (come, to) = (comes_in(interface), family.to_vips(service));
+    let come = comes_in(interface);
     if service.protocols.contains(&Protocol::Udp) {
         draft.defragmented();
     }
     draft.hooked("hook.mark", MARK, format!("{come}{} goto {base}.error", family.error(service)));
-    draft.hooked("hook.mark", MARK, format!("{come}{to} {} goto {base}", to_ports(service)));
+    for to in to_each(service, family) {
+        draft.hooked("hook.mark", MARK, format!("{come}{to} goto {base}"));
+    }
     if service.protocols.contains(&Protocol::Tcp) {
         draft.hooked("hook.mss", MSS, clamp(service, family, mtu));
     }
@@ -131,8 +135,11 @@ impl Chains<'_> {
             rules.push(format!("{SYN} meta mark {} goto {base}.again", set(draining)));
         }
         rules.push(self.remember(self.flows.idle));
-        rules.push(format!("jump {base}.to"));
-        rules.push(format!("goto {base}.again"));
+        let to = |backend: &&Backend| format!("{} : goto {}", backend.number, self.to(backend));
+        let kept = self.servers.kept.iter().map(to);
+        let again = format!("* : goto {base}.again");
+        rules.push(format!("meta mark vmap {}", set(kept.chain([again]))));
+        rules.push(LAST.to_owned());
         rules
     }
 
@@ -166,6 +173,7 @@ impl Chains<'_> {
         }
         rules.push(self.remember(idle));
         rules.push(format!("jump {base}.to"));
+        rules.push(LAST.to_owned());
         rules
     }
 

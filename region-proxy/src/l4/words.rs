@@ -92,7 +92,7 @@ impl Family {
 
     /// The VIPs of `service`.
     pub(super) fn vips(self, service: &Service) -> String {
-        set(service.vips.iter().filter(|vip| self.has(**vip)))
+        one_of(service.vips.iter().filter(|vip| self.has(**vip)))
     }
 
     /// Where the parts of the packet are that an ICMP error is about (RFC 792; RFC 4443, section 3): both headers have 8
@@ -134,12 +134,29 @@ impl Object {
 
 /// A packet of one of the flows of `service`, once its address is settled.
 pub(super) fn to_ports(service: &Service) -> String {
-    format!("{} th dport {}", protocols(service), set(&service.ports))
+    format!("{} th dport {}", protocols(service), one_of(&service.ports))
+}
+
+/// Packets of `family` to `service`: each VIP, protocol and port by itself as far as that is not too much, since while rules
+/// are exchanged a set may seem to be empty for a moment.
+pub(super) fn to_each(service: &Service, family: Family) -> Vec<String> {
+    let vips: Vec<_> = service.vips.iter().filter(|vip| family.has(**vip)).collect();
+    if vips.len() * service.protocols.len() * service.ports.len() > EACH_MAX {
+        return vec![format!("{} {}", family.to_vips(service), to_ports(service))];
+    }
+    let mut all = Vec::new();
+    for vip in vips {
+        for protocol in service.protocols.iter().map(|protocol| protocol.as_str()) {
+            let to = |ports| format!("{} daddr {vip} meta l4proto {protocol} th dport {ports}", family.ip());
+            all.extend(service.ports.iter().map(to));
+        }
+    }
+    all
 }
 
 /// A packet of one of the protocols of `service`.
 pub(super) fn protocols(service: &Service) -> String {
-    format!("meta l4proto {}", set(service.protocols.iter().map(|protocol| protocol.as_str())))
+    format!("meta l4proto {}", one_of(service.protocols.iter().map(|protocol| protocol.as_str())))
 }
 
 /// A packet that comes in by `interface`, and a space; nothing without one.
@@ -147,7 +164,20 @@ pub(super) fn comes_in(interface: Option<&Interface>) -> String {
     interface.map(|interface| format!("iifname \"{interface}\" ")).unwrap_or_default()
 }
 
-/// One of `items`.
+/// While rules are exchanged the kernel may find none of the elements of a set for a packet that is under way: its sender
+/// sends it again, and nobody takes its server for gone.
+pub(super) const LAST: &str = "drop";
+
+/// So many rules are looked through for a packet that none is for.
+const EACH_MAX: usize = 32;
+
+/// One of `items`; a single one by itself, since while rules are exchanged a set may seem to be empty for a moment.
+pub(super) fn one_of(items: impl IntoIterator<Item = impl Display>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    if let [only] = items.as_slice() { only.clone() } else { set(items) }
+}
+
+/// Each of `items`.
 pub(super) fn set(items: impl IntoIterator<Item = impl Display>) -> String {
     let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     format!("{{ {} }}", items.join(", "))

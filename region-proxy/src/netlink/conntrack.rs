@@ -91,6 +91,16 @@ impl Conntrack {
     }
 }
 
+/// The types of all messages in `octets`.
+pub(super) fn kinds(octets: &[u8]) -> impl Iterator<Item = u16> {
+    let mut rest = octets;
+    std::iter::from_fn(move || {
+        let (kind, _, left) = message(rest)?;
+        rest = left;
+        Some(kind)
+    })
+}
+
 /// The type and body of the first message, and what follows it.
 fn message(octets: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let len = u32::from_ne_bytes(octets.get(..4)?.try_into().ok()?) as usize;

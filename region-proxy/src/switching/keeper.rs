@@ -21,7 +21,7 @@ use super::{COALESCE, L4Error, Word, bell, flows, needs};
 use crate::config::Config;
 use crate::l4::{self, Object, Plan};
 use crate::live::{Live, Proxy};
-use crate::netlink::{Monitor, Netlink};
+use crate::netlink::{Monitor, Netlink, TableMonitor};
 use crate::takeover::Lock;
 
 /// All that the thread has.
@@ -30,6 +30,7 @@ pub(super) struct Keeper {
     word: UnixStream,
     netlink: Netlink,
     monitor: Monitor,
+    tables: TableMonitor,
     numbers: Numbers,
     sysctls: Sysctls,
     lock: Option<Lock>,
@@ -54,6 +55,7 @@ impl Keeper {
             word,
             netlink: Netlink::open()?,
             monitor: Monitor::of_neighbours()?,
+            tables: TableMonitor::open()?,
             numbers: Numbers::default(),
             sysctls: Sysctls::default(),
             lock: None,
@@ -124,6 +126,7 @@ impl Keeper {
     fn pause(&mut self, limit: Duration) -> Option<Word> {
         let bell = self.proxy.bell.listen().ok();
         let mut fds = vec![PollFd::new(&self.word, PollFlags::IN), PollFd::new(&self.monitor, PollFlags::IN)];
+        fds.push(PollFd::new(&self.tables, PollFlags::IN));
         fds.extend(bell.map(|bell| PollFd::from_borrowed_fd(bell.as_fd(), PollFlags::IN)));
         let limit = Timespec::try_from(limit).ok();
         // A signal ends it early, which harms nothing.
@@ -137,8 +140,13 @@ impl Keeper {
     }
 
     /// Forgets what it was woken by: all is looked at.
-    fn drain(&self) {
+    fn drain(&mut self) {
         self.monitor.drain();
+        if self.tables.drain() && self.applied.is_some() && look::present().is_ok_and(|there| there != self.present) {
+            tracing::warn!("l4: rules were removed by another program: put back");
+            self.applied = None;
+            self.sysctls.note();
+        }
         if let Ok(bell) = self.proxy.bell.listen() {
             bell::hear(bell);
         }
@@ -253,9 +261,10 @@ pub(super) fn preflight(next: &Config) -> Result<(), L4Error> {
     let failed = |error| L4Error::Kernel { what: "cannot look at the kernel".to_owned(), error };
     let mut netlink = Netlink::open().map_err(failed)?;
     let live = Live::new(next.clone(), 1);
-    let view = View::of(&live, &mut netlink, &mut Numbers::default(), false).map_err(failed)?;
-    let text = l4::rules(&Plan { services: view.services, present: look::present()? });
+    let mut view = View::of(&live, &mut netlink, &mut Numbers::default(), false).map_err(failed)?;
+    let text = l4::rules(&Plan { services: std::mem::take(&mut view.services), present: look::present()? });
     nft::check(&text)?;
+    view.ways.probe(&mut netlink).map_err(|error| L4Error::Kernel { what: "tunnels".to_owned(), error })?;
     needs::check(next)
 }
 

@@ -10,6 +10,7 @@ use super::plan::{self, Known, Numbers};
 use super::report::{BackendReport, Figures, ServiceReport};
 use super::tunnel::{self, Ways};
 use crate::config::{L4, L4Mode};
+use crate::l4::listing::Listing;
 use crate::l4::{Backend, Fate, Mac, Object, Service};
 use crate::live::Live;
 use crate::netlink::{Link, Netlink};
@@ -80,6 +81,7 @@ fn servers(live: &Live, l4: &L4) -> Vec<Known> {
         name: server.name.clone(),
         address: server.address,
         standing: server.standing(),
+        has_answered: server.account().last_check.is_some_and(|told| told.is_ok),
         is_backup: service.config.servers.get(&server.name).is_some_and(|config| config.is_backup),
     };
     service.servers.iter().map(known).collect()
@@ -141,6 +143,7 @@ fn report(l4: &L4, backends: &[Backend], problem: Option<String>) -> ServiceRepo
         server: backend.name.clone(),
         address: backend.address.to_string(),
         state: state(backend.fate).to_owned(),
+        number: backend.number.get(),
         weight: backend.weight,
         mac: backend.mac.map(|mac| mac.to_string()),
         reason: plan::hindrance(l4, backend).filter(|_| backend.fate == Fate::Open),
@@ -177,7 +180,9 @@ pub(super) fn mode(mode: L4Mode) -> &'static str {
 
 /// What the kernel has of ours.
 pub(super) fn present() -> Result<BTreeSet<Object>, NftError> {
-    nft::ask(&["-j", "list", "tables"]).map(|_| BTreeSet::new())
+    let listed = nft::ask(&["-j", "-t", Listing::REQUEST])?;
+    // What cannot be read is not known to be there; where it is, it does no harm.
+    Ok(Listing::parse(&listed).unwrap_or_default().objects)
 }
 
 const ETHERNET_MTU: u32 = 1500;

@@ -5,6 +5,8 @@
 //! ready        up            > 0      new flows and those that it has
 //! ready        up            0        those that it has
 //! drain        up            any      those that it has
+//! ready        unknown, but  > 0      new flows and those that it has: else none would be taken after every start
+//!              has answered
 //! any          unknown       any      those that it has
 //! maintenance  any           any      nothing
 //! any          down          any      nothing
@@ -35,6 +37,8 @@ pub struct Known {
     pub standing: Standing,
     /// Whether it serves only when the others cannot.
     pub is_backup: bool,
+    /// Whether its last check went well.
+    pub has_answered: bool,
 }
 
 /// What each server is called by flow maps and marks; the same in every process, so that one that was killed can be
@@ -79,7 +83,9 @@ impl Numbers {
 pub fn fates(servers: &[Known]) -> Vec<Fate> {
     let own = |server: &Known| match (server.standing.health, server.standing.mode) {
         (Health::Down, _) | (_, Mode::Maintenance) => Fate::Gone,
-        (Health::Up, Mode::Ready) if server.standing.weight > 0 => Fate::Open,
+        (health, Mode::Ready) if server.standing.weight > 0 && (health == Health::Up || server.has_answered) => {
+            Fate::Open
+        }
         _ => Fate::Draining,
     };
     let has_open = servers.iter().any(|server| !server.is_backup && own(server) == Fate::Open);
@@ -121,7 +127,13 @@ mod tests {
     fn known(name: &str, health: Health, mode: Mode, weight: u16) -> Known {
         let standing = Standing { health, mode, weight, connections: None };
         let address = SocketAddr::from(([192, 0, 2, 11], 80));
-        Known { name: ServerName::parse(name).expect("a name"), address, standing, is_backup: false }
+        Known {
+            name: ServerName::parse(name).expect("a name"),
+            address,
+            standing,
+            is_backup: false,
+            has_answered: false,
+        }
     }
 
     #[test]
@@ -137,6 +149,31 @@ mod tests {
         ] {
             assert_eq!(fates(&[known("a", health, mode, weight)]), [fate], "{health:?} {mode:?} {weight}");
         }
+    }
+
+    #[test]
+    fn one_that_has_answered_once_takes_new_flows_before_it_is_up() {
+        let mut server = known("a", Health::Unknown, Mode::Ready, 1);
+        server.has_answered = true;
+        assert_eq!(fates(&[server.clone()]), [Fate::Open]);
+        server.standing.health = Health::Down;
+        assert_eq!(fates(&[server]), [Fate::Gone]);
+    }
+
+    #[test]
+    fn a_server_whose_address_nobody_answers_for_is_left_out_by_dsr_and_the_reason_is_said() {
+        let text = "region = \"r\"\nproxy = \"p\"\nstatus = \"127.0.0.1:0\"\nservices.s.servers.a = \"192.0.2.11:80\"\n\
+                    [l4.web]\nmode = \"dsr\"\nservice = \"s\"\nvips = [\"192.0.2.10\"]\nports = [80]\n\
+                    protocols = [\"tcp\"]\ninterface = \"eth0\"\n";
+        let config = crate::config::Config::parse("p.toml".as_ref(), text, &|_| Err(String::new())).expect("right");
+        let server = known("a", Health::Up, Mode::Ready, 1);
+        let of = |macs: &BTreeMap<IpAddr, Mac>| {
+            let backends = backends(&config.l4[0], std::slice::from_ref(&server), macs, &mut Numbers::default());
+            hindrance(&config.l4[0], &backends[0])
+        };
+        let why = "192.0.2.11 does not answer on eth0: no MAC is known: expected it on that link";
+        assert_eq!(of(&BTreeMap::new()).as_deref(), Some(why));
+        assert_eq!(of(&BTreeMap::from([(server.address.ip(), Mac([2; 6]))])), None);
     }
 
     #[test]

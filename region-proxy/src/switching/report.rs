@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::name::{OwnerName, ServerName};
 
+use super::figures::Last;
+
 /// All L4 services at one time.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct L4Report {
@@ -51,6 +53,9 @@ pub struct BackendReport {
     pub address: String,
     /// What it gets: `open`, `draining` or `gone`.
     pub state: String,
+    /// What flow maps call it.
+    #[serde(skip)]
+    pub(super) number: u32,
     /// Its share of new flows.
     pub weight: u16,
     /// Its Ethernet address, where packets are sent to that.
@@ -78,7 +83,9 @@ pub struct Figures {
 /// The reports of a proxy; the thread that keeps the kernel true writes.
 #[derive(Debug, Default)]
 pub struct Reports {
-    last: ArcSwap<L4Report>,
+    present: ArcSwap<L4Report>,
+    /// What was counted.
+    pub(super) last: Last,
     applies: AtomicU64,
     failures: AtomicU64,
 }
@@ -86,7 +93,7 @@ pub struct Reports {
 impl Reports {
     /// Replaces what is told.
     pub(super) fn publish(&self, report: L4Report) {
-        self.last.store(Arc::new(report));
+        self.present.store(Arc::new(report));
     }
 
     /// Counts one change of the kernel that was made, or not.
@@ -97,7 +104,7 @@ impl Reports {
 
     /// What is told at this moment, without [`Figures`].
     pub fn load(&self) -> Arc<L4Report> {
-        self.last.load_full()
+        self.present.load_full()
     }
 
     /// Changes of the kernel that were made, and those that were not.

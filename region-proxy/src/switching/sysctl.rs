@@ -39,12 +39,23 @@ impl Sysctls {
         }
         std::fs::write(path(key), value)?;
         tracing::info!(key, was, is = value, "l4: set in the kernel, until this ends");
-        let note = format!("add table inet {TABLE}\nadd chain inet {TABLE} {key}{WAS}{was}{IS}{value}\n");
-        if let Err(error) = nft::apply(&note) {
-            tracing::warn!(key, %error, "l4: would not be put back if this process were killed");
-        }
         self.0.entry(key.to_owned()).or_insert(Changed { was, is: value.to_owned() });
+        self.note();
         Ok(true)
+    }
+
+    /// Keeps all in the kernel, where another program has removed it too.
+    pub(super) fn note(&self) {
+        let chain = |(key, Changed { was, is }): (&String, &Changed)| {
+            format!("add chain inet {TABLE} {key}{WAS}{was}{IS}{is}\n")
+        };
+        let chains: String = self.0.iter().map(chain).collect();
+        if chains.is_empty() {
+            return;
+        }
+        if let Err(error) = nft::apply(&format!("add table inet {TABLE}\n{chains}")) {
+            tracing::warn!(%error, "l4: what was set would not be put back if this process were killed");
+        }
     }
 
     /// Puts all back but `needed`, and what somebody else has changed since.

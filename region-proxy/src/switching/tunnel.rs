@@ -39,6 +39,20 @@ impl Ways {
         }
     }
 
+    /// Whether the kernel can have the interfaces that are not there yet; makes none of them.
+    pub(super) fn probe(&self, netlink: &mut Netlink) -> io::Result<()> {
+        for (name, (kind, mtu)) in &self.devices {
+            if netlink.link(name)?.is_some() {
+                continue;
+            }
+            netlink.add_tunnel(PROBE, *kind, *mtu).map_err(|error| cannot_make(name, *kind, &error))?;
+            if let Some(link) = netlink.link(PROBE)? {
+                netlink.remove_link(link.index)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Has all of it; the first step, before packets are marked.
     pub(super) fn open(&self, netlink: &mut Netlink) -> io::Result<()> {
         for (name, (kind, mtu)) in &self.devices {
@@ -137,7 +151,8 @@ fn device(kind: TunnelKind) -> (String, Encapsulation, u32) {
 
 fn is_own_device(name: &str) -> bool {
     let port = name.strip_prefix(VXLAN);
-    name == IPIP || port.is_some_and(|port| !port.is_empty() && port.bytes().all(|octet| octet.is_ascii_digit()))
+    [IPIP, PROBE].contains(&name)
+        || port.is_some_and(|port| !port.is_empty() && port.bytes().all(|octet| octet.is_ascii_digit()))
 }
 
 /// Never without one: packets for this machine arrive at all times.
@@ -172,6 +187,7 @@ pub const SERVER_MAC: Mac = Mac([0x02, 0x52, 0x50, 0, 0, 1]);
 
 const VXLAN: &str = "rp-vx";
 const IPIP: &str = "rp-ipip";
+const PROBE: &str = "rp-probe";
 const PREFERENCE: u32 = 1;
 const LOCAL_FIRST: Rule = Rule { preference: 0, mark: None, table: Rule::LOCAL_TABLE };
 const LOCAL_LATER: Rule = Rule { preference: 2, ..LOCAL_FIRST };

@@ -20,9 +20,6 @@ pub(crate) enum Mode {
     Tunnel,
 }
 
-/// All of them.
-pub(crate) const MODES: [Mode; 5] = [Mode::Router, Mode::Bridge, Mode::OneArm, Mode::Dsr, Mode::Tunnel];
-
 /// The servers' hosts: 192.0.2.3 and so on.
 pub(crate) const SERVERS: [&str; 3] = ["s1", "s2", "s3"];
 
@@ -31,6 +28,16 @@ pub(crate) const PORT: u16 = 80;
 
 /// Addresses that servers see in one-arm mode.
 pub(crate) const POOL: [&str; 2] = ["192.0.2.200-192.0.2.203", "2001:db8::200-2001:db8::203"];
+
+/// Whether `address` is one of [`POOL`].
+pub(crate) fn is_of_pool(address: IpAddr) -> bool {
+    let range = |text: &str| {
+        let ends = text.split_once('-').expect("a range");
+        let parse = |text: &str| text.parse::<IpAddr>().expect("an address");
+        parse(ends.0)..=parse(ends.1)
+    };
+    POOL.iter().any(|text| range(text).contains(&address))
+}
 
 /// Hosts `lb`, `client` and [`SERVERS`].
 pub(crate) struct Bed {
@@ -50,10 +57,9 @@ impl Bed {
         };
         let mut bed = Self { net, mode, servers: Vec::new() };
         for vip in bed.vips() {
-            bed.net.ip(
-                "lb",
-                &format!("addr add {vip} dev {} {}", bed.device(), if vip.is_ipv6() { "nodad" } else { "" }).trim_end(),
-            );
+            // Checks must not come from a VIP that servers have too.
+            let option = if vip.is_ipv6() { " nodad preferred_lft 0" } else { "" };
+            bed.net.ip("lb", &format!("addr add {vip} dev {}{option}", bed.device()));
         }
         if mode == Mode::OneArm {
             for number in 200..=203 {
@@ -82,7 +88,7 @@ impl Bed {
         if self.mode == Mode::Tunnel {
             let local = self.address(server, true);
             self.net.ip(server, &format!("link add rp-vx type vxlan id 100 local {local} dstport 4789 nolearning"));
-            self.net.ip(server, "link set rp-vx address 02:52:50:00:00:64 up");
+            self.net.ip(server, "link set rp-vx address 02:52:50:00:00:01 up");
             self.net.sysctl(server, "net.ipv4.conf.rp-vx.rp_filter=0");
         }
     }
