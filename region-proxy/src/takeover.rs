@@ -228,7 +228,10 @@ impl Running {
         match timeout(CHANGE_LIMIT, past).await {
             // Its end takes a moment that nobody else has to wait for.
             Ok(Ok(Some(past))) => drop(spawn_blocking(move || past.dismiss())),
-            Ok(_) => {}
+            Ok(Ok(None)) => {}
+            Ok(Err(_)) => {
+                tracing::error!("vrrp: the new settings are not in force: expected a restart, since its thread ended")
+            }
             Err(_) => tracing::error!("vrrp: the new settings are not in force yet"),
         }
     }

@@ -118,6 +118,27 @@ fn a_vip_that_was_left_is_cleaned_at_the_next_start() {
 }
 
 #[test]
+fn a_second_process_waits_for_the_end_of_the_first_and_has_nothing_to_do() {
+    let Some(_turn) = beside_others() else { return };
+    let net = Net::new(&["a"]);
+    let first = Peer::proxy(&net, "a", &web(250, "100ms"));
+    first.until_state(&net, "active");
+    let second = Peer::second(&net, "a", &web(250, "100ms"));
+    until("it waits", || second.log().contains("waiting for its end"));
+    // Interfaces that change are no reason to look without a pause.
+    net.ip("a", "addr add 192.0.2.77/32 dev eth0");
+    let before = second.busy();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(second.busy() - before <= Duration::from_millis(100), "{:?}", second.busy() - before);
+    assert!(!second.log().contains("vrrp: active"), "{}", second.log());
+    first.end(Signal::SIGKILL);
+    until("it goes on", || second.log().contains("vrrp: active"));
+    until_held(&net, vip(), &["a"]);
+    second.stop();
+    assert_eq!(net.holders(VIP), [""; 0]);
+}
+
+#[test]
 fn a_cable_that_is_pulled_and_a_failing_service_make_room() {
     let Some(_turn) = beside_others() else { return };
     let net = Net::new(&["a", "b"]);

@@ -25,7 +25,10 @@ pub(crate) struct Peer {
 impl Peer {
     /// A proxy on `host` with these lines in `[vrrp.web]`.
     pub(crate) fn proxy(net: &Net, host: &str, vrrp: &str) -> Self {
-        let text = settings(host, vrrp);
+        Self::serving(net, host, &settings(host, vrrp))
+    }
+
+    fn serving(net: &Net, host: &str, text: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("proxy.toml"), text).expect("it can be written");
         std::fs::write(folder.path().join("token"), TOKEN).expect("it can be written");
@@ -35,6 +38,14 @@ impl Peer {
         let file = std::fs::File::create(&log).expect("it can be written");
         let child = command.stdin(Stdio::null()).stderr(file).spawn().expect("it can be started");
         Self { child, host: host.to_owned(), folder, log }
+    }
+
+    /// Another process on the host of a proxy that runs, with the same virtual router.
+    pub(crate) fn second(net: &Net, host: &str, vrrp: &str) -> Self {
+        let (listen, status) = ("listen = [\"127.0.0.1:9080\"]", "127.0.0.1:9081");
+        let text = settings(host, vrrp).replace("127.0.0.1:8081", status);
+        let lines = text.lines().map(|line| if line.starts_with("listen") { listen } else { line });
+        Self::serving(net, host, &lines.collect::<Vec<_>>().join("\n"))
     }
 
     /// keepalived on `host`, with these lines in its instance.
@@ -58,6 +69,15 @@ impl Peer {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
+    }
+
+    /// The time of the processor that it has taken.
+    pub(crate) fn busy(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        let ticks = |field: usize| fields[field].parse::<u64>().expect("a number");
+        // utime and stime, in hundredths of a second.
+        Duration::from_millis(10 * (ticks(11) + ticks(12)))
     }
 
     /// The processes that it has started.
