@@ -278,10 +278,11 @@ async fn each_time_limit_ends_its_own_wait() {
     assert_eq!(rest(&mut connect(&proxy).await).await.expect("closed"), "");
     assert!(start_at.elapsed() >= Duration::from_millis(190) && start_at.elapsed() < Duration::from_secs(5));
 
-    let proxy = start("service = \"db\"\nidle = \"300ms\"", &services).await;
+    let proxy = start("service = \"db\"\nidle = \"1s\"", &services).await;
     let mut stream = connect(&proxy).await;
-    for _ in 0..4 {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+    // Longer than the limit, with pauses that are far below it.
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
         stream.write_all(b"x").await.expect("sent");
         stream.read_exact(&mut [0]).await.expect("echoed");
     }

@@ -15,6 +15,7 @@ pub mod failover;
 pub mod health;
 pub mod moment;
 pub mod name;
+pub mod permission;
 pub mod place;
 pub mod problem;
 pub mod published;

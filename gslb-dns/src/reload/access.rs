@@ -1,11 +1,12 @@
 //! Whether the user that a node becomes may do with files what the node does, by owners and modes. Access lists, which may
 //! allow more, are not looked at.
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::unistd::{Uid, geteuid};
+use shared::permission::{self, Attributes, Denied, Want, folder_of};
 use shared::problem::Problem;
 
 use super::Files;
@@ -39,83 +40,38 @@ pub(super) fn warnings(
     let journals = settings.zones.iter().filter_map(|zone| zone.journal.as_ref());
     let written = settings.server.state_file.iter().chain(journals).map(|path| folder.join(path));
     // Their folders too: they are made, and replaced as a whole.
-    let writes = written.flat_map(|path| [folder_of(&path), path]).map(|path| (path, Want::Write));
+    let writes = written.flat_map(|path| [folder_of(&path).to_owned(), path]).map(|path| (path, Want::Write));
     let mut found: Vec<Denied> = Vec::new();
     for denied in reads.chain(writes).filter_map(|(path, want)| denied(owner, &path, want)) {
         if !found.iter().any(|known| known.at == denied.at) {
             found.push(denied);
         }
     }
-    found.into_iter().map(|denied| warning(denied.told(user))).collect()
+    found.into_iter().map(|denied| warning(told(user, &denied))).collect()
 }
 
-/// What is done with a file.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Want {
-    Read,
-    Write,
-    /// Of a folder above it.
-    Enter,
+fn told(user: &str, denied: &Denied) -> String {
+    let Denied { at, want, found } = denied;
+    let (verb, so) = match want {
+        Want::Read => ("read", "every reload would be refused"),
+        Want::Write => ("write", "nothing can be kept there"),
+        Want::Enter => ("enter", "what is in it cannot be used"),
+    };
+    let (at, mode) = (at.display(), found.permissions());
+    let owner = Owner { uid: found.uid, gid: found.gid }.name();
+    format!(
+        "{user} may not {verb} {at} (mode {mode:04o}, owner {owner}), so that {so}: expected an owner or a mode that lets \
+         it, as by `chown {user} {at}`"
+    )
 }
 
-/// A file, or the first folder above one, with which somebody may not do what has to be done.
-struct Denied {
-    at: PathBuf,
-    want: Want,
-    mode: u32,
-    owner: Owner,
-}
-
-impl Denied {
-    fn told(&self, user: &str) -> String {
-        let Self { at, want, mode, owner } = self;
-        let (verb, so) = match want {
-            Want::Read => ("read", "every reload would be refused"),
-            Want::Write => ("write", "nothing can be kept there"),
-            Want::Enter => ("enter", "what is in it cannot be used"),
-        };
-        let (at, mode) = (at.display(), mode & 0o7777);
-        let owner = owner.name();
-        format!(
-            "{user} may not {verb} {at} (mode {mode:04o}, owner {owner}), so that {so}: expected an owner or a mode that lets \
-             it, as by `chown {user} {at}`"
-        )
-    }
-}
-
-/// Where `who` is stopped on the way to `path`; what does not exist stops nobody.
+/// Where `who` is stopped on the way to `path`.
 fn denied(who: Owner, path: &Path, want: Want) -> Option<Denied> {
-    let path = fs::canonicalize(path).ok()?;
-    let mut wanted: Vec<(&Path, Want)> = path.ancestors().skip(1).map(|folder| (folder, Want::Enter)).collect();
-    wanted.reverse();
-    wanted.push((&path, want));
-    wanted.into_iter().find_map(|(at, want)| {
+    let look = |at: &Path| {
         let found = fs::metadata(at).ok()?;
-        let (mode, owner) = (found.mode(), Owner { uid: found.uid(), gid: found.gid() });
-        (!may(who, &found, want)).then(|| Denied { at: at.to_owned(), want, mode, owner })
-    })
-}
-
-/// The rule of POSIX: of owner, group and others the first that fits decides.
-fn may(who: Owner, found: &Metadata, want: Want) -> bool {
-    let bits = match (want, found.is_dir()) {
-        (Want::Enter, _) => 0o1,
-        // To list a folder is no use without entering it.
-        (Want::Read, true) => 0o5,
-        (Want::Read, false) => 0o4,
-        (Want::Write, true) => 0o3,
-        (Want::Write, false) => 0o6,
+        Some(Attributes { uid: found.uid(), gid: found.gid(), mode: found.mode(), is_folder: found.is_dir() })
     };
-    let shift = match (found.uid() == who.uid, found.gid() == who.gid) {
-        (true, _) => 6,
-        (false, true) => 3,
-        (false, false) => 0,
-    };
-    who.uid == 0 || found.mode() >> shift & bits == bits
-}
-
-fn folder_of(path: &Path) -> PathBuf {
-    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")).to_owned()
+    permission::denied((who.uid, who.gid), &fs::canonicalize(path).ok()?, want, look)
 }
 
 #[cfg(test)]
@@ -156,9 +112,8 @@ mod tests {
 
     #[test]
     fn what_is_in_the_way_is_told_with_the_command_to_run() {
-        let denied =
-            Denied { at: "keys/K.private".into(), want: Want::Read, mode: 0o100_600, owner: Owner { uid: 0, gid: 0 } };
-        let told = denied.told("gslb");
+        let found = Attributes { uid: 0, gid: 0, mode: 0o100_600, is_folder: false };
+        let told = told("gslb", &Denied { at: "keys/K.private".into(), want: Want::Read, found });
         assert!(told.starts_with("gslb may not read keys/K.private (mode 0600, owner root)"), "{told}");
         assert!(told.ends_with("`chown gslb keys/K.private`"), "{told}");
     }

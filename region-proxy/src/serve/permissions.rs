@@ -1,11 +1,12 @@
 //! What is not there of the folders that the settings name, and what the user that the proxy becomes may not do with their
 //! files, by owners and modes. Access lists, which may allow more, are not looked at.
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{User, geteuid};
+use shared::permission::{self, Attributes, Denied, Want, folder_of};
 use shared::problem::Problem;
 
 use super::rights::look_up;
@@ -37,9 +38,9 @@ pub fn warnings(file: &Path, config: &Config) -> Vec<Problem> {
     let secrets = config.secret_files.iter().map(PathBuf::as_path);
     let reads = [file].into_iter().chain(secrets).chain(config.certificate_files());
     let reads = reads.map(|path| (path.to_owned(), Want::Read));
-    let writes = written(config).into_iter().map(|(_, path)| (folder_of(path), Want::Write));
+    let writes = written(config).into_iter().map(|(_, path)| (folder_of(path).to_owned(), Want::Write));
     for denied in reads.chain(writes).filter_map(|(path, want)| denied(&user, &path, want)) {
-        let what = denied.told(&user.name);
+        let what = told(&user.name, &denied);
         if !found.iter().any(|known| known.what == what) {
             found.push(problem(file, "user", what));
         }
@@ -65,66 +66,25 @@ fn problem(file: &Path, key: &str, what: String) -> Problem {
     Problem { file: file.display().to_string(), line: None, key: key.to_owned(), what }
 }
 
-fn folder_of(path: &Path) -> PathBuf {
-    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")).to_owned()
+fn told(user: &str, denied: &Denied) -> String {
+    let verb = match denied.want {
+        Want::Read => "read",
+        Want::Write => "write to",
+        Want::Enter => "enter",
+    };
+    let (at, mode) = (denied.at.display(), denied.found.permissions());
+    format!(
+        "{user} may not {verb} {at} (mode {mode:04o}): expected an owner or a mode that lets it, as by `chown {user} {at}`"
+    )
 }
 
-/// What is done with a file or a folder.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Want {
-    Read,
-    /// Make files in it.
-    Write,
-    /// Of a folder above it.
-    Enter,
-}
-
-/// A file, or the first folder above one, with which somebody may not do what has to be done.
-struct Denied {
-    at: PathBuf,
-    want: Want,
-    mode: u32,
-}
-
-impl Denied {
-    fn told(&self, user: &str) -> String {
-        let verb = match self.want {
-            Want::Read => "read",
-            Want::Write => "write to",
-            Want::Enter => "enter",
-        };
-        let (at, mode) = (self.at.display(), self.mode & 0o7777);
-        format!(
-            "{user} may not {verb} {at} (mode {mode:04o}): expected an owner or a mode that lets it, as by `chown {user} {at}`"
-        )
-    }
-}
-
-/// Where `user` is stopped on the way to `path`; what does not exist stops nobody.
+/// Where `user` is stopped on the way to `path`.
 fn denied(user: &User, path: &Path, want: Want) -> Option<Denied> {
-    let path = fs::canonicalize(path).ok()?;
-    let mut wanted: Vec<(&Path, Want)> = path.ancestors().skip(1).map(|folder| (folder, Want::Enter)).collect();
-    wanted.reverse();
-    wanted.push((&path, want));
-    wanted.into_iter().find_map(|(at, want)| {
+    let look = |at: &Path| {
         let found = fs::metadata(at).ok()?;
-        (!may(user, &found, want)).then(|| Denied { at: at.to_owned(), want, mode: found.mode() })
-    })
-}
-
-/// The rule of POSIX: of owner, group and others the first that fits decides.
-fn may(user: &User, found: &Metadata, want: Want) -> bool {
-    let bits = match want {
-        Want::Read => 0o4,
-        Want::Write => 0o3,
-        Want::Enter => 0o1,
+        Some(Attributes { uid: found.uid(), gid: found.gid(), mode: found.mode(), is_folder: found.is_dir() })
     };
-    let shift = match (found.uid() == user.uid.as_raw(), found.gid() == user.gid.as_raw()) {
-        (true, _) => 6,
-        (false, true) => 3,
-        (false, false) => 0,
-    };
-    user.uid.is_root() || found.mode() >> shift & bits == bits
+    permission::denied((user.uid.as_raw(), user.gid.as_raw()), &fs::canonicalize(path).ok()?, want, look)
 }
 
 /// Modes by which others than the owner can do anything with a file.
@@ -167,7 +127,8 @@ mod tests {
 
     #[test]
     fn what_is_in_the_way_is_told_with_the_command_to_run() {
-        let told = Denied { at: "token".into(), want: Want::Read, mode: 0o100_600 }.told("gslb");
+        let found = Attributes { uid: 0, gid: 0, mode: 0o100_600, is_folder: false };
+        let told = told("gslb", &Denied { at: "token".into(), want: Want::Read, found });
         assert!(
             told.starts_with("gslb may not read token (mode 0600)") && told.ends_with("`chown gslb token`"),
             "{told}"
