@@ -83,7 +83,7 @@ impl Bed {
             self.net.sysctl(server, &format!("net.ipv4.conf.all.{setting}"));
         }
         for vip in self.vips() {
-            self.net.ip(server, &format!("addr add {vip} dev lo"));
+            self.net.ip(server, &format!("addr add {vip} dev lo{}", if vip.is_ipv6() { " nodad" } else { "" }));
         }
         if self.mode == Mode::Tunnel {
             let local = self.address(server, true);
