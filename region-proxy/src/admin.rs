@@ -159,8 +159,8 @@ pub async fn answer(proxy: Arc<Proxy>, peer: Peer, asked: Asked<'_>) -> Reply {
             let l4 = l4(&proxy).await;
             Reply { status: 200, fields, body: metrics::encode(&proxy, l4).into_bytes() }
         }
-        ("/stats", "GET" | "HEAD") => Reply::page(page::page(&Stats::of(&proxy, Timestamp::now()))),
-        ("/stats.json", "GET" | "HEAD") => Reply::json(&Stats::of(&proxy, Timestamp::now())),
+        ("/stats", "GET" | "HEAD") => Reply::page(page::page(&stats(&proxy).await)),
+        ("/stats.json", "GET" | "HEAD") => Reply::json(&stats(&proxy).await),
         ("/l4", "GET" | "HEAD") => Reply::json(&l4(&proxy).await),
         ("/status" | "/metrics" | "/stats" | "/stats.json" | "/l4", _) => Reply::not_allowed("GET, HEAD"),
         ("/drain" | "/undrain", "POST") => match allow(&proxy, peer, &asked) {
@@ -177,6 +177,12 @@ pub async fn answer(proxy: Arc<Proxy>, peer: Peer, asked: Asked<'_>) -> Reply {
         },
         _ => no_such_path(),
     }
+}
+
+/// What people are told.
+async fn stats(proxy: &Arc<Proxy>) -> Stats {
+    let l4 = l4(proxy).await;
+    Stats::of(proxy, l4, Timestamp::now())
 }
 
 /// What is told of L4 services, read aside: the kernel may take its time.

@@ -329,6 +329,18 @@ impl Ports {
     }
 }
 
+impl Balance {
+    /// As settings name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::Random => "random",
+            Self::Source => "source",
+            Self::Maglev => "maglev",
+        }
+    }
+}
+
 impl Protocol {
     /// As settings and rules name it.
     pub fn as_str(self) -> &'static str {

@@ -8,6 +8,9 @@ use jiff::Timestamp;
 use super::html::Text;
 use super::stats::{Member, Pool, Shown, Stats};
 
+mod l4;
+mod vips;
+
 /// The page that shows `stats`.
 pub(super) fn page(stats: &Stats) -> String {
     let mut page = String::with_capacity(16 * 1024);
@@ -34,11 +37,16 @@ fn write_page(out: &mut String, stats: &Stats) -> fmt::Result {
         true => pill(out, "good", "holds the VIP")?,
         false => pill(out, "", "VIP is elsewhere")?,
     }
+    if vips::has_two_actives(&stats.virtual_routers) {
+        pill(out, "bad", "another holds it too")?;
+    }
     let up = span(stats.started, stats.now);
     let (version, threads) = (Text(stats.version), stats.threads);
     let many = if threads == 1 { "thread" } else { "threads" };
     writeln!(out, "<span class=\"dim push\">up {up} · {threads} {many} · region-proxy {version}</span></header>")?;
     write_tiles(out, stats)?;
+    vips::write(out, &stats.virtual_routers, stats.now)?;
+    l4::write(out, &stats.l4, stats.now)?;
     stats.services.iter().try_for_each(|service| write_service(out, service, stats.now))?;
     out.write_str("<div class=\"split\">\n")?;
     write_certificates(out, stats)?;

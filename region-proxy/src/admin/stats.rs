@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use shared::published::VirtualRouterStatus;
 
 use crate::balance::{Health, Mode};
 use crate::health::mode_word;
 use crate::live::server::{Account, Server};
 use crate::live::{Live, Proxy, Service};
 use crate::relay::record::Cause;
+use crate::switching::report::L4Report;
 use crate::tally::{CAUSES, CLASSES};
 use crate::tls::report::Report;
 
@@ -27,6 +29,10 @@ pub(super) struct Stats {
     pub(super) holds_vip: bool,
     pub(super) threads: usize,
     pub(super) clients: Clients,
+    /// As in `/status`.
+    pub(super) virtual_routers: Vec<VirtualRouterStatus>,
+    /// As in `/l4`.
+    pub(super) l4: L4Report,
     pub(super) services: Vec<Pool>,
     pub(super) certificates: Vec<Shown>,
     pub(super) certificate_problems: Vec<String>,
@@ -158,8 +164,8 @@ pub(super) fn state_of(server: &Server) -> State {
 }
 
 impl Stats {
-    /// Of `proxy` at `now`.
-    pub(super) fn of(proxy: &Proxy, now: Timestamp) -> Self {
+    /// Of `proxy`, whose L4 services are as in `l4`, at `now`.
+    pub(super) fn of(proxy: &Proxy, l4: L4Report, now: Timestamp) -> Self {
         let live = proxy.live.load();
         let report = proxy.tls.report(now);
         Self {
@@ -172,6 +178,8 @@ impl Stats {
             holds_vip: proxy.holds_vip.load(Ordering::Relaxed),
             threads: live.threads(),
             clients: Clients::of(proxy, &live),
+            virtual_routers: proxy.vrrp.statuses(),
+            l4,
             services: live.services().map(|service| Pool::of(service)).collect(),
             certificates: report.iter().flat_map(|report| certificates(report, now)).collect(),
             certificate_problems: report.map(|report| [report.problems, report.warnings].concat()).unwrap_or_default(),

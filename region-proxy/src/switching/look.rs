@@ -152,6 +152,7 @@ fn report(l4: &L4, backends: &[Backend], problem: Option<String>) -> ServiceRepo
     ServiceReport {
         name: l4.name.to_string(),
         mode: mode(l4.mode).to_owned(),
+        balance: l4.balance.as_str().to_owned(),
         service: l4.service.clone(),
         flows_to: l4.vips.iter().map(to).collect(),
         problem,

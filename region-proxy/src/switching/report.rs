@@ -30,6 +30,9 @@ pub struct ServiceReport {
     pub name: String,
     /// How packets come to servers, as in the settings.
     pub mode: String,
+    /// Who gets a flow, as in the settings.
+    #[serde(default)]
+    pub balance: String,
     /// Whose servers they are.
     pub service: OwnerName,
     /// Where clients send, such as `192.0.2.10:80,443/tcp`.
