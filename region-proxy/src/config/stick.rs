@@ -21,18 +21,19 @@ pub(super) fn stick(table: &Table<'_>) -> Option<Stick> {
         };
     }
     let is_source = |text: &str| (text == "source").then_some(());
-    value.parsed_as(EXPECTED, is_source)?;
-    Some(Stick::Source(prefixes(table)))
+    let is_source = value.parsed_as(EXPECTED, is_source);
+    let prefixes = prefixes(table);
+    is_source.map(|()| Stick::Source(prefixes))
 }
 
 /// `None` only after a problem was reported.
 fn remembered(table: &Table<'_>, by: &Value<'_>) -> Option<Bounds> {
-    by.choice(&[("source", ())])?;
+    let by = by.choice(&[("source", ())]);
     let default = Bounds::default();
     let lifetimes = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
     let lifetime = table.value("lifetime").and_then(|value| value.duration(lifetimes));
     let entries = table.value("entries").and_then(|value| value.integer(1000..=10_000_000));
-    Some(Bounds {
+    by.map(|()| Bounds {
         lifetime: lifetime.unwrap_or(default.lifetime),
         entries: entries.map_or(default.entries, |entries| entries as usize),
     })
@@ -52,16 +53,11 @@ fn cookie(table: &Table<'_>) -> Option<Cookie> {
         let range = Duration::from_secs(1)..=Duration::from_secs(400 * 24 * 3600);
         table.value(key).and_then(|value| value.duration(range))
     };
-    let cookie = Cookie {
-        name: name?,
-        mode: mode?,
-        indirect: flag("indirect"),
-        nocache: flag("nocache"),
-        preserve: flag("preserve"),
-        attributes: attributes(table),
-        max_idle: limit("maxidle"),
-        max_life: limit("maxlife"),
-    };
+    // All are read whatever the others say: a key that nobody asks for is reported as one that there is not.
+    let [indirect, nocache, preserve] = ["indirect", "nocache", "preserve"].map(flag);
+    let [max_idle, max_life] = ["maxidle", "maxlife"].map(limit);
+    let attributes = attributes(table);
+    let cookie = Cookie { name: name?, mode: mode?, indirect, nocache, preserve, attributes, max_idle, max_life };
     check_options(table, &cookie);
     check_attributes(table, &cookie);
     Some(cookie)

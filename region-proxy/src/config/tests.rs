@@ -225,6 +225,23 @@ fn each_mistake_in_them_says_what_would_be_right() {
 }
 
 #[test]
+fn one_mistake_in_stick_makes_no_other_key_unknown() {
+    let with = |stick: &str| read(&RICH.replace("stick = \"source\"", &format!("stick = {stick}"))).err();
+    let more = "indirect = true, nocache = true, preserve = true, httponly = true, secure = true, \
+                samesite = \"lax\", domain = \"example.com\", path = \"/\", maxidle = \"1h\", maxlife = \"2h\"";
+    for (stick, key) in [
+        (format!("{{ cookie = \"S\", mode = \"x\", {more} }}"), "stick.mode: \"x\""),
+        (format!("{{ cookie = \"S\", {more} }}"), "stick.mode: missing"),
+        (format!("{{ cookie = \"a b\", mode = \"insert\", {more} }}"), "stick.cookie: \"a b\""),
+        ("{ by = \"x\", lifetime = \"30m\", entries = 5000 }".to_owned(), "stick.by: \"x\""),
+        ("\"x\"".to_owned(), "stick: \"x\""),
+    ] {
+        let found = with(&stick).unwrap_or_default();
+        assert!(found.len() == 1 && found[0].contains(key), "{stick}: {found:#?}");
+    }
+}
+
+#[test]
 fn options_that_mean_nothing_in_a_mode_are_mistakes() {
     let with = |stick: &str| {
         let found = read(&RICH.replace("stick = \"source\"", &format!("stick = {{ cookie = \"S\", {stick} }}")));
