@@ -25,6 +25,7 @@ pub mod files;
 pub mod handshakes;
 pub mod report;
 pub mod session;
+pub mod tally;
 
 use back::Back;
 use files::{Authorities, Identity};

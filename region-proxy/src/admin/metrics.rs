@@ -187,9 +187,13 @@ impl Scrape {
         let help = "When a certificate ends, in seconds since 1970";
         sheet.gauges("region_proxy_certificate_expiry_seconds", help, rows)?;
         let tally = &self.proxy.tls.tally;
-        let outcomes = [("full", &tally.full), ("resumed", &tally.resumed), ("failed", &tally.failed)];
-        let rows = outcomes.map(|(outcome, count)| (vec![("outcome", outcome)], count.begun()));
-        sheet.counters("region_proxy_tls_handshakes", "Handshakes with clients, by outcome", rows)
+        let failed = tally.failures().map(|(_, count)| count).sum();
+        let outcomes = [("full", tally.full.begun()), ("resumed", tally.resumed.begun()), ("failed", failed)];
+        let rows = outcomes.map(|(outcome, count)| (vec![("outcome", outcome)], count));
+        sheet.counters("region_proxy_tls_handshakes", "Handshakes with clients, by outcome", rows)?;
+        let rows = tally.failures().map(|(reason, count)| (vec![("reason", reason.as_str())], count));
+        let help = "Handshakes with clients that failed, by what ended them";
+        sheet.counters("region_proxy_tls_handshake_failures", help, rows)
     }
 
     fn encode_operation(&self, sheet: &mut Sheet<'_>) -> fmt::Result {

@@ -12,6 +12,7 @@ use super::client::Client;
 use crate::clock::{Tick, Waiting};
 use crate::tls::handshakes::Turn;
 use crate::tls::session::Session;
+use crate::tls::tally::Reason;
 
 /// The beginning of a connection with TLS.
 pub(super) struct Greeting {
@@ -38,6 +39,16 @@ impl Unmet {
     /// Whether the peer has done what no handshake allows, and was told so.
     pub(super) fn is_of_peer(&self) -> bool {
         matches!(self, Self::Handshake(error) if error.kind() == io::ErrorKind::InvalidData)
+    }
+
+    /// What it is counted as; `failure` is that of TLS, where there is one.
+    fn reason(&self, failure: Option<&rustls::Error>) -> Reason {
+        match self {
+            Self::NoHeader => Reason::NoHeader,
+            Self::Handshake(error) => Reason::of(failure, error),
+            Self::Late => Reason::Late,
+            Self::Crowded => Reason::Crowded,
+        }
     }
 }
 
@@ -114,12 +125,17 @@ impl Greeting {
         let kind = client.socket.session().and_then(|session| session.connection().handshake_kind());
         let tally = &worker.proxy.tls.tally;
         match (outcome, kind) {
-            (Ok(()), Some(HandshakeKind::Resumed)) => tally.resumed.begin(worker.number),
-            (Ok(()), _) => tally.full.begin(worker.number),
+            (Ok(()), Some(HandshakeKind::Resumed)) => {
+                tally.resumed.begin(worker.number);
+            }
+            (Ok(()), _) => {
+                tally.full.begin(worker.number);
+            }
             (Err(cause), _) => {
                 tracing::debug!(peer = %client.peer.address, %cause, "connection closed before its first request");
-                tally.failed.begin(worker.number)
+                let failure = client.socket.session().and_then(Session::failure);
+                tally.fail(worker.number, cause.reason(failure));
             }
-        };
+        }
     }
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 use shared::problem::Problem;
 
 use super::back::Back;
+use super::tally::Tally;
 use super::{Certificates, Front};
-use crate::count::Counts;
 
 /// TLS at run time.
 #[derive(Debug)]
@@ -20,17 +20,6 @@ pub struct TlsState {
     pub back: ArcSwap<Back>,
     /// How handshakes went.
     pub tally: Tally,
-}
-
-/// Handshakes by outcome.
-#[derive(Debug)]
-pub struct Tally {
-    /// With a certificate.
-    pub full: Counts,
-    /// By a ticket of an earlier one.
-    pub resumed: Counts,
-    /// Not brought to an end.
-    pub failed: Counts,
 }
 
 /// What `/status` says.
@@ -61,8 +50,7 @@ impl TlsState {
     /// With `certificates`, for so many threads.
     pub fn new(certificates: Certificates, threads: usize) -> Self {
         let Certificates { front, back } = certificates;
-        let count = || Counts::new(threads);
-        let tally = Tally { full: count(), resumed: count(), failed: count() };
+        let tally = Tally::new(threads);
         Self { front: ArcSwapOption::from(front.map(Arc::new)), back: ArcSwap::from_pointee(back), tally }
     }
 

@@ -269,6 +269,11 @@ impl<E: End> Session<E> {
         Ok(())
     }
 
+    /// Why it can go on no longer, where that is what the peer has sent.
+    pub fn failure(&self) -> Option<&rustls::Error> {
+        self.failure.as_ref()
+    }
+
     /// Sends what is sealed.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<io::Result<()>> {
         while self.sent < self.unsent.len() {

@@ -320,6 +320,35 @@ async fn octets_that_are_no_tls_are_answered_by_an_alert_and_the_end() {
     assert_eq!(answer.first(), Some(&21), "{answer:?}");
     let metrics = ask(proxy.status, "GET /metrics HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n").await.body;
     assert!(metrics.contains("region_proxy_tls_handshakes_total{outcome=\"failed\"} 1\n"), "{metrics}");
+    assert_eq!(failures(&proxy).await, [("not_tls".to_owned(), 1)]);
+}
+
+/// Handshakes that failed, by reason; none where none did.
+async fn failures(proxy: &Proxy) -> Vec<(String, u64)> {
+    let metrics = ask(proxy.status, "GET /metrics HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n").await.body;
+    let rows = metrics.lines().filter_map(|line| {
+        let (reason, count) =
+            line.strip_prefix("region_proxy_tls_handshake_failures_total{reason=\"")?.split_once("\"} ")?;
+        Some((reason.to_owned(), count.parse().expect("a number")))
+    });
+    rows.filter(|(_, count)| *count > 0).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_that_fail_are_counted_by_what_ended_them() {
+    let site = Site::new(&["www.gslb.test"]);
+    let origin = Origin::start("one").await;
+    let proxy = site.start("threads = 1\nlimits = { handshake = \"300ms\" }", "", &origin).await;
+    let connect = proxy.tls[0].to_string();
+    let client = ["s_client", "-connect", &connect];
+    for wrong in [&["-tls1_2", "-cipher", "AES128-GCM-SHA256"][..], &["-alpn", "spdy/3.1"], &["-verify_return_error"]] {
+        openssl(&site, &[&client[..], wrong].concat(), "").await;
+    }
+    drop(TcpStream::connect(proxy.tls[0]).await.expect("connected"));
+    let _silent = TcpStream::connect(proxy.tls[0]).await.expect("connected");
+    let expected = ["timeout", "client_gone", "incompatible", "no_protocol", "client_alert"];
+    let expected = expected.map(|reason| (reason.to_owned(), 1));
+    until("all are counted", async || failures(&proxy).await == expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
