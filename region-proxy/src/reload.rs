@@ -17,6 +17,7 @@ use crate::admin;
 use crate::config::{Config, Contact, LogTarget};
 use crate::control;
 use crate::live::Proxy;
+use crate::serve::permissions;
 use crate::serve::sockets::Sockets;
 use crate::switching::{self, L4Error};
 use crate::takeover::Takeover;
@@ -126,7 +127,7 @@ impl Reloader {
         let log_before = self.log_target();
         match (found.config, found.certificates) {
             (Ok(next), Ok(certificates)) => {
-                if self.take_over(cause, next, certificates, sockets, vips).await {
+                if self.take_over(cause, next, certificates, found.warnings, sockets, vips).await {
                     let _saving = self.proxy.saving.lock().await;
                     // It has told of a failure, for which nobody waits.
                     let _ = admin::servers::save(&self.proxy).await;
@@ -158,6 +159,7 @@ impl Reloader {
         cause: Cause,
         next: Config,
         certificates: Certificates,
+        warnings: Vec<Problem>,
         sockets: &mut Sockets,
         vips: &mut Takeover,
     ) -> bool {
@@ -181,7 +183,7 @@ impl Reloader {
             }
         };
         self.last_problems.clear();
-        self.replace_certificates(certificates);
+        let are_others = self.replace_certificates(certificates);
         for key in self.started.restart_keys(&next) {
             tracing::warn!(key, "takes effect only after a restart or an upgrade");
         }
@@ -191,6 +193,13 @@ impl Reloader {
         sockets.commit(change);
         vips.commit(sharing).await;
         self.proxy.reload_counts.note(&[]);
+        // What `check` says of them.
+        for problem in warnings {
+            tracing::warn!(%problem, "settings");
+        }
+        if !are_others {
+            self.proxy.tls.front.load().as_deref().into_iter().for_each(log_warnings);
+        }
         tracing::info!(file, "settings reloaded");
         is_dropping || is_other_file
     }
@@ -213,12 +222,13 @@ impl Reloader {
         self.last_problems = problems;
     }
 
-    /// The next handshake of each thread, with clients and servers, sees `certificates`.
-    fn replace_certificates(&self, certificates: Certificates) {
+    /// The next handshake of each thread, with clients and servers, sees `certificates`; whether clients find others than
+    /// before.
+    fn replace_certificates(&self, certificates: Certificates) -> bool {
         let Certificates { front, back } = certificates;
-        self.replace_front(front);
+        let are_others = self.replace_front(front);
         if self.proxy.tls.back.load().is_same(&back) {
-            return;
+            return are_others;
         }
         for problem in &back.broken {
             tracing::error!(%problem, "certificate for servers not reloaded: the old one stays");
@@ -226,14 +236,16 @@ impl Reloader {
         tracing::info!(broken = back.broken.len(), "certificates for servers reloaded");
         self.proxy.live.load().equip(&back);
         self.proxy.tls.back.store(Arc::new(back));
+        are_others
     }
 
-    /// The next handshake of each thread sees `front`; connections go on by what they began with.
-    fn replace_front(&self, front: Option<Front>) {
-        let Some(front) = front else { return };
+    /// The next handshake of each thread sees `front`, whose warnings are logged; connections go on by what they began
+    /// with. Whether it is another than before.
+    fn replace_front(&self, front: Option<Front>) -> bool {
+        let Some(front) = front else { return false };
         let before = self.proxy.tls.front.load_full();
         if before.as_deref().is_some_and(|before| before.is_same(&front)) {
-            return;
+            return false;
         }
         for problem in &front.broken {
             tracing::error!(%problem, "certificate not reloaded: the old one stays");
@@ -241,6 +253,7 @@ impl Reloader {
         log_warnings(&front);
         tracing::info!(certificates = front.identities().len(), broken = front.broken.len(), "certificates reloaded");
         self.proxy.tls.front.store(Some(Arc::new(front)));
+        true
     }
 }
 
@@ -249,6 +262,8 @@ struct Found {
     config: Result<Config, Vec<Problem>>,
     /// By these settings; where they have mistakes, by the present ones.
     certificates: Result<Certificates, Vec<Problem>>,
+    /// What is seldom meant in these settings.
+    warnings: Vec<Problem>,
 }
 
 impl Found {
@@ -267,7 +282,8 @@ impl Found {
             switching::preflight(&next).map_err(|error| vec![problem(error)]).map(|()| next)
         });
         let certificates = Certificates::read(config.as_ref().unwrap_or(&present.config), Some(&proxy.tls));
-        Self { config, certificates }
+        let warnings = config.as_ref().map(|config| permissions::warnings(file, config)).unwrap_or_default();
+        Self { config, certificates, warnings }
     }
 }
 

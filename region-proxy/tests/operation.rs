@@ -3,6 +3,7 @@
 mod common;
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -162,6 +163,24 @@ async fn a_reload_with_mistakes_changes_nothing_and_logs_each() {
     );
     until("the new region", async || proxy.status().await.region.as_str() == "busan").await;
     assert!(proxy.logged("takes effect only after a restart").await.contains("key=\"status\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_logs_the_warnings_of_check() {
+    let origin = Origin::start("one").await;
+    let text = settings("", &unchecked("www.gslb.test", &[("app-1", origin.address)]));
+    let proxy = Proxy::start(&text).await;
+    let token = proxy.folder.path().join("token");
+    std::fs::write(&token, "0123456789abcdef").expect("written");
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o644)).expect("changed");
+    proxy.rewrite(&format!("admin_token_file = \"token\"\n{text}"));
+    proxy.logged("settings reloaded").await;
+    let file = proxy.config_file();
+    let checked = command(&["check", "--config", file.to_str().expect("text")]).await;
+    let checked = String::from_utf8_lossy(&checked.stderr).into_owned();
+    let warning = checked.trim_end().strip_prefix("warning: ").expect("a warning");
+    assert!(warning.contains("has mode 0644"), "{checked}");
+    assert!(proxy.logged("has mode 0644").await.contains(warning));
 }
 
 #[tokio::test(flavor = "multi_thread")]
