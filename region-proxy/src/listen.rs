@@ -35,6 +35,8 @@ pub enum Phase {
     HandedOver,
     /// Nobody takes them; what is under way goes on until it is done, and what is idle is closed.
     Stopping,
+    /// Nobody takes them, and the time for what is under way is over.
+    Cut,
 }
 
 /// The connections that may be open at one time, and the word to stop.
@@ -287,7 +289,12 @@ pub async fn stopped(stop: &mut watch::Receiver<Phase>) {
 
 /// Waits for the word to close what is idle.
 pub async fn over(stop: &mut watch::Receiver<Phase>) {
-    let _ = stop.wait_for(|phase| *phase == Phase::Stopping).await;
+    let _ = stop.wait_for(|phase| matches!(phase, Phase::Stopping | Phase::Cut)).await;
+}
+
+/// Waits for the word to end what is under way.
+pub async fn cut(stop: &mut watch::Receiver<Phase>) {
+    let _ = stop.wait_for(|phase| *phase == Phase::Cut).await;
 }
 
 /// Connections that the kernel completes for us before they are accepted.

@@ -125,6 +125,10 @@ impl Future for Connection {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Self { client, at, stage, permit } = self.get_mut();
+        if client.worker.is_cut() {
+            client.cut(stage);
+            return Poll::Ready(());
+        }
         loop {
             match stage {
                 Stage::Hearing(hearing) => match ready!(hearing.poll(cx, client, permit, *at)) {
@@ -257,6 +261,23 @@ impl Client {
     fn note(&mut self, what: impl FnOnce(&mut Record)) {
         if let Some(record) = &mut self.record {
             what(record);
+        }
+    }
+
+    /// Ends it since the proxy stops and waits no longer.
+    #[cold]
+    fn cut(&mut self, stage: &mut Stage) {
+        self.stream.reset_on_close();
+        self.note(Record::cut);
+        match stage {
+            Stage::Hearing(_) => self.tell(None),
+            Stage::Reaching(reach) => self.tell(Some(reach.flight())),
+            Stage::Passing(pass) => {
+                pass.reset_server(End::Cut);
+                self.note(|record| pass.note(End::Cut, record));
+                self.tell(Some(pass.flight()));
+            }
+            Stage::Over => {}
         }
     }
 

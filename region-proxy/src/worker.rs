@@ -53,6 +53,7 @@ pub struct Worker {
     pub guests: Guests,
     is_stopping: Cell<bool>,
     is_over: Cell<bool>,
+    is_cut: Cell<bool>,
     is_overloaded: Cell<bool>,
 }
 
@@ -115,6 +116,7 @@ impl Worker {
             current: RefCell::new(current),
             is_stopping: Cell::new(false),
             is_over: Cell::new(false),
+            is_cut: Cell::new(false),
             is_overloaded: Cell::new(false),
             guests: Guests::default(),
             proxy,
@@ -145,6 +147,11 @@ impl Worker {
     /// Whether no further request is waited for.
     pub fn is_over(&self) -> bool {
         self.is_over.get()
+    }
+
+    /// Whether what is under way is to end at once.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.get()
     }
 
     /// Whether it is so late with all that it does that new requests are better refused at once.
@@ -198,12 +205,15 @@ impl Worker {
     }
 
     /// Waits for the word to stop and a moment more, in which a request that was sent before is read and answered, and
-    /// closes the connections that wait for a request.
-    async fn close_idle(&self, mut stop: watch::Receiver<Phase>) {
+    /// closes the connections that wait for a request; the others when their time is over.
+    async fn close(&self, mut stop: watch::Receiver<Phase>) {
         listen::over(&mut stop).await;
         sleep(LAST_WORDS).await;
         self.is_over.set(true);
         self.deadlines.dismiss_all();
+        self.deadlines.wake_all();
+        listen::cut(&mut stop).await;
+        self.is_cut.set(true);
         self.deadlines.wake_all();
     }
 }
@@ -233,7 +243,7 @@ pub fn start(
                 }
                 drop((ended, alive));
             };
-            tokio::join!(listening, worker.keep(&gate, stop.clone()), worker.close_idle(stop));
+            tokio::join!(listening, worker.keep(&gate, stop.clone()), worker.close(stop));
         });
     };
     std::thread::Builder::new().name(format!("serve-{number}")).spawn(runtime).map(drop)

@@ -292,6 +292,33 @@ async fn the_last_lines_are_written_before_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_cut_when_the_proxy_stops_is_written_down() {
+    let origin = Origin::start("one").await;
+    let pool = unchecked("db.test", &[("db-1", origin.address)]).replace("]\n", "]\nmode = \"tcp\"\n");
+    let tcp = "[[tcp]]\nlisten = [\"127.0.0.1:0\"]\nservice = \"db.test\"\n";
+    let services = format!("{tcp}{pool}{}", unchecked("www.gslb.test", &[("app-1", origin.address)]));
+    let root = logged("json", "") + "\nlimits.stop = \"200ms\"";
+    let mut proxy = Proxy::start(&settings(&root, &services)).await;
+    for address in [proxy.listen, proxy.tcp[0]] {
+        let text = "GET /slow HTTP/1.1\r\nHost: www.gslb.test\r\n\r\n";
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        stream.write_all(text.as_bytes()).await.expect("sent");
+        tokio::spawn(async move { stream.read(&mut [0; 16]).await });
+    }
+    let in_flight = async || proxy.status().await.services.values().map(|service| service.connections).sum::<u64>();
+    until("both are in flight", async || in_flight().await == 2).await;
+    proxy.signal(Signal::SIGTERM);
+    assert!(timeout(DEADLINE, proxy.exit()).await.expect("in time").success());
+    let mut told: Vec<_> =
+        lines(&proxy, 2).await.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    told.sort_by_key(|line: &Value| line["service"].to_string());
+    for (line, service, state) in [(&told[0], "db.test", "KD--"), (&told[1], "www.gslb.test", "KH--")] {
+        let expected = (&service.into(), &state.into(), &"stop".into(), &Value::Null);
+        assert_eq!((&line["service"], &line["termination"], &line["cause"], &line["status"]), expected, "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_delays_no_request() {
     let origin = Origin::start("one").await;
     let services = unchecked("www.gslb.test", &[("app-1", origin.address)]);

@@ -134,7 +134,10 @@ impl Exchange {
 
     /// Goes on with it, up to what follows on the connection of `client`; tells of it then.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<After> {
-        let after = ready!(self.poll_after(cx, client));
+        let after = match self.worker.is_cut() {
+            true => self.stop(),
+            false => ready!(self.poll_after(cx, client)),
+        };
         self.report(client);
         Poll::Ready(after)
     }

@@ -190,6 +190,11 @@ impl Record {
         }
     }
 
+    /// It is cut since the proxy stops and waits no longer.
+    pub fn cut(&mut self) {
+        self.end(By::Operator, Cause::Stopped, "cut: the proxy stopped, and its time limit for that had passed");
+    }
+
     /// Another attempt follows.
     fn forget_end(&mut self) {
         (self.by, self.cause) = (By::Nobody, None);
@@ -206,6 +211,7 @@ impl Record {
             By::ServerLate => 's',
             By::Proxy => 'P',
             By::Here => 'L',
+            By::Operator => 'K',
         };
         let during = match self.during {
             // None was there to connect to.

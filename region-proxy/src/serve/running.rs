@@ -255,12 +255,18 @@ impl Clients {
         report(self.finish(limit).await);
     }
 
-    /// Waits at most `limit` for all connections to end; returns how many did not.
+    /// Waits at most `limit` for all connections to end, and cuts the others; returns how many those are.
     async fn finish(&mut self, limit: Duration) -> usize {
         let end = Instant::now() + limit;
         // None comes: it closes when the last listener has ended. Newcomers that wait for a place come first.
         let _ = timeout_at(end, self.listeners.recv()).await;
-        self.gate.finish(end.saturating_duration_since(Instant::now())).await
+        let left = self.gate.finish(end.saturating_duration_since(Instant::now())).await;
+        if left > 0 {
+            self.phase.send_replace(Phase::Cut);
+            // Each is told of when it ends.
+            self.gate.finish(LAST_RITES).await;
+        }
+        left
     }
 }
 
@@ -270,6 +276,9 @@ fn report(left: usize) {
         connections => tracing::warn!(connections, "stopped: connections cut at the time limit"),
     }
 }
+
+/// For each thread to end the connections that are cut.
+const LAST_RITES: Duration = Duration::from_millis(200);
 
 /// For answers to what the status listener was asked before.
 const LAST_WORDS: Duration = Duration::from_millis(100);

@@ -42,6 +42,8 @@ pub(super) enum End {
     Broken(Side),
     /// Nothing passed for too long.
     Idle,
+    /// The proxy stopped.
+    Cut,
 }
 
 /// Who is at an end of a connection.
@@ -141,7 +143,7 @@ impl Pass {
     pub(super) fn note(&self, end: End, record: &mut Record) {
         [record.octets_up, record.octets_down] = self.octets();
         match end {
-            End::Whole => {}
+            End::Whole | End::Cut => {}
             End::Broken(Side::Client) => record.end(By::Client, Cause::ClientGone, "the client broke off"),
             End::Broken(Side::Server) => record.end(By::Server, Cause::BrokenOff, "the server broke off"),
             End::Idle => {

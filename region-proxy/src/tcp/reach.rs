@@ -75,12 +75,17 @@ impl Reach {
                     let since = *since;
                     ready!(self.poll_call(cx, client, since))
                 }
-                Step::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
-                    Ok(server) => {
+                Step::Connecting(connecting) => match connecting.as_mut().poll(cx) {
+                    Poll::Ready(Ok(server)) => {
                         client.note(|record| record.connect(false));
                         return Poll::Ready(Some(server));
                     }
-                    Err((failure, cause)) => self.fail(client, failure, &cause),
+                    Poll::Ready(Err((failure, cause))) => self.fail(client, failure, &cause),
+                    Poll::Pending => {
+                        // It has a limit of its own; this is for who cuts it.
+                        client.worker.deadlines.arm(client.place, Tick::NEVER, Waiting::Busy, cx.waker());
+                        return Poll::Pending;
+                    }
                 },
             };
             match step {

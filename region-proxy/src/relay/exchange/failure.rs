@@ -88,6 +88,13 @@ impl Exchange {
         Poll::Pending
     }
 
+    /// What follows when the proxy stops and waits no longer.
+    #[cold]
+    pub(super) fn stop(&mut self) -> After {
+        self.record.cut();
+        After::Reset
+    }
+
     /// What follows when the client has left without waiting for its answer.
     pub(super) fn leave_client(&mut self, client: &Client) -> After {
         let text = "client gone before the end of its answer";

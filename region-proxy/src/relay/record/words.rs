@@ -54,6 +54,8 @@ pub enum By {
     Proxy,
     /// The proxy answered it itself, as it should.
     Here,
+    /// The proxy stopped.
+    Operator,
 }
 
 /// What a request was about when it ended: the second letter of HAProxy's termination state.
@@ -113,11 +115,13 @@ pub enum Cause {
     TooMany,
     /// There is more to do than time for it.
     Overloaded,
+    /// The proxy stopped, and would not wait longer.
+    Stopped,
 }
 
 impl Cause {
     /// All, in their order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Refused,
         Self::NoService,
         Self::NoServer,
@@ -136,6 +140,7 @@ impl Cause {
         Self::TooLarge,
         Self::TooMany,
         Self::Overloaded,
+        Self::Stopped,
     ];
 
     /// Its word in metrics.
@@ -159,6 +164,7 @@ impl Cause {
             Self::TooLarge => "body_too_large",
             Self::TooMany => "rate_limit",
             Self::Overloaded => "overload",
+            Self::Stopped => "stop",
         }
     }
 
