@@ -175,6 +175,15 @@ pub fn set_up(socket: &socket2::Socket) -> io::Result<()> {
     socket.set_tcp_keepalive(&KEEPALIVE)
 }
 
+/// Has what clients of HTTP send first acknowledged by the response, which saves a packet for each of their connections; of
+/// others it is acknowledged at once. For sockets that listen already.
+///
+/// A client may hold back the rest of what it sends until then (Nagle's algorithm, RFC 9293, section 3.7.4): whoever waits
+/// for more calls [`Socket::acknowledge`]. TLS would have to do so too often, and servers behind plain TCP may be slow.
+pub fn hold_acknowledgements(socket: &socket2::Socket, entry: Entry) -> io::Result<()> {
+    socket.set_tcp_quickack(entry != Entry::Http)
+}
+
 /// Serves the connections of `listener` until it is told to stop; `ended` is dropped then.
 ///
 /// What waits in the kernel's queue at that moment is still served, here or by whom it was handed over to. At the bound

@@ -162,6 +162,14 @@ impl Socket {
         told.is_ok_and(|count| count > 0) && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
     }
 
+    /// Acknowledges what has come now, since more is waited for that may be held back until then.
+    pub fn acknowledge(&self) {
+        if let Ok(fd) = self.fd() {
+            // A connection that is gone already sends no more.
+            let _ = sockopt::set_tcp_quickack(fd, true);
+        }
+    }
+
     /// Tells the other side that no more will come.
     pub fn end_writing(&self) {
         if let Ok(fd) = self.fd() {

@@ -106,6 +106,13 @@ impl Stream {
         }
     }
 
+    /// Acknowledges what has come now, where that is not done by itself.
+    pub fn acknowledge(&self) {
+        if let Self::Plain(socket) = self {
+            socket.acknowledge();
+        }
+    }
+
     /// Tells the other side that no more will come.
     pub fn end_writing(&mut self) {
         match self {

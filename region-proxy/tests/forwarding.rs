@@ -217,3 +217,33 @@ async fn head_tells_the_length_without_a_body() {
     assert!(answer.head.contains("content-length: 3"), "{answer:?}");
     assert!(answer.body.starts_with("HTTP/1.1 200 OK") && answer.body.ends_with("hop"), "{answer:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_holds_back_the_rest_until_the_first_part_is_acknowledged_does_not_wait() {
+    let origin = Origin::start("one").await;
+    let plain = proxy_of(&origin, "").await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let services = unchecked("www.gslb.test", &[("app-1", origin.address)]);
+    let text = settings(&format!("proxy_protocol.listen = [\"{free}\"]"), &services);
+    let _behind = Proxy::start(&text.replace("listen = [\"127.0.0.1:0\"]", &format!("listen = [\"{free}\"]"))).await;
+    let head = "POST / HTTP/1.1\r\nHost: www.gslb.test\r\nConnection: close\r\nContent-Length: 4\r\n";
+    for (address, parts) in [
+        (plain.listen, [head, "\r\nbody"]),
+        (plain.listen, [&format!("{head}\r\n"), "body"]),
+        (free, ["PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", &format!("{head}\r\nbody")]),
+        (free, ["PROXY TCP4 192.0.2.1 192.0", &format!(".2.2 1 2\r\n{head}\r\nbody")]),
+    ] {
+        let mut quickest = Duration::MAX;
+        for _ in 0..10 {
+            // It sends no small segment while another is not acknowledged (RFC 9293, section 3.7.4).
+            let mut client = TcpStream::connect(address).await.expect("connected");
+            let began = std::time::Instant::now();
+            for part in parts {
+                client.write_all(part.as_bytes()).await.expect("sent");
+            }
+            assert_eq!(read_answer(&mut client).await.status, 200);
+            quickest = quickest.min(began.elapsed());
+        }
+        assert!(quickest < Duration::from_millis(35), "the kernel's own time came: {quickest:?}: {parts:?}");
+    }
+}

@@ -1,6 +1,6 @@
 //! A client's connection between two requests.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -142,6 +142,15 @@ impl Client {
         }
     }
 
+    /// Waits for more of a request's body.
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let read = self.socket.poll_read(cx, buffer);
+        if read.is_pending() && self.requests == 1 {
+            self.socket.acknowledge();
+        }
+        read
+    }
+
     /// Whether the client has sent more than was read of it.
     pub(super) fn has_unread(&self) -> bool {
         !self.unread.is_empty() || self.socket.has_unread()
@@ -191,6 +200,9 @@ impl Client {
                 }
                 self.unread.consume(header.len, &self.worker.buffers);
                 (self.is_unintroduced, self.seen) = (false, 0);
+                if self.unread.is_empty() {
+                    self.socket.acknowledge();
+                }
                 let current = self.worker.current();
                 let guest = Guest::enter(&self.worker, self.peer.address.ip(), &current.live.config);
                 let is_welcome = guest.is_ok();
@@ -256,6 +268,9 @@ impl Client {
             } else {
                 Next::Answer(Box::new(self.late()))
             });
+        }
+        if self.requests == 0 && !self.unread.is_empty() {
+            self.socket.acknowledge();
         }
         self.worker.deadlines.arm(self.place, since.after(limit), Waiting::Idle, cx.waker());
         Poll::Pending

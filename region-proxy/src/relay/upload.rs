@@ -120,7 +120,7 @@ impl Upload {
     ) -> Poll<Result<(), UploadError>> {
         let worker = std::rc::Rc::clone(&client.worker);
         let mut buffer = worker.buffers.read.borrow_mut();
-        let count = ready!(client.socket.poll_read(cx, &mut buffer)).map_err(UploadError::ClientGone)?;
+        let count = ready!(client.poll_body(cx, &mut buffer)).map_err(UploadError::ClientGone)?;
         if count == 0 {
             return Poll::Ready(Err(UploadError::ClientGone(io::ErrorKind::UnexpectedEof.into())));
         }

@@ -171,6 +171,9 @@ impl Bound {
                 Err(error) => return Err(error),
             }
         }
+        for socket in &sockets {
+            listen::hold_acknowledgements(socket, entry)?;
+        }
         Ok(Self { asked, address, entry, sockets, stop: watch::Sender::new(Phase::Serving) })
     }
 
