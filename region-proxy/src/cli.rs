@@ -68,7 +68,7 @@ enum L4Command {
         /// The socket of the running proxy.
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
-        /// Its settings, which say where the socket is, or else where its status is and the token for it.
+        /// Its settings, which say where the socket or else the status is.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
         /// Print the answer as it came.
@@ -131,7 +131,7 @@ fn run_ctl(ctl: &Ctl) -> ExitCode {
     match (&ctl.socket, &ctl.config) {
         (Some(socket), _) => exit(ctl::run(ctl, &Door::Socket(socket.clone()))),
         (None, Some(file)) => match reload::read_contact(file) {
-            Ok(contact) => exit(Door::of(file, contact, reachable).and_then(|door| ctl::run(ctl, &door))),
+            Ok(contact) => exit(Door::of(ctl, file, contact, reachable).and_then(|door| ctl::run(ctl, &door))),
             Err(problems) => mistaken(&problems),
         },
         (None, None) => {

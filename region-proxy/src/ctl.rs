@@ -1,26 +1,25 @@
 //! `region-proxy ctl`: asks the running proxy about its servers, and has them changed.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::de::DeserializeOwned;
 use shared::name::{OwnerName, ServerName};
 use shared::settings::show_duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::admin::servers::{NewServer, ServerReport, Servers, Services};
 use crate::admin::stick::{Clients, Tables};
 use crate::balance::Mode;
 use crate::changes::Added;
-use crate::config::Contact;
 use crate::health::{mode_word, word};
-use crate::once::{self, Once};
 
+mod door;
 mod l4;
+
+pub use door::Door;
 
 /// What is asked, and of whom.
 #[derive(Args, Debug)]
@@ -229,6 +228,11 @@ impl Order {
         })
     }
 
+    /// Whether it asks for what everybody is told who may come to the status address.
+    fn only_looks(&self) -> bool {
+        matches!(self, Self::L4)
+    }
+
     /// The answer, for people.
     fn show(&self, body: &[u8]) -> Result<String, String> {
         Ok(match self {
@@ -281,39 +285,13 @@ fn name_of(service: &str) -> Result<OwnerName, String> {
     OwnerName::parse(service).map_err(|error| error.to_string())
 }
 
-/// Where the proxy is reached.
-#[derive(Debug)]
-pub enum Door {
-    /// Its socket.
-    Socket(PathBuf),
-    /// Its status, with the secret that is shown there.
-    Status(SocketAddr, String),
-}
-
-impl Door {
-    /// The one that `contact`, read from `file`, says; `reachable` gives where a listener is reached.
-    pub fn of(file: &Path, contact: Contact, reachable: impl Fn(SocketAddr) -> SocketAddr) -> Result<Self, String> {
-        if let Some(socket) = contact.admin_socket {
-            return Ok(Self::Socket(socket));
-        }
-        let file = file.display();
-        match contact.status {
-            None => Err(format!("{file}: neither admin_socket nor admin_token_file is there: expected one of them")),
-            Some((status, _)) if status.port() == 0 => {
-                Err(format!("{file}: status: port 0 does not tell where the proxy listens: expected admin_socket"))
-            }
-            Some((status, token)) => Ok(Self::Status(reachable(status), token.reveal().to_owned())),
-        }
-    }
-}
-
 /// Asks the proxy behind `door`, and prints the answer.
 pub fn run(ctl: &Ctl, door: &Door) -> Result<(), String> {
     let ask = ctl.order.ask()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let limit = if matches!(ctl.order, Order::Upgrade) { UPGRADE_LIMIT } else { ANSWER_LIMIT };
-    let answer = runtime.block_on(async { timeout(limit, send(door, &ask)).await });
+    let answer = runtime.block_on(async { timeout(limit, door.send(&ask)).await });
     let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))?;
     if !(200..300).contains(&answer.status) {
         return Err(refusal(&answer.body));
@@ -323,38 +301,6 @@ pub fn run(ctl: &Ctl, door: &Door) -> Result<(), String> {
         false => print!("{}", ctl.order.show(&answer.body)?),
     }
     Ok(())
-}
-
-async fn send(door: &Door, ask: &Ask) -> Result<once::Answer, String> {
-    match door {
-        Door::Socket(path) => {
-            let stream = UnixStream::connect(path).await;
-            let mut stream = stream.map_err(|error| {
-                format!("{}: {}: does the proxy run, by these settings?", path.display(), once::in_words(&error))
-            })?;
-            let answer = send_over(&mut stream, ask, &[]).await;
-            answer.map_err(|error| format!("{}: {error}", path.display()))
-        }
-        Door::Status(address, token) => {
-            let authorization = format!("Bearer {token}");
-            let answer = async {
-                let mut stream = once::connect(*address).await?;
-                send_over(&mut stream, ask, &[("Authorization", &authorization)]).await
-            };
-            answer.await.map_err(|error| format!("{address}: {error}"))
-        }
-    }
-}
-
-async fn send_over(
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    ask: &Ask,
-    fields: &[(&str, &str)],
-) -> Result<once::Answer, String> {
-    let Ask { method, path, body } = ask;
-    let request = Once { method, path, host: "region-proxy", preface: b"", fields, body: body.as_bytes() };
-    let answer = once::fetch_over(stream, request, ANSWER_OCTETS_MAX).await?;
-    if answer.is_cut { Err(format!("an answer longer than {ANSWER_OCTETS_MAX} octets")) } else { Ok(answer) }
 }
 
 /// What is wrong, by an answer that says so in JSON or in text.
@@ -464,9 +410,6 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// A new program checks all servers before it serves, and is given up after a minute.
 const UPGRADE_LIMIT: Duration = Duration::from_secs(70);
-
-/// Thousands of servers are told of in less.
-const ANSWER_OCTETS_MAX: usize = 64 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

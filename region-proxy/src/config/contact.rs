@@ -14,8 +14,10 @@ use super::Reader;
 pub struct Contact {
     /// Its socket.
     pub admin_socket: Option<PathBuf>,
-    /// Its status listener, and what must be shown there.
-    pub status: Option<(SocketAddr, Token)>,
+    /// Its status listener.
+    pub status: Option<SocketAddr>,
+    /// What must be shown there, but by who only looks.
+    pub token: Option<Token>,
 }
 
 impl Contact {
@@ -37,9 +39,9 @@ impl Contact {
             let admin_socket = root.value("admin_socket").and_then(|value| reader.admin_socket(&value));
             let token = root.value("admin_token_file").and_then(|value| reader.token(&value));
             let status = root.value("status").and_then(|value| super::address(&value));
-            Self { admin_socket, status: status.zip(token) }
+            Self { admin_socket, status, token }
         };
-        let is_reachable = contact.admin_socket.is_some() || contact.status.is_some();
+        let is_reachable = contact.admin_socket.is_some() || contact.status.is_some() && contact.token.is_some();
         if is_reachable || problems.is_empty() { Ok(contact) } else { Err(problems.into_vec()) }
     }
 }
@@ -64,12 +66,8 @@ mod tests {
             assert_eq!(socket.admin_socket, Some(PathBuf::from("conf/a.sock")), "{wrong}");
             let status =
                 parse(&format!("status = \"192.0.2.1:8081\"\nadmin_token_file = \"token\"\n{wrong}")).expect(wrong);
-            let (address, token) = status.status.expect(wrong);
-            assert_eq!(
-                (address.to_string().as_str(), token.reveal()),
-                ("192.0.2.1:8081", "0123456789abcdef"),
-                "{wrong}"
-            );
+            assert_eq!(status.status, Some(([192, 0, 2, 1], 8081).into()), "{wrong}");
+            assert_eq!(status.token.expect(wrong).reveal(), "0123456789abcdef", "{wrong}");
         }
     }
 
@@ -78,6 +76,11 @@ mod tests {
         let found = parse("status = \"192.0.2.1\"\nadmin_token_file = \"gone\"\nprxy = 1").expect_err("no way");
         let [status, token] = &found[..] else { panic!("{found:#?}") };
         assert!(status.contains("status: \"192.0.2.1\" is not") && token.contains("conf/gone: no such file"));
-        assert_eq!(parse("status = \"192.0.2.1:8081\""), Ok(Contact { admin_socket: None, status: None }));
+    }
+
+    #[test]
+    fn who_only_looks_needs_no_token() {
+        let status = Some(([192, 0, 2, 1], 8081).into());
+        assert_eq!(parse("status = \"192.0.2.1:8081\""), Ok(Contact { admin_socket: None, status, token: None }));
     }
 }
