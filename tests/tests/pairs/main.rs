@@ -94,6 +94,7 @@ fn settings_of_the_readme_make_an_l4_tier() {
     let folder = Folder::new("gslb-readme-").expect("a folder");
     let file = folder.path().join("lb-1.toml");
     std::fs::write(&file, settings_of("L4 in front of proxies")).expect("it can be written");
+    std::fs::write(folder.path().join("token"), "0123456789abcdef").expect("it can be written");
     let mut command = std::process::Command::new(program("region-proxy").expect("it is built"));
     let checked = command.args(["check", "--config"]).arg(&file).output().expect("it can be started");
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
