@@ -21,6 +21,7 @@ mod l4;
 pub mod local;
 mod metrics;
 mod page;
+pub mod peers;
 pub mod serve;
 pub mod servers;
 mod sheet;
@@ -169,10 +170,12 @@ pub async fn answer(proxy: Arc<Proxy>, peer: Peer, asked: Asked<'_>) -> Reply {
         },
         ("/drain" | "/undrain", _) => Reply::not_allowed("POST"),
         (path, _) if is_of_servers(path) => match allow(&proxy, peer, &asked) {
-            Ok(()) => match stick::answer(&proxy, &peer.to_string(), &asked) {
-                Some(reply) => reply,
-                None => servers::answer(&proxy, &peer.to_string(), &asked).await.unwrap_or_else(no_such_path),
-            },
+            Ok(()) => {
+                match peers::answer(&proxy, &asked).or_else(|| stick::answer(&proxy, &peer.to_string(), &asked)) {
+                    Some(reply) => reply,
+                    None => servers::answer(&proxy, &peer.to_string(), &asked).await.unwrap_or_else(no_such_path),
+                }
+            }
             Err(refusal) => refusal.in_json(),
         },
         _ => no_such_path(),
@@ -193,12 +196,12 @@ async fn l4(proxy: &Arc<Proxy>) -> L4Report {
 
 fn is_of_servers(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next();
-    matches!(first, Some("servers" | "services" | "stick" | "reset" | "reload" | "upgrade"))
+    matches!(first, Some("servers" | "services" | "stick" | "peers" | "reset" | "reload" | "upgrade"))
 }
 
 fn no_such_path() -> Reply {
     let pages = "/status, /stats, /stats.json, /metrics, /l4";
-    let changes = "/drain, /undrain, /servers, /services, /stick, /reset, /reload or /upgrade";
+    let changes = "/drain, /undrain, /servers, /services, /stick, /peers, /reset, /reload or /upgrade";
     Reply::text(404, &format!("no such path: expected {pages}, {changes}"))
 }
 

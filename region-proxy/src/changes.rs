@@ -133,6 +133,12 @@ impl Changes {
         self.0.values().map(BTreeMap::len).sum()
     }
 
+    /// The servers that were changed, by service and name.
+    pub fn names(&self) -> impl Iterator<Item = (OwnerName, ServerName)> {
+        let services = self.0.iter();
+        services.flat_map(|(service, servers)| servers.keys().map(|server| (service.clone(), server.clone())))
+    }
+
     /// What was changed of a server.
     pub fn of(&self, service: &str, server: &str) -> Option<&Change> {
         self.0.get(service)?.get(server)

@@ -16,6 +16,7 @@ use crate::stick::key::Secret;
 
 mod access_log;
 mod balance;
+mod believed;
 mod check;
 mod clients;
 mod contact;
@@ -35,12 +36,13 @@ mod vrrp;
 
 pub use access_log::{AccessLog, LogFormat, LogTarget, Only};
 pub use balance::Balance;
+pub use believed::ProxyProtocol;
 pub use check::{AgentCheck, Check, Observe, Place, Then};
 pub use contact::Contact;
 pub use http2::Http2;
 pub use l4::{L4, Mode as L4Mode, Tunnel, TunnelKind};
 pub use limits::Limits;
-pub use peers::ProxyProtocol;
+pub use peers::Peers;
 pub use probe::{BodyMatch, Probe, Question, Statuses};
 pub use server_tls::{ClientIdentity, ServerTls};
 pub use service::{ProxyHeader, ServerConfig, ServerProtocol, ServiceConfig, ServiceMode, unfit_address};
@@ -73,6 +75,8 @@ pub struct Config {
     pub vips: Vec<IpAddr>,
     /// VIPs that it holds in turn with others; `vips` is empty then.
     pub vrrp: Vec<VirtualRouter>,
+    /// The proxies beside this one; `None`: it tells nobody what it learns.
+    pub peers: Option<Peers>,
     /// What drain and undrain must show; `None`: both are refused.
     pub token: Option<Token>,
     /// The files that its secrets were read from.
@@ -210,17 +214,17 @@ impl Reader<'_> {
         let limits = root.table("limits").map(|table| limits::limits(&table)).unwrap_or_default();
         let access_log = root.table("access_log").and_then(|table| access_log::access_log(&table, self.folder));
         let clients = clients::clients(root);
-        let forwarded = peers::forwarded(root);
+        let forwarded = believed::forwarded(root);
         let tls_listen = tls.as_ref().map_or(&[][..], |tls| &tls.listen);
         let tcp_tables = root.table_list("tcp");
         let http = [listen.as_deref().unwrap_or_default(), tls_listen].concat();
         let tcp_listen = tcp::listen(&tcp_tables, &http);
         let own = &[&http[..], &tcp_listen.concat()].concat();
-        let proxy_protocol = peers::proxy_protocol(root, own);
+        let proxy_protocol = believed::proxy_protocol(root, own);
         let secret = root.value("cookie_secret_file").and_then(|value| self.token(&value));
         let secret_files = ["admin_token_file", "cookie_secret_file"].into_iter();
         let secret_files = secret_files.filter_map(|key| root.value(key).filter(Value::is_text)?.text());
-        let secret_files = secret_files.map(|path| self.folder.join(path)).collect();
+        let secret_files = secret_files.map(|path| self.folder.join(path)).collect::<Vec<_>>();
         let secret = secret.map_or(Secret::PUBLIC, |secret| Secret::from_text(secret.reveal()));
         let services = service::services(root, self.folder, own, &secret);
         let default_service = root.value("default_service").and_then(|value| known_service(&value, &services));
@@ -242,6 +246,10 @@ impl Reader<'_> {
         {
             root.problem("status", format_args!("{status} is in `listen` too: expected an address of its own"));
         }
+        let taken: Vec<_> = own.iter().copied().chain(status).collect();
+        let peers = peers::peers(root, proxy.as_ref(), &taken, self.folder, &|value| self.token(value));
+        let secret_files =
+            secret_files.into_iter().chain(peers.as_ref().map(|peers| peers.secret_file.clone())).collect();
         let listen = listen?;
         let (region, proxy, status) = (region?, proxy?, status?);
         Some(Config {
@@ -256,6 +264,7 @@ impl Reader<'_> {
             status,
             vips,
             vrrp,
+            peers,
             token,
             secret_files,
             admin_socket,

@@ -4,13 +4,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use shared::name::{OwnerName, ServerName};
+use shared::name::{OwnerName, ProxyName, ServerName};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::balance::Mode;
 use crate::changes::{Added, Change, Changes, Laid, Unfit};
+use crate::clock::unix_ms;
 use crate::config::Config;
 use crate::health::{self, Checks};
+use crate::ledger::{Ledger, Stamp, Word};
 use crate::live::{Live, Proxy, Server, Service};
 use crate::reload::Reloaded;
 
@@ -19,12 +21,14 @@ use crate::reload::Reloaded;
 pub struct Control {
     file: Config,
     changes: Changes,
+    /// When these were said, and what was taken back.
+    ledger: Ledger,
 }
 
 impl Control {
     /// Nothing was changed of `file`.
     pub fn new(file: Config) -> Self {
-        Self { file, changes: Changes::default() }
+        Self { file, changes: Changes::default(), ledger: Ledger::default() }
     }
 
     /// The settings as they were read.
@@ -35,6 +39,33 @@ impl Control {
     /// What operators changed.
     pub fn changes(&self) -> &Changes {
         &self.changes
+    }
+
+    /// What operators changed and when they said so, to be kept.
+    pub fn said(&self) -> (Changes, Ledger) {
+        (self.changes.clone(), self.ledger.clone())
+    }
+
+    /// Each word that `known` does not have.
+    pub fn words_beside(&self, known: &Ledger) -> Vec<Word> {
+        let news = self.ledger.iter().filter(|(service, server, stamp)| known.is_news(service, server, stamp));
+        let words = news.map(|(service, server, stamp)| Word {
+            service: service.clone(),
+            server: server.clone(),
+            stamp: stamp.clone(),
+            change: self.changes.of(service.as_str(), server.as_str()).cloned().unwrap_or_default(),
+        });
+        words.collect()
+    }
+
+    /// Enters that something is said of a server now.
+    fn say(&mut self, service: &OwnerName, server: &ServerName) {
+        self.ledger.say(service, server, &self.file.proxy, unix_ms());
+        self.prune();
+    }
+
+    fn prune(&mut self) {
+        self.ledger.prune(|service, server| self.changes.of(service.as_str(), server.as_str()).is_some());
     }
 }
 
@@ -92,19 +123,73 @@ pub fn install(proxy: &Arc<Proxy>, file: Config) -> bool {
         tracing::info!(servers = laid.changes.count(), "changes made at run time are kept");
     }
     let is_dropping = !laid.dropped.is_empty();
+    let gone = control
+        .changes
+        .names()
+        .filter(|(service, server)| laid.changes.of(service.as_str(), server.as_str()).is_none());
+    for (service, server) in gone.collect::<Vec<_>>() {
+        // Others may have a use for it, and tell of it again once it has one here.
+        control.ledger.forget(&service, &server);
+    }
     control.file = file;
     lay(proxy, &mut control, laid);
     is_dropping
 }
 
-/// Takes over the changes that were saved before a restart.
-pub fn restore(proxy: &Arc<Proxy>, changes: Changes) {
-    if changes.is_empty() {
-        return;
+/// Takes over the changes that were saved before a restart, and when they were said.
+pub fn restore(proxy: &Arc<Proxy>, changes: Changes, ledger: Ledger) {
+    let is_changed = !changes.is_empty();
+    let mut control = proxy.control();
+    (control.changes, control.ledger) = (changes, ledger);
+    let unstamped: Vec<_> =
+        control.changes.names().filter(|(service, server)| control.ledger.of(service, server).is_none()).collect();
+    for (service, server) in unstamped {
+        // By a program that knew no stamps: any other word is later.
+        let by = control.file.proxy.clone();
+        control.ledger.enter(&service, &server, Stamp { at: 0, by });
     }
-    let file = proxy.control().file.clone();
-    proxy.control().changes = changes;
-    install(proxy, file);
+    let file = control.file.clone();
+    drop(control);
+    if is_changed {
+        install(proxy, file);
+    }
+}
+
+/// What came of a word that a proxy beside this one passed on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Heard {
+    /// It counts now.
+    Taken,
+    /// It is known, or what is known here was said later.
+    Known,
+    /// It has no meaning by the settings here.
+    Unfit(Unfit),
+}
+
+/// Takes over what an operator said to another proxy, as `from` passes it on; to be called by who holds [`Proxy::saving`].
+pub fn hear(proxy: &Arc<Proxy>, from: &ProxyName, word: Word) -> Heard {
+    let Word { service, server, stamp, change } = word;
+    let mut control = proxy.control();
+    if !control.ledger.is_news(&service, &server, &stamp) {
+        return Heard::Known;
+    }
+    let before = control.changes.of(service.as_str(), server.as_str()).cloned().unwrap_or_default();
+    if before != change
+        && let Err(unfit) = make(proxy, &mut control, &service, &server, change.clone())
+    {
+        return Heard::Unfit(unfit);
+    }
+    if before != change {
+        let (mode, weight, said_to) = (change.mode.map(health::mode_word), change.weight, &stamp.by);
+        let (is_added, is_removed, is_reset) = (change.added.is_some(), change.is_removed, change == Change::default());
+        tracing::warn!(
+            %service, %server, mode, weight, is_added, is_removed, is_reset, %said_to, %from,
+            "server changed, as an operator told another proxy"
+        );
+    }
+    control.ledger.enter(&service, &server, stamp);
+    control.prune();
+    Heard::Taken
 }
 
 /// Changes mode or weight of a server, or takes its changes back; `who` is told in the log.
@@ -191,8 +276,11 @@ pub fn remove(
 pub fn reset(proxy: &Arc<Proxy>, who: &str) -> usize {
     let mut control = proxy.control();
     let count = control.changes.count();
+    let changed: Vec<_> = control.changes.names().collect();
     let laid = Changes::default().over(&control.file);
     lay(proxy, &mut control, laid);
+    changed.iter().for_each(|(service, server)| control.say(service, server));
+    proxy.peering.tell();
     tracing::warn!(servers = count, who, "all servers are as in the settings again");
     count
 }
@@ -219,8 +307,22 @@ fn must_run(proxy: &Proxy, service: &OwnerName, server: &ServerName) -> Result<(
     changes.over(&live.config).dropped.pop().map_or(Ok(()), Err)
 }
 
-/// Makes one change if it can be.
+/// Makes one change if it can be, as an operator says now.
 fn set(
+    proxy: &Arc<Proxy>,
+    control: &mut Control,
+    service: &OwnerName,
+    server: &ServerName,
+    change: Change,
+) -> Result<(), Unfit> {
+    make(proxy, control, service, server, change)?;
+    control.say(service, server);
+    proxy.peering.tell();
+    Ok(())
+}
+
+/// Makes one change if it can be.
+fn make(
     proxy: &Arc<Proxy>,
     control: &mut Control,
     service: &OwnerName,

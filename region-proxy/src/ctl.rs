@@ -18,6 +18,7 @@ use crate::health::{mode_word, word};
 
 mod door;
 mod l4;
+mod peers;
 
 pub use door::Door;
 
@@ -111,6 +112,8 @@ enum Order {
         /// The client's address.
         client: Option<IpAddr>,
     },
+    /// The proxies beside this one: whether they are told what is learned here, and tell what they learn.
+    Peers,
     /// How L4 services stand: `region-proxy l4 show`.
     #[command(skip)]
     L4,
@@ -221,6 +224,7 @@ impl Order {
                 let client = client.map(|client| format!("/{client}")).unwrap_or_default();
                 Ask::new("DELETE", format!("/stick/{}{client}", name_of(service)?))
             }
+            Self::Peers => Ask::new("GET", "/peers"),
             Self::Reload => Ask::new("POST", "/reload"),
             Self::Upgrade => Ask::new("POST", "/upgrade"),
             Self::DrainAll => Ask::new("POST", "/drain"),
@@ -247,6 +251,7 @@ impl Order {
             Self::Stick { service: None } => tables(&read(body)?),
             Self::Stick { service: Some(_) } => clients(&read(body)?),
             Self::StickClear { .. } => "forgotten\n".to_owned(),
+            Self::Peers => peers::show(&read(body)?),
             Self::Reload => reloaded(&read(body)?),
             Self::Upgrade => "upgraded\n".to_owned(),
             Self::DrainAll | Self::UndrainAll => String::from_utf8_lossy(body).into_owned(),

@@ -19,6 +19,7 @@ use crate::config::{Config, ServerConfig, ServiceConfig};
 use crate::control::{Control, Reloads, Upgrades};
 use crate::count::Counts;
 use crate::health::Checks;
+use crate::peering::report::Peering;
 use crate::rate::Rate;
 use crate::reload::ReloadCounts;
 use crate::stick_table::Stuck;
@@ -59,6 +60,8 @@ pub struct Proxy {
     pub vrrp: Reports,
     /// What the kernel passes on by itself.
     pub l4: L4Reports,
+    /// The proxies beside this one.
+    pub peering: Peering,
     /// Rung with each [`Self::note_change`].
     pub bell: Bell,
     control: Mutex<Control>,
@@ -135,6 +138,7 @@ impl Proxy {
             tls: TlsState::new(certificates, threads),
             vrrp: Reports::default(),
             l4: L4Reports::default(),
+            peering: Peering::default(),
             bell: Bell::default(),
             tally: OwnTally::new(threads),
             access: Access::default(),

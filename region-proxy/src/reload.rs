@@ -17,9 +17,10 @@ use crate::admin;
 use crate::config::{Config, Contact, LogTarget};
 use crate::control;
 use crate::live::Proxy;
+use crate::peering;
 use crate::serve::permissions;
 use crate::serve::sockets::Sockets;
-use crate::switching::{self, L4Error};
+use crate::switching;
 use crate::takeover::Takeover;
 use crate::tls::{Certificates, Front};
 
@@ -270,16 +271,13 @@ impl Found {
     fn read(file: &Path, proxy: &Proxy) -> Self {
         let present = proxy.live.load();
         let config = read(file).and_then(|next| {
-            if next.l4 == present.config.l4 {
-                return Ok(next);
+            let problem =
+                |key: &str, what| Problem { file: file.display().to_string(), line: None, key: key.to_owned(), what };
+            if next.l4 != present.config.l4 {
+                switching::preflight(&next).map_err(|error| vec![problem("l4", error.to_string())])?;
             }
-            let problem = |error: L4Error| Problem {
-                file: file.display().to_string(),
-                line: None,
-                key: "l4".to_owned(),
-                what: error.to_string(),
-            };
-            switching::preflight(&next).map_err(|error| vec![problem(error)]).map(|()| next)
+            let reached = peering::preflight(&present.config, &next);
+            reached.map_err(|error| vec![problem("peers", error.to_string())]).map(|()| next)
         });
         let certificates = Certificates::read(config.as_ref().unwrap_or(&present.config), Some(&proxy.tls));
         let warnings = config.as_ref().map(|config| permissions::warnings(file, config)).unwrap_or_default();

@@ -19,6 +19,7 @@ use crate::clock::Deadlines;
 use crate::config::Config;
 use crate::health::Checks;
 use crate::live::Proxy;
+use crate::peering::Links;
 use crate::reload::{Reloader, Watch};
 use crate::switching::L4Error;
 use crate::takeover::{Arrival, Traces};
@@ -65,6 +66,9 @@ pub enum ServeError {
     /// The kernel cannot pass on what it should.
     #[error("l4: {0}")]
     L4(#[from] L4Error),
+    /// The proxies beside this one cannot reach it.
+    #[error("peers: {0}")]
+    Peers(io::Error),
     /// Signals or threads are not to be had.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -107,6 +111,7 @@ async fn serve(file: PathBuf, config: Config, certificates: Certificates) -> Res
     rights::raise_files(&config.limits);
     config.user.as_deref().map(rights::become_user).transpose()?;
     let proxy = build(config, certificates, threads, predecessor.as_ref())?;
+    let links = Links::start(&proxy).map_err(ServeError::Peers)?;
     let mut first_round = Checks::start(&proxy);
     tokio::select! {
         () = first_round.end() => {}
@@ -115,10 +120,13 @@ async fn serve(file: PathBuf, config: Config, certificates: Certificates) -> Res
     housekeep(&proxy, Instant::now());
     tokio::spawn(keep_house(Arc::clone(&proxy)));
     let arrival = if predecessor.is_some() { Arrival::Successor } else { Arrival::Fresh };
-    let mut running = Running::start(Arc::clone(&proxy), sockets)?;
+    let mut running = Running::start(Arc::clone(&proxy), sockets, links)?;
     running.switch(arrival)?;
     running.announce()?;
     tell_ready(predecessor, inherited, &proxy);
+    if arrival == Arrival::Fresh && !proxy.live.load().config.vrrp.is_empty() {
+        running.hear_peers().await;
+    }
     // Last, so that whoever comes by the VIPs is served.
     running.share_vips(arrival)?;
     let ears = Ears::new(&mut signals, watch, &proxy);
@@ -142,7 +150,7 @@ fn build(
     let log = config.access_log.as_ref().map(|log| log.target.clone());
     let proxy = Arc::new(Proxy::new(config, certificates, saved.is_draining, threads));
     proxy.access.start(log.as_ref()).map_err(ServeError::AccessLog)?;
-    control::restore(&proxy, saved.servers);
+    control::restore(&proxy, saved.servers, saved.ledger);
     Ok(proxy)
 }
 
@@ -187,7 +195,12 @@ fn take_over() -> Result<(Inherited, Option<Predecessor>), ServeError> {
 fn saved(config: &Config, predecessor: Option<&Predecessor>) -> SavedState {
     let saved = config.state_file.as_deref().map(read_state).unwrap_or_default();
     let Some(Predecessor { carried, .. }) = predecessor else { return saved };
-    SavedState { is_draining: carried.is_draining, servers: carried.servers.clone().unwrap_or(saved.servers) }
+    let (servers, ledger) = (carried.servers.clone(), carried.ledger.clone());
+    SavedState {
+        is_draining: carried.is_draining,
+        servers: servers.unwrap_or(saved.servers),
+        ledger: ledger.unwrap_or(saved.ledger),
+    }
 }
 
 fn read_state(state_file: &Path) -> SavedState {

@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::sheet::{Row, Sheet};
 use super::stats::state_of;
-use super::{l4, tables, vips};
+use super::{l4, peers, tables, vips};
 use crate::balance::Health;
 use crate::live::{Live, Proxy, Server, Service};
 use crate::relay::record::Cause;
@@ -68,6 +68,7 @@ impl Collector for Scrape {
         self.encode_clients(&mut sheet)?;
         self.encode_tls(&mut sheet)?;
         tables::encode(&self.live, &mut sheet)?;
+        peers::encode(&self.proxy, &mut sheet)?;
         vips::encode(&self.proxy.vrrp.load(), &mut sheet)?;
         l4::encode(&self.l4, self.proxy.l4.counts(), &mut sheet)?;
         self.encode_operation(&mut sheet)

@@ -235,8 +235,8 @@ async fn saved(proxy: &Proxy, reply: Reply) -> Reply {
 /// Saves what operators changed, where there is a file for it; to be called by who holds [`Proxy::saving`].
 pub(crate) async fn save(proxy: &Proxy) -> std::io::Result<()> {
     let Some(file) = proxy.live.load().config.state_file.clone() else { return Ok(()) };
-    let servers = proxy.control().changes().clone();
-    let state = SavedState { is_draining: proxy.is_draining.load(Ordering::Relaxed), servers };
+    let (servers, ledger) = proxy.control().said();
+    let state = SavedState { is_draining: proxy.is_draining.load(Ordering::Relaxed), servers, ledger };
     let saved = tokio::task::spawn_blocking(move || state::save(&file, &state)).await;
     let saved = saved.unwrap_or_else(|error| Err(error.into()));
     if let Err(error) = &saved {

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::changes::Changes;
+use crate::ledger::Ledger;
 
 /// The longest file that is read, in octets.
 const SIZE_MAX: u64 = 16 * 1024 * 1024;
@@ -18,6 +19,9 @@ pub struct SavedState {
     /// The changes of servers.
     #[serde(default, skip_serializing_if = "Changes::is_empty")]
     pub servers: Changes,
+    /// When these were said, and what was taken back.
+    #[serde(default, skip_serializing_if = "Ledger::is_empty")]
+    pub ledger: Ledger,
 }
 
 /// Replaces `file` whole: a crash leaves the old state or the new one, and the new one once this returns.
@@ -56,7 +60,9 @@ mod tests {
         let file = folder.path().join("state.json");
         assert_eq!(load(&file).ok(), Some(SavedState::default()));
         let servers = serde_json::from_str(r#"{"www.example.com": {"app-1": {"mode": "drain"}}}"#).expect("changes");
-        let state = SavedState { is_draining: true, servers };
+        let ledger =
+            serde_json::from_str(r#"{"www.example.com": {"app-1": {"at": 7, "by": "seoul-1"}}}"#).expect("stamps");
+        let state = SavedState { is_draining: true, servers, ledger };
         save(&file, &state).expect("saved");
         assert_eq!(load(&file).ok(), Some(state));
         std::fs::write(&file, "{\"is_draining\":false}\n").expect("written");

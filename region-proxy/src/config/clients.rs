@@ -2,7 +2,7 @@
 
 use shared::settings::Table;
 
-use super::peers::networks;
+use super::believed::networks;
 use crate::clients::{Rate, Rules};
 
 /// Reads `[clients]`; without it nobody is bound.

@@ -1,66 +1,83 @@
-//! What is believed of those who connect: `[forwarded]` and `[proxy_protocol]`.
+//! `[peers]`: the proxies beside this one, with which it shares what it learns of clients and servers.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
+use shared::name::ProxyName;
 use shared::settings::{Table, Value};
+use shared::token::Token;
 
-use crate::forwarded::{Family, Forwarded, Untrusted};
-use crate::network::Network;
+use super::{address, clash};
 
-/// Where connections begin with a PROXY header, and from whom.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct ProxyProtocol {
-    /// Those of `listen` where each connection must begin with one.
-    pub listen: Vec<SocketAddr>,
-    /// Who may connect there; empty: any.
-    pub from: Vec<Network>,
+/// The proxies that tell each other of clients and servers; the same settings for each of them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Peers {
+    /// Where the others reach this one, and from where it reaches them.
+    pub own: SocketAddr,
+    /// Where the others are reached; never empty, [`Self::OTHERS_MAX`] at most.
+    pub others: BTreeMap<ProxyName, SocketAddr>,
+    /// What all of them know and nobody else.
+    pub secret: Token,
+    /// The file that it was read from.
+    pub secret_file: PathBuf,
 }
 
-/// Reads `[forwarded]`.
-pub(super) fn forwarded(root: &Table<'_>) -> Forwarded {
-    let default = Forwarded::default();
-    let Some(table) = root.table("forwarded") else { return default };
-    let families = [("x_forwarded", Family::XForwarded), ("forwarded", Family::Forwarded)];
-    let written = table.value("write").map(|value| {
-        let items = value.items("a list of \"x_forwarded\" and \"forwarded\"").unwrap_or_default();
-        items.iter().filter_map(|item| item.choice(&families)).collect::<Vec<_>>()
-    });
-    let written = written.unwrap_or_else(|| vec![Family::XForwarded]);
-    let untrusted = [("drop", Untrusted::Dropped), ("keep", Untrusted::Kept)];
-    Forwarded {
-        trusted: table.value("trusted").map(|value| networks(&value)).unwrap_or_default(),
-        read: table.value("read").and_then(|value| value.choice(&families)).unwrap_or(default.read),
-        writes_x_forwarded: written.contains(&Family::XForwarded),
-        writes_forwarded: written.contains(&Family::Forwarded),
-        untrusted: table.value("untrusted").and_then(|value| value.choice(&untrusted)).unwrap_or_default(),
+impl Peers {
+    /// A stick table keeps one bit for each.
+    pub const OTHERS_MAX: usize = 8;
+}
+
+/// Reads `[peers]` of the proxy `own`; `taken` is listened on already, and `secret` reads the secret.
+pub(super) fn peers(
+    root: &Table<'_>,
+    own: Option<&ProxyName>,
+    taken: &[SocketAddr],
+    folder: &Path,
+    secret: &dyn Fn(&Value<'_>) -> Option<Token>,
+) -> Option<Peers> {
+    let table = root.table("peers")?;
+    let file = table.required("secret_file", "the path of a file with what all proxies here know and nobody else");
+    let secret_file = file.as_ref().filter(|file| file.is_text()).and_then(Value::text).map(|path| folder.join(path));
+    let secret = file.and_then(|file| secret(&file));
+    let proxies =
+        table.required("proxies", "this proxy and those beside it, such as { seoul-1 = \"192.0.2.11:1024\" }");
+    let proxies = proxies.as_ref().and_then(Value::table)?;
+    let mut others = addresses(&proxies);
+    let own_address = others.remove(own?);
+    match own_address {
+        None => table.problem("proxies", format_args!("{} is not among them: expected all, this one too", own?)),
+        Some(address) if taken.iter().any(|&taken| clash(taken, address)) => {
+            proxies.problem(own?.as_str(), format_args!("{address} is listened on already: expected one of its own"));
+        }
+        Some(_) if others.is_empty() => {
+            table.problem("proxies", "nobody else: expected at least one proxy beside this")
+        }
+        Some(_) => {}
     }
+    if others.len() > Peers::OTHERS_MAX {
+        let (count, most) = (others.len(), Peers::OTHERS_MAX);
+        table.problem("proxies", format_args!("{count} beside this one: expected {most} at most"));
+    }
+    Some(Peers { own: own_address?, others, secret: secret?, secret_file: secret_file? })
 }
 
-/// Reads `[proxy_protocol]`, whose addresses must be in `listen`.
-pub(super) fn proxy_protocol(root: &Table<'_>, listen: &[SocketAddr]) -> ProxyProtocol {
-    let Some(table) = root.table("proxy_protocol") else { return ProxyProtocol::default() };
-    let value = table.required("listen", "those addresses of `listen` where connections begin with a PROXY header");
-    let items = value.and_then(|value| value.items("a list of addresses with ports")).unwrap_or_default();
-    let mut own = Vec::new();
-    for item in items {
-        match super::address(&item) {
-            Some(address) if listen.contains(&address) => own.push(address),
-            Some(address) => item.problem(format_args!("{address} is not in `listen`: expected one of its addresses")),
-            None => {}
+/// Those that are right; the others were reported.
+fn addresses(proxies: &Table<'_>) -> BTreeMap<ProxyName, SocketAddr> {
+    let mut all: BTreeMap<ProxyName, SocketAddr> = BTreeMap::new();
+    for (name, value) in proxies.entries() {
+        let name = ProxyName::parse(name).map_err(|error| value.problem(error));
+        let (Ok(name), Some(address)) = (name, address(&value)) else { continue };
+        let ip = address.ip();
+        if ip.is_unspecified() || ip.is_multicast() || address.port() == 0 {
+            value.problem(format_args!("{address}: expected the address of one machine, and a port"));
+        } else if all.values().any(|known| *known == address) {
+            value.problem(format_args!("{address} is there twice"));
+        } else if all.values().any(|known| known.is_ipv4() != address.is_ipv4()) {
+            value.problem(format_args!("{address}: expected all of them to be IPv4, or all IPv6"));
+        } else {
+            all.insert(name, address);
         }
     }
-    ProxyProtocol { listen: own, from: table.value("from").map(|value| networks(&value)).unwrap_or_default() }
-}
-
-pub(super) fn networks(value: &Value<'_>) -> Vec<Network> {
-    let items = value.items("a list of networks, such as \"192.0.2.0/24\"").unwrap_or_default();
-    let mut networks: Vec<Network> = Vec::new();
-    for item in items {
-        match item.parsed(Network::parse) {
-            Some(network) if networks.contains(&network) => item.problem(format_args!("{network} is there twice")),
-            Some(network) => networks.push(network),
-            None => {}
-        }
-    }
-    networks
+    all
 }

@@ -572,3 +572,43 @@ fn a_path_too_long_for_a_socket_is_refused() {
     let config = read(&format!("admin_socket = \"admin.sock\"\n{GOOD}")).expect("no mistake");
     assert_eq!(config.admin_socket.as_deref(), Some(Path::new("conf/admin.sock")));
 }
+
+fn peers_of(proxies: &str) -> Result<Config, String> {
+    let text = format!(
+        "region = \"r\"\nproxy = \"a\"\nlisten = [\"192.0.2.10:80\"]\nstatus = \"192.0.2.1:81\"\n\
+         services.s.servers.one = \"192.0.2.21:80\"\n[peers]\nsecret_file = \"secret\"\nproxies = {proxies}\n"
+    );
+    let read = Config::parse(Path::new("p.toml"), &text, &|_| Ok("0123456789abcdef".to_owned()));
+    read.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}
+
+#[test]
+fn peers_are_all_who_are_named_but_oneself() {
+    let config = peers_of("{ a = \"192.0.2.1:82\", b = \"192.0.2.2:82\", c = \"192.0.2.3:82\" }").expect("right");
+    let peers = config.peers.expect("peers");
+    assert_eq!(peers.own.to_string(), "192.0.2.1:82");
+    assert_eq!(peers.others.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+    assert!(config.secret_files.iter().any(|file| file.ends_with("secret")), "its mode is looked at");
+}
+
+#[test]
+fn mistakes_in_peers_are_told_with_what_would_be_right() {
+    let many: Vec<_> = (1..=9).map(|one| format!("b{one} = \"192.0.2.{}:82\"", 100 + one)).collect();
+    for (proxies, expected) in [
+        ("{ b = \"192.0.2.2:82\" }", "a is not among them"),
+        ("{ a = \"192.0.2.1:82\" }", "nobody else"),
+        ("{ a = \"192.0.2.1:82\", b = \"192.0.2.1:82\" }", "192.0.2.1:82 is there twice"),
+        ("{ a = \"192.0.2.1:82\", b = \"[2001:db8::2]:82\" }", "all of them to be IPv4, or all IPv6"),
+        ("{ a = \"192.0.2.1:81\", b = \"192.0.2.2:82\" }", "192.0.2.1:81 is listened on already"),
+        ("{ a = \"192.0.2.10:80\", b = \"192.0.2.2:82\" }", "192.0.2.10:80 is listened on already"),
+        ("{ a = \"0.0.0.0:82\", b = \"192.0.2.2:82\" }", "the address of one machine"),
+        ("{ a = \"192.0.2.1:82\", b = \"192.0.2.2:0\" }", "the address of one machine, and a port"),
+        ("{ a = \"192.0.2.1:82\", b = \"b.example.com:82\" }", "is not an IP address with port"),
+        ("{ a = \"192.0.2.1:82\", B_ = \"192.0.2.2:82\" }", "is not a name"),
+        (&format!("{{ a = \"192.0.2.1:82\", {} }}", many.join(", ")), "9 beside this one: expected 8 at most"),
+        ("[\"192.0.2.1:82\"]", "table"),
+    ] {
+        let problems = peers_of(proxies).expect_err(proxies);
+        assert!(problems.contains(expected) && problems.contains("p.toml:"), "{proxies}: {problems}");
+    }
+}

@@ -312,7 +312,9 @@ proptest! {
 
     #[test]
     fn the_kernel_holds_what_the_last_of_any_plans_says(before in any_plan(), mut now in any_plan()) {
-        prop_assume!(*HAS_NFT);
+        if !*HAS_NFT {
+            return Ok(());
+        }
         now.present = before.objects();
         let listed = nft(&[&rules(&before), &rules(&now)], &list());
         let listed = listed.map_err(|error| TestCaseError::fail(format!("{error}\n{}", rules(&now))))?;

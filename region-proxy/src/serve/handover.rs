@@ -29,6 +29,7 @@ use tokio::task::JoinHandle;
 
 use super::inherited::Inherited;
 use crate::changes::Changes;
+use crate::ledger::Ledger;
 use crate::takeover::Traces;
 
 /// Some of the sockets.
@@ -50,6 +51,9 @@ pub struct Carried {
     /// What operators changed of its servers; `None`: it is in the state file.
     #[serde(default)]
     pub servers: Option<Changes>,
+    /// When these were said.
+    #[serde(default)]
+    pub ledger: Option<Ledger>,
 }
 
 /// The new process takes clients.

@@ -20,6 +20,7 @@ use crate::admin::local::LocalListener;
 use crate::config::Entry;
 use crate::listen::{Gate, Phase};
 use crate::live::Proxy;
+use crate::peering::Links;
 use crate::reload::{Cause, Reloader};
 use crate::switching::Switching;
 use crate::takeover::{Arrival, Takeover, Traces};
@@ -33,6 +34,7 @@ pub(super) struct Running {
     clients: Clients,
     takeover: Takeover,
     switching: Option<Switching>,
+    links: Links,
 }
 
 /// The connections of clients, and the word to end.
@@ -54,8 +56,8 @@ pub(super) enum End {
 }
 
 impl Running {
-    /// Starts to serve `proxy` at `sockets`.
-    pub(super) fn start(proxy: Arc<Proxy>, mut sockets: Sockets) -> Result<Self, ServeError> {
+    /// Starts to serve `proxy` at `sockets`; `links` tell others of it.
+    pub(super) fn start(proxy: Arc<Proxy>, mut sockets: Sockets, links: Links) -> Result<Self, ServeError> {
         let live = proxy.live.load();
         let phase = watch::Sender::new(Phase::Serving);
         let gate = Gate::new(live.config.limits.connections, phase.subscribe());
@@ -78,12 +80,17 @@ impl Running {
         drop(live);
         let takeover = Takeover::new(Arc::clone(&proxy), move || listening.strong_count() >= count);
         let clients = Clients { gate, phase, listeners };
-        Ok(Self { proxy, sockets, clients, takeover, switching: None })
+        Ok(Self { proxy, sockets, clients, takeover, switching: None, links })
     }
 
     /// Holds the VIPs of `[vrrp]` in turn with others, while every thread serves.
     pub(super) fn share_vips(&mut self, arrival: Arrival) -> Result<(), ServeError> {
         Ok(self.takeover.start(arrival)?)
+    }
+
+    /// Waits a moment for what others know of the clients that come with the VIPs.
+    pub(super) async fn hear_peers(&self) {
+        self.links.heard(HEAR_LIMIT).await;
     }
 
     /// Has the kernel pass on what `[l4]` says; where that says nothing yet, a reload may.
@@ -169,6 +176,9 @@ impl Running {
         {
             tracing::error!(%error, "L4 services do not run");
         }
+        if let Err(error) = self.links.follow() {
+            tracing::error!(%error, "peers: the old settings hold for them");
+        }
         if cause == Cause::Asked {
             tell_system(&[NotifyState::Ready]);
         }
@@ -184,8 +194,8 @@ impl Running {
         let is_draining = self.proxy.is_draining.load(Ordering::Relaxed);
         // What is in the state file already is read from there.
         let has_file = self.proxy.live.load().config.state_file.is_some();
-        let servers = (!has_file).then(|| self.proxy.control().changes().clone());
-        let carried = Carried { pid: std::process::id(), is_draining, servers };
+        let (servers, ledger) = (!has_file).then(|| self.proxy.control().said()).unzip();
+        let carried = Carried { pid: std::process::id(), is_draining, servers, ledger };
         match self.sockets.copies().and_then(|sockets| Successor::start(sockets, carried)) {
             Ok(successor) => {
                 tracing::info!(pid = successor.pid, "upgrading: started the program anew");
@@ -210,6 +220,7 @@ impl Running {
             switching.stop();
         }
         self.sockets.stop();
+        self.links.last_words(LAST_WORDS).await;
         self.clients.stop(self.proxy.live.load().config.limits.stop).await;
     }
 
@@ -230,6 +241,9 @@ impl Running {
         let limits = self.proxy.live.load().config.limits;
         tracing::info!(pid, limit = ?limits.handover, "handed over: finishing what is under way");
         self.sockets.hand_over(&ready.left);
+        // From here on the others tell the other one.
+        self.links.last_words(LAST_WORDS).await;
+        self.links.stop();
         self.clients.phase.send_replace(Phase::HandedOver);
         sleep(LAST_WORDS).await;
         tokio::select! {
@@ -277,8 +291,11 @@ fn report(left: usize) {
     }
 }
 
+/// Longer than others need who are there.
+const HEAR_LIMIT: Duration = Duration::from_millis(500);
+
 /// For each thread to end the connections that are cut.
 const LAST_RITES: Duration = Duration::from_millis(200);
 
-/// For answers to what the status listener was asked before.
+/// For answers to what the status listener was asked before, and for what peers do not know yet.
 const LAST_WORDS: Duration = Duration::from_millis(100);

@@ -50,6 +50,18 @@ impl<'n> Visitor<'n> {
     }
 }
 
+/// The server that a client without cookies gets, who comes from `address`.
+pub(crate) fn server_by(net: &Net, service: &str, vip: IpAddr, address: IpAddr) -> String {
+    let place = format!("{service}:80:{}", SocketAddr::new(vip, 80));
+    let mut curl = net.command("client", "curl");
+    curl.args(["--silent", "--show-error", "--fail", "--max-time", "5", "--noproxy", "*", "--connect-to", &place]);
+    curl.arg("--interface").arg(address.to_string()).arg(format!("http://{service}/")).stdin(Stdio::null());
+    let answer = curl.output().expect("curl is there");
+    assert!(answer.status.success(), "{address}: {}", String::from_utf8_lossy(&answer.stderr));
+    let seen: Value = serde_json::from_slice(&answer.stdout).expect("what the servlet was asked");
+    seen["server"].as_str().expect("a name").to_owned()
+}
+
 /// A connection that is kept.
 pub(crate) struct Connection {
     service: &'static str,

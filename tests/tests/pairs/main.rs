@@ -12,11 +12,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use client::{Connection, Visitor};
+use client::{Connection, Visitor, server_by};
 use gslb_tests::harness::process::{Folder, program, repository};
 use gslb_tests::net::{self, Net, until};
 use node::{Crowd, GERMAN, KOREAN, Node, Sight, answered_after, gap};
-use region::{JAVA, LIMIT, Region, WWW, hosts, start_in};
+use region::{JAVA, LIMIT, PLAIN, Region, WWW, hosts, start_in};
 use tier::Tier;
 
 fn is_left_out() -> bool {
@@ -63,6 +63,41 @@ fn sessions_go_on_where_they_were_across_takeovers() {
 }
 
 #[test]
+fn what_only_one_knew_holds_after_a_takeover() {
+    if is_left_out() {
+        return;
+    }
+    let region_hosts = hosts("seoul");
+    let net = Net::new(&[&region_hosts[0], &region_hosts[1], &region_hosts[2], "client"]);
+    let vip = [192, 0, 2, 100].into();
+    let mut seoul = Region::start(&net, "seoul", vip, 51);
+    let addresses: Vec<IpAddr> = (200..230).map(|last| [192, 0, 2, last].into()).collect();
+    for address in &addresses {
+        net.ip("client", &format!("addr add {address}/24 dev eth0"));
+    }
+    let (old, new) = addresses.split_at(20);
+    let servers = |addresses: &[IpAddr]| -> Vec<String> {
+        addresses.iter().map(|address| server_by(&net, PLAIN, vip, *address)).collect()
+    };
+    let before = servers(old);
+    assert_eq!(before.iter().collect::<BTreeSet<_>>().len(), 3, "they are spread over all servers: {before:?}");
+    seoul.ctl(0, &["drain", &format!("{PLAIN}/app-1")]);
+    seoul.until_known(1, old.len());
+    seoul.kill_proxy(0);
+    seoul.until_holder(1);
+    assert_eq!(servers(old), before, "each keeps its server, the drained one too");
+    let others = servers(new);
+    assert!(!others.contains(&"seoul-app-1".to_owned()), "it is drained: {others:?}");
+
+    // The first comes back knowing nothing, and takes the VIP from the second.
+    seoul.start_proxy(0);
+    seoul.until_holder(0);
+    assert_eq!(servers(&addresses), [before, others].concat());
+    let server = seoul.ctl(0, &["servers", &format!("{PLAIN}/app-1")]);
+    assert!(server.contains("\"mode\":\"drain\""), "{server}");
+}
+
+#[test]
 fn settings_of_the_readme_make_a_pair() {
     if is_left_out() {
         return;
@@ -70,13 +105,13 @@ fn settings_of_the_readme_make_a_pair() {
     let first = &settings_of("Two proxies, one VIP");
     // As the comments say.
     let second = first
-        .replace("seoul-1", "seoul-2")
-        .replace("192.0.2.11", "192.0.2.12")
+        .replace("proxy = \"seoul-1\"", "proxy = \"seoul-2\"")
+        .replace("status = \"192.0.2.11", "status = \"192.0.2.12")
         .replace("priority = 250", "priority = 230");
     let net = Net::new(&["a", "b"]);
     let folder = Folder::new("gslb-readme-").expect("a folder");
     let file = |name: &str| folder.path().join(name).display().to_string();
-    for secret in ["token", "cookie-secret"] {
+    for secret in ["token", "cookie-secret", "peers-secret"] {
         std::fs::write(file(secret), "0123456789abcdef").expect("it can be written");
     }
     let proxies = [("a", "192.0.2.11", first), ("b", "192.0.2.12", &second)].map(|(host, address, settings)| {
@@ -86,7 +121,9 @@ fn settings_of_the_readme_make_a_pair() {
     });
     proxies[0].wait_for_line("vrrp: active", 0, LIMIT).expect("the first is active");
     until("it alone has the VIP", || net.holders("192.0.2.10") == ["a"]);
-    drop(proxies);
+    for proxy in &proxies {
+        proxy.wait_for_line("a peer tells what it learns", 0, LIMIT).expect("they tell each other");
+    }
 }
 
 #[test]

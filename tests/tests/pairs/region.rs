@@ -14,6 +14,8 @@ use serde_json::Value;
 pub(crate) const WWW: &str = "www.gslb.test";
 /// Service whose sessions are kept by a prefix of its own cookie.
 pub(crate) const JAVA: &str = "java.gslb.test";
+/// Service whose clients keep their servers by their addresses.
+pub(crate) const PLAIN: &str = "plain.gslb.test";
 
 /// The programs of a region; all end when this is dropped.
 pub(crate) struct Region<'n> {
@@ -58,6 +60,7 @@ impl<'n> Region<'n> {
         self.proxies[at] = Some(start_in(self.net, &self.host(at), &self.host(at), "region-proxy", &arguments));
         let is_ready = || {
             let status = self.status(at)?;
+            // Those that no law drains a server of.
             let up = [WWW, JAVA].map(|service| status["services"][service]["servers_up"].as_u64());
             match &status["virtual_routers"][0]["state"] {
                 Value::String(state) if state != "initialize" && up == [Some(SERVERS.into()); 2] => Ok(()),
@@ -111,6 +114,24 @@ impl<'n> Region<'n> {
         assert_eq!(telling.join().expect("it ends well").map(|answer| answer.status), Ok(200));
     }
 
+    /// What `region-proxy ctl` prints for the proxy at `at`.
+    pub(crate) fn ctl(&self, at: usize, arguments: &[&str]) -> String {
+        let program = program("region-proxy").expect("it is built");
+        let mut command = self.net.command(&self.host(at), program);
+        let done = command.arg("ctl").args(arguments).args(["--json", "--config"]).arg(self.file(at)).output();
+        let done = done.expect("it can be started");
+        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    }
+
+    /// Waits until the proxy at `at` knows `count` clients of [`PLAIN`].
+    pub(crate) fn until_known(&self, at: usize, count: usize) {
+        self.within(&format!("{} knows {count} clients", self.host(at)), || {
+            let tables: Value = serde_json::from_str(&self.ctl(at, &["stick"])).map_err(|error| error.to_string())?;
+            if tables["tables"][0]["entries"] == count { Ok(()) } else { Err(tables.to_string()) }
+        });
+    }
+
     /// The region in the settings of a node.
     pub(crate) fn in_topology(&self) -> (&'static str, String) {
         let proxy = |at| format!("{} = \"http://{}:{STATUS}/status\"", self.host(at), self.net.address(&self.host(at)));
@@ -155,11 +176,15 @@ impl<'n> Region<'n> {
         };
         let www = service(WWW, "stick = { cookie = \"SRV\", mode = \"insert\", indirect = true, nocache = true }");
         let java = service(JAVA, "stick = { cookie = \"JSESSIONID\", mode = \"prefix\" }");
+        let plain = service(PLAIN, "stick = { by = \"source\" }");
+        let peer = |at| format!("{} = \"{}:{PEERS}\"", self.host(at), self.net.address(&self.host(at)));
         format!(
             "region = \"{name}\"\nproxy = \"{host}\"\nlisten = [\"{vip}:80\"]\nstatus = \"{own}:{STATUS}\"\n\
              admin_token_file = \"token\"\ncookie_secret_file = \"token\"\nthreads = 1\nlimits = {{ stop = \"1s\" }}\n\
              [vrrp.web]\ninterface = \"eth0\"\nid = {id}\npriority = {priority}\nvips = [\"{vip}\"]\n\
-             track = {{ drain = 100 }}\n{www}{java}",
+             track = {{ drain = 100 }}\n[peers]\nproxies = {{ {}, {} }}\nsecret_file = \"token\"\n{www}{java}{plain}",
+            peer(0),
+            peer(1),
             priority = 250 - 20 * at,
         )
     }
@@ -176,6 +201,8 @@ pub(crate) fn start_in(net: &Net, host: &str, name: &str, what: &str, arguments:
 const SERVERS: u16 = 3;
 /// Where proxies tell their status.
 pub(crate) const STATUS: u16 = 8081;
+/// Where they tell each other.
+const PEERS: u16 = 8082;
 /// Of all proxies, and what keys of cookies are made of.
 pub(crate) const TOKEN: &str = "a-token-for-tests-of-pairs";
 /// A machine with two cores runs many of these at once.
