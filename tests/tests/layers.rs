@@ -39,6 +39,7 @@ const REGION_PROXY: Layers = &[
     &["standing"],
     &["config", "plan"],
     &["changes", "explain"],
+    &["ledger"],
     &[
         "access",
         "admin",
@@ -57,6 +58,7 @@ const REGION_PROXY: Layers = &[
         "main",
         "netlink",
         "once",
+        "peering",
         "pipe",
         "relay",
         "reload",
