@@ -350,6 +350,8 @@ async fn ctl_and_metrics_show_how_it_goes() {
         async || common::ask(first.status, "GET /metrics HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n").await.body;
     assert!(metrics().await.contains("region_proxy_peer_connected{peer=\"seoul-2\",direction=\"told\"} 1"));
     assert!(metrics().await.contains("region_proxy_peer_changes_total{peer=\"seoul-2\",direction=\"told\"} 1"));
+    let page = common::ask(first.status, "GET /stats HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n").await.body;
+    assert!(page.contains("<h2>Peers</h2>") && page.contains("<b>seoul-2</b>"), "{page}");
     second.signal(Signal::SIGKILL);
     second.exit().await;
     until("it says that it is gone", async || {

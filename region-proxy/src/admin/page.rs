@@ -9,6 +9,7 @@ use super::html::Text;
 use super::stats::{Member, Pool, Shown, Stats};
 
 mod l4;
+mod peers;
 mod vips;
 
 /// The page that shows `stats`.
@@ -46,6 +47,7 @@ fn write_page(out: &mut String, stats: &Stats) -> fmt::Result {
     writeln!(out, "<span class=\"dim push\">up {up} · {threads} {many} · region-proxy {version}</span></header>")?;
     write_tiles(out, stats)?;
     vips::write(out, &stats.virtual_routers, stats.now)?;
+    peers::write(out, &stats.peers, stats.now)?;
     l4::write(out, &stats.l4, stats.now)?;
     stats.services.iter().try_for_each(|service| write_service(out, service, stats.now))?;
     out.write_str("<div class=\"split\">\n")?;

@@ -12,6 +12,7 @@ use crate::balance::{Health, Mode};
 use crate::health::mode_word;
 use crate::live::server::{Account, Server};
 use crate::live::{Live, Proxy, Service};
+use crate::peering::report::PeerReport;
 use crate::relay::record::Cause;
 use crate::switching::report::L4Report;
 use crate::tally::{CAUSES, CLASSES};
@@ -31,6 +32,8 @@ pub(super) struct Stats {
     pub(super) clients: Clients,
     /// As in `/status`.
     pub(super) virtual_routers: Vec<VirtualRouterStatus>,
+    /// As in `/peers`.
+    pub(super) peers: Vec<PeerReport>,
     /// As in `/l4`.
     pub(super) l4: L4Report,
     pub(super) services: Vec<Pool>,
@@ -179,6 +182,7 @@ impl Stats {
             threads: live.threads(),
             clients: Clients::of(proxy, &live),
             virtual_routers: proxy.vrrp.statuses(),
+            peers: proxy.peering.reports(),
             l4,
             services: live.services().map(|service| Pool::of(service)).collect(),
             certificates: report.iter().flat_map(|report| certificates(report, now)).collect(),

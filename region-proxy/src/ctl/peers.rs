@@ -10,7 +10,7 @@ pub(super) fn show(list: &PeerList) -> String {
         return "no peers: expected [peers] in the settings\n".to_owned();
     }
     let state = |side: &SideReport| match side.is_open {
-        true => format!("since {}", side.since),
+        true => format!("since {}", side.since.strftime("%Y-%m-%d %H:%M:%S UTC")),
         false => format!("no: {}", side.why),
     };
     let row = |peer: &crate::peering::report::PeerReport| {

@@ -109,8 +109,8 @@ pub struct PeerReport {
 pub struct SideReport {
     /// Whether there is a connection.
     pub is_open: bool,
-    /// Since when it is so, in RFC 3339.
-    pub since: String,
+    /// Since when it is so.
+    pub since: Timestamp,
     /// Why there is none; empty where there is one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
@@ -178,7 +178,7 @@ impl Side {
     pub fn report(&self) -> SideReport {
         let State { open, since, why } = lock(&self.state).clone();
         let [words, clients] = [&self.words, &self.clients].map(|count| count.load(Ordering::Relaxed));
-        SideReport { is_open: open > 0, since: since.to_string(), why, words, clients }
+        SideReport { is_open: open > 0, since, why, words, clients }
     }
 }
 
