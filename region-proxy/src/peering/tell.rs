@@ -39,14 +39,19 @@ impl Teller {
     /// Tells it, again and again; never ends.
     pub(super) async fn run(self) {
         loop {
-            let why = match timeout(TALK_LIMIT, self.connect()).await {
+            let ended = match timeout(TALK_LIMIT, self.connect()).await {
                 Ok(Ok((frames, to))) => self.talk(frames, to).await,
                 Ok(Err(error)) => self.note_absence(&error.to_string()),
                 Err(_) => self.note_absence(&format!("no answer within {TALK_LIMIT:?}")),
             };
             // What it could tell would have been told first where it was there.
-            self.peer.first.send_if_modified(|is_over| why.is_absent && !std::mem::replace(is_over, true));
-            let pause = if why.is_absent { PAUSE } else { PAUSE_AFTER_TALK };
+            let is_absent = ended == Ended::NeverThere;
+            self.peer.first.send_if_modified(|is_over| is_absent && !std::mem::replace(is_over, true));
+            let pause = match ended {
+                Ended::NeverThere => PAUSE,
+                Ended::Soon => PAUSE_AFTER_SHORT_TALK,
+                Ended::Late => PAUSE_AFTER_TALK,
+            };
             tokio::select! {
                 () = sleep(pause) => {}
                 () = self.peer.is_there.notified() => {}
@@ -58,7 +63,7 @@ impl Teller {
         if self.peer.told.fail(why) {
             tracing::warn!(peer = %self.peer.name, address = %self.peer.address, why, "a peer is not told what is learned here");
         }
-        Ended { is_absent: true }
+        Ended::NeverThere
     }
 
     async fn connect(
@@ -88,6 +93,7 @@ impl Teller {
         mut frames: Frames<impl tokio::io::AsyncRead + Unpin>,
         mut to: impl tokio::io::AsyncWrite + Unpin,
     ) -> Ended {
+        let began = Instant::now();
         self.peer.told.open();
         tracing::info!(peer = %self.peer.name, address = %self.peer.address, "a peer is told what is learned here");
         let mut telling = Telling::new(self);
@@ -95,14 +101,19 @@ impl Teller {
         let why = error.map_or_else(String::new, |error| error.to_string());
         self.peer.told.close(&why);
         tracing::warn!(peer = %self.peer.name, why, "a peer is told no more what is learned here");
-        Ended { is_absent: false }
+        if began.elapsed() < PAUSE_AFTER_SHORT_TALK { Ended::Soon } else { Ended::Late }
     }
 }
 
 /// How telling came to an end.
-struct Ended {
-    /// It was not there at all.
-    is_absent: bool,
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ended {
+    /// There was nobody to tell.
+    NeverThere,
+    /// When it had hardly begun.
+    Soon,
+    /// After a while.
+    Late,
 }
 
 /// What was told over one connection.
@@ -110,11 +121,13 @@ struct Telling<'t> {
     teller: &'t Teller,
     words: Ledger,
     news: watch::Receiver<u64>,
+    /// Up to where it was told all words.
+    up_to: Option<u64>,
 }
 
 impl<'t> Telling<'t> {
     fn new(teller: &'t Teller) -> Self {
-        Self { teller, words: Ledger::default(), news: teller.proxy.peering.news() }
+        Self { teller, words: Ledger::default(), news: teller.proxy.peering.news(), up_to: None }
     }
 
     async fn all(
@@ -126,8 +139,13 @@ impl<'t> Telling<'t> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut is_first, mut heard, mut pinged) = (true, Instant::now(), Instant::now());
         loop {
-            let up_to = *self.news.borrow_and_update();
-            timeout(SILENCE_MAX, self.news_to(to)).await??;
+            let (up_to, began) = (*self.news.borrow_and_update(), Instant::now());
+            if self.up_to.replace(up_to) != Some(up_to) {
+                self.tell_words(to).await?;
+            }
+            self.tell_clients(to).await?;
+            // Who takes what is told is there, and is not listened to meanwhile.
+            heard += began.elapsed();
             if std::mem::take(&mut is_first) {
                 send(to, &Frame::Whole).await?;
             }
@@ -146,7 +164,7 @@ impl<'t> Telling<'t> {
                     match frame.map_err(why_not)? {
                         Frame::Pong => {}
                         Frame::Again => {
-                            self.words = Ledger::default();
+                            (self.words, self.up_to) = (Ledger::default(), None);
                             self.leave_tables();
                             is_first = true;
                         }
@@ -160,9 +178,9 @@ impl<'t> Telling<'t> {
         }
     }
 
-    /// Tells what is new.
-    async fn news_to(&mut self, to: &mut (impl tokio::io::AsyncWrite + Unpin)) -> io::Result<()> {
-        let Teller { proxy, peer, link, .. } = self.teller;
+    /// Tells what operators said that it does not know.
+    async fn tell_words(&mut self, to: &mut (impl tokio::io::AsyncWrite + Unpin)) -> io::Result<()> {
+        let Teller { proxy, peer, .. } = self.teller;
         let words = proxy.control().words_beside(&self.words);
         for words in words.chunks(WORDS_AT_ONCE) {
             send(to, &Frame::Words(words.to_vec())).await?;
@@ -171,6 +189,12 @@ impl<'t> Telling<'t> {
         for word in words {
             self.words.enter(&word.service, &word.server, word.stamp);
         }
+        Ok(())
+    }
+
+    /// Tells of the clients that it does not know, or does not know so.
+    async fn tell_clients(&self, to: &mut (impl tokio::io::AsyncWrite + Unpin)) -> io::Result<()> {
+        let Teller { proxy, peer, link, .. } = self.teller;
         let live = proxy.live.load_full();
         for (service, stuck) in live.services().filter_map(|service| Some((service, service.stuck.as_ref()?))) {
             stuck.table.join(*link);
@@ -202,7 +226,7 @@ impl Drop for Telling<'_> {
 }
 
 async fn send(to: &mut (impl tokio::io::AsyncWrite + Unpin), frame: &Frame) -> io::Result<()> {
-    to.write_all(&frame.encode()).await
+    timeout(SILENCE_MAX, to.write_all(&frame.encode())).await?
 }
 
 /// How long a client is known here alone, at most.
@@ -211,6 +235,9 @@ const CLIENTS_AFTER: Duration = Duration::from_millis(50);
 /// A new proxy that waits for its VIP shall not wait for this.
 const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_AFTER_TALK: Duration = Duration::from_millis(50);
+
+/// They do not get on, and each attempt is a line in the log.
+const PAUSE_AFTER_SHORT_TALK: Duration = Duration::from_secs(5);
 
 const PING_AFTER: Duration = Duration::from_secs(1);
 
