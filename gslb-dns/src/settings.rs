@@ -152,11 +152,11 @@ impl Settings {
         let problems = Problems::new(file, text);
         let document = Document::parse(text, &problems);
         let is_toml = problems.is_empty();
-        let (mut files, settings) = read_settings(&document.root(&problems));
-        // Where it is not, tables may be missing.
+        let unheard = Problems::new(file, text);
+        // Where it is not, keys and tables may seem to be missing that the text has.
+        let (mut files, settings) = read_settings(&document.root(if is_toml { &problems } else { &unheard }));
         files.are_zones_whole &= is_toml;
         // What is wrong in the text is reported by now, and need not be again.
-        let unheard = Problems::new(file, text);
         let (services, lines) = lines::read(file, &document.root(&unheard));
         drop(document);
         let settings = settings.filter(|_| problems.is_empty()).ok_or_else(|| problems.into_vec());

@@ -39,11 +39,17 @@ pub struct Value<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// Parses `text`; every syntax error goes to `problems`, and what could be read around it is kept.
+    /// Parses `text`; the first syntax errors go to `problems`, and what could be read around them is kept.
     pub fn parse(text: &'a str, problems: &Problems) -> Self {
-        let (root, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
+        let (root, mut errors) = DeTable::parse_recoverable(text);
+        errors.sort_by_key(|error| error.span().map(|span| span.start));
+        for error in errors.iter().take(SYNTAX_ERRORS_MAX) {
             problems.add(error.span().map(|span| span.start), "", format_args!("not TOML: {}", error.message()));
+        }
+        if let Some(more @ 1..) = errors.len().checked_sub(SYNTAX_ERRORS_MAX) {
+            let what =
+                "perhaps for what is not closed at the first, or in the line before: expected that to be right first";
+            problems.add(None, "", format_args!("not TOML: {more} more lines or parts, {what}"));
         }
         Self { root }
     }
@@ -268,6 +274,9 @@ fn show(value: &DeValue<'_>) -> String {
     }
 }
 
+/// One bracket that is missing makes all lines after it wrong.
+const SYNTAX_ERRORS_MAX: usize = 3;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,6 +287,15 @@ mod tests {
         read(&document.root(&problems));
         drop(document);
         problems.into_vec().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_bracket_that_is_not_closed_is_told_in_few_lines() {
+        let text = "[t]\na = [1, 2\n".to_owned() + &"b = \"x\"\n".repeat(50);
+        let found = problems_of(&text, |root| _ = root.value("t"));
+        assert_eq!(found.len(), SYNTAX_ERRORS_MAX + 1, "{found:#?}");
+        assert!(found[0].starts_with("s.toml:3: not TOML"), "{found:#?}");
+        assert!(found.last().is_some_and(|last| last.contains("or in the line before")), "{found:#?}");
     }
 
     #[test]

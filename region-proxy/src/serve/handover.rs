@@ -109,7 +109,11 @@ impl Successor {
         };
         // It may be hanging; where it has ended by itself, its status tells more.
         match tokio::time::timeout(EXIT_LIMIT, self.child.wait()).await {
-            Ok(Ok(status)) => Err(format!("it ended before it took clients: {status}")),
+            Ok(Ok(status)) => {
+                let what =
+                    "expected settings that pass `region-proxy check`; what it says is in the log of the running one";
+                Err(format!("it ended before it took clients: {status}: {what}"))
+            }
             _ => {
                 let why = format!("it did not take clients within {READY_LIMIT:?}: {error}");
                 self.stop();

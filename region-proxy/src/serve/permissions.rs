@@ -20,7 +20,7 @@ pub fn mistakes(file: &Path, config: &Config) -> Vec<Problem> {
 }
 
 /// What is allowed in `config`, read from `file`, but seldom meant: its [doubts](Config::doubts), secrets that others can
-/// read, and what its user may not read or write.
+/// read, interfaces that are not there, and what its user may not read or write.
 pub fn warnings(file: &Path, config: &Config) -> Vec<Problem> {
     let open = config.secret_files.iter().filter_map(|path| {
         let mode = fs::metadata(path).ok()?.mode() & 0o7777;
@@ -29,7 +29,11 @@ pub fn warnings(file: &Path, config: &Config) -> Vec<Problem> {
         (mode & OTHERS != 0).then(|| problem(path, "", what()))
     });
     let doubts = config.doubts().into_iter().map(|(key, what)| problem(file, &key, what));
-    let mut found: Vec<Problem> = doubts.chain(open).collect();
+    let absent = interfaces(config).into_iter().filter(|(_, name)| !Path::new("/sys/class/net").join(name).exists());
+    let absent = absent.map(|(key, name)| {
+        problem(file, &key, format!("there is no {name} on this machine now: expected one that `ip link` shows"))
+    });
+    let mut found: Vec<Problem> = doubts.chain(open).chain(absent).collect();
     // That there is none is a mistake.
     let Some(user) = config.user.as_deref().and_then(|user| look_up(user).ok()) else { return found };
     if geteuid() == user.uid {
@@ -46,6 +50,21 @@ pub fn warnings(file: &Path, config: &Config) -> Vec<Problem> {
         }
     }
     found
+}
+
+/// The interfaces that `config` names, each with its key.
+fn interfaces(config: &Config) -> Vec<(String, &str)> {
+    let routers = config.vrrp.iter().flat_map(|router| {
+        let key = format!("vrrp.{}.interface", router.name);
+        let tracked = router.track.interfaces.keys();
+        let tracked = tracked.map(|name| (format!("vrrp.{}.track.interfaces", router.name), name.as_str()));
+        std::iter::once((key, router.interface.as_str())).chain(tracked)
+    });
+    let services = config
+        .l4
+        .iter()
+        .filter_map(|service| Some((format!("l4.{}.interface", service.name), service.interface.as_ref()?.as_str())));
+    routers.chain(services).collect()
 }
 
 /// What is written of `config`, each with its key.
@@ -123,6 +142,19 @@ mod tests {
             assert_eq!(at(path, want).as_ref(), expected, "{of_folder:o} {of_file:o} {want:?}");
         }
         assert_eq!(at(&site.path().join("none"), Want::Read), None, "what is missing is told elsewhere");
+    }
+
+    #[test]
+    fn interfaces_that_are_not_there_are_named_with_their_key() {
+        let text = "region = \"r\"\nproxy = \"p\"\nlisten = [\"127.0.0.1:0\"]\nstatus = \"127.0.0.1:0\"\n\
+                    services.s.servers.a = \"192.0.2.1:80\"\n\
+                    [vrrp.web]\ninterface = \"lo\"\nid = 51\npriority = 250\nvips = [\"127.0.1.10\"]\n\
+                    track = { interfaces = { none-such = 100, lo = 50 } }\n";
+        let config = Config::parse("p.toml".as_ref(), text, &|_| Err(String::new())).expect("right");
+        let told: Vec<_> = warnings("p.toml".as_ref(), &config).iter().map(ToString::to_string).collect();
+        let about = told.iter().filter(|line| line.contains("ip link")).collect::<Vec<_>>();
+        assert_eq!(about.len(), 1, "{told:#?}");
+        assert!(about[0].starts_with("p.toml: vrrp.web.track.interfaces: there is no none-such"), "{told:#?}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::look::{self, View};
 use super::nft::{self, NftError};
 use super::plan::Numbers;
-use super::report::L4Report;
+use super::report::{L4Report, ServiceReport};
 use super::sysctl::Sysctls;
 use super::tunnel::Ways;
 use super::{COALESCE, L4Error, Word, bell, flows, needs};
@@ -207,6 +207,7 @@ impl Keeper {
 
     fn publish(&self, view: &View) {
         let services = view.reports.clone();
+        tell_problems(&self.proxy.l4.load().services, &services);
         self.proxy.l4.publish(L4Report { services, applied: self.applied_at, failure: None });
     }
 
@@ -241,6 +242,20 @@ fn remove(netlink: &mut Netlink, sysctls: &mut Sysctls) {
         tracing::error!(%error, "l4: ways into tunnels may be left in the kernel");
     }
     sysctls.restore(&[]);
+}
+
+/// Logs what is wrong with services now, and was not before, or was something else.
+fn tell_problems(before: &[ServiceReport], now: &[ServiceReport]) {
+    for service in now {
+        let was = before.iter().find(|was| was.name == service.name).and_then(|was| was.problem.as_ref());
+        match &service.problem {
+            Some(problem) if was != Some(problem) => {
+                tracing::warn!(l4 = service.name, problem, "l4: not as it should be")
+            }
+            None if was.is_some() => tracing::info!(l4 = service.name, "l4: as it should be again"),
+            _ => {}
+        }
+    }
 }
 
 /// Removes what a process that was killed has left, where that can be seen; nobody wants anything here.

@@ -54,6 +54,15 @@ impl Notes {
         });
     }
 
+    /// A router has nothing to advertise from, and why; `None`: it has something again.
+    pub(super) fn trouble(&self, router: &str, trouble: Option<&str>) {
+        let (router, trouble) = (router.to_owned(), trouble.map(str::to_owned));
+        self.tell(move || match trouble {
+            Some(why) => tracing::warn!(router, why, "vrrp: cannot take part"),
+            None => tracing::info!(router, "vrrp: its interface can be used"),
+        });
+    }
+
     /// New settings make another router of this one.
     pub(super) fn anew(&self, router: &str) {
         let router = router.to_owned();

@@ -30,6 +30,8 @@ pub(super) struct Router {
     link: Option<Link>,
     /// What it advertises from.
     pub(super) source: Option<IpAddr>,
+    /// Why it has nothing to advertise from.
+    trouble: Option<String>,
     pub(super) wire: Option<Wire>,
     pub(super) gateways: Gateways,
     /// All that it tracks, as it was at the last look.
@@ -55,6 +57,7 @@ impl Router {
             all_vips,
             link: None,
             source: None,
+            trouble: None,
             wire: None,
             gateways,
             tracked: Vec::new(),
@@ -105,6 +108,11 @@ impl Router {
             self.source = None;
             notes.failure(&self.settings.name, "cannot use the interface", &error);
         }
+        let trouble = self.look_for_trouble();
+        if trouble != self.trouble {
+            notes.trouble(&self.settings.name, trouble.as_deref());
+            self.trouble = trouble;
+        }
         if self.holds {
             match self.complete(netlink) {
                 Ok(missing) if missing.is_empty() => {}
@@ -131,6 +139,19 @@ impl Router {
             self.source = own.into_iter().find(|address| self.may_be_source(*address));
         }
         Ok(())
+    }
+
+    /// Why it has nothing to advertise from; `None`: it has.
+    fn look_for_trouble(&self) -> Option<String> {
+        let (name, is_v4) = (&self.settings.interface, self.settings.is_v4());
+        let what = match &self.link {
+            _ if self.source.is_some() => return None,
+            None => "is not there, or is no Ethernet interface",
+            Some(link) if !link.is_running => "has no carrier",
+            Some(_) if is_v4 => "has no IPv4 address beside VIPs",
+            Some(_) => "has no link-local IPv6 address beside VIPs",
+        };
+        Some(format!("interface {name} {what}"))
     }
 
     fn may_be_source(&self, address: IpAddr) -> bool {
@@ -357,7 +378,12 @@ impl Router {
             priority,
             last_takeover: self.last_takeover,
             hears_other_active: machine.hears_other_active(),
-            failing: self.failing().map(|watched| watched.what.to_string()).collect(),
+            failing: self
+                .trouble
+                .iter()
+                .cloned()
+                .chain(self.failing().map(|watched| watched.what.to_string()))
+                .collect(),
         };
         let tracked = self.tracked.iter().map(|watched| TrackedReport {
             kind: watched.what.kind(),

@@ -37,6 +37,11 @@ pub fn read_topology(root: &Table<'_>) -> Option<Topology> {
 pub fn parse_topology(file: &str, text: &str) -> Result<Topology, Vec<Problem>> {
     let problems = Problems::new(file, text);
     let document = Document::parse(text, &problems);
+    if !problems.is_empty() {
+        // Keys may seem to be missing that the text has.
+        drop(document);
+        return Err(problems.into_vec());
+    }
     let topology = read_topology(&document.root(&problems));
     drop(document);
     topology.filter(|_| problems.is_empty()).ok_or_else(|| problems.into_vec())
