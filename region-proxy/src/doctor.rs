@@ -14,6 +14,8 @@ mod judge;
 use facts::Facts;
 use judge::{Finding, Question};
 
+use crate::l4::Protocol;
+
 /// What is asked.
 #[derive(Args, Debug)]
 pub struct Doctor {
@@ -32,6 +34,9 @@ pub struct Doctor {
     /// A port of the VIP, at which a program is to listen.
     #[arg(long)]
     port: Option<u16>,
+    /// What the program is to take there.
+    #[arg(long, value_enum, default_value_t = ProtocolWord::Tcp, requires = "port")]
+    protocol: ProtocolWord,
     /// The id of the VXLAN.
     #[arg(long, value_name = "NUMBER")]
     id: Option<u32>,
@@ -48,11 +53,21 @@ enum ModeWord {
     Tunnel,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ProtocolWord {
+    Tcp,
+    Udp,
+}
+
 impl Doctor {
     /// Looks, and prints what it finds; an error where something is wrong.
     pub fn run(&self) -> Result<(), String> {
         let question = self.question();
         let facts = Facts::read(question.vip)?;
+        if let Some(name) = question.interface.as_deref().filter(|name| facts.link(name).is_none()) {
+            let known: Vec<&str> = facts.links.iter().map(|link| link.name.as_str()).collect();
+            return Err(format!("there is no interface {name}: expected one of {}", known.join(", ")));
+        }
         let findings = judge::judge(&question, &facts);
         findings.iter().for_each(|finding| print!("{finding}"));
         match findings.iter().filter(|finding| !finding.is_ok()).count() {
@@ -74,6 +89,10 @@ impl Doctor {
             interface: self.interface.clone(),
             gateway: self.gateway,
             port: self.port,
+            protocol: match self.protocol {
+                ProtocolWord::Tcp => Protocol::Tcp,
+                ProtocolWord::Udp => Protocol::Udp,
+            },
             id: self.id,
             tunnel_port: self.tunnel_port,
         }

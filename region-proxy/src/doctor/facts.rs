@@ -6,6 +6,8 @@ use std::process::Command;
 
 use serde::Deserialize;
 
+use crate::l4::Protocol;
+
 /// All that is judged.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
@@ -15,8 +17,8 @@ pub(super) struct Facts {
     pub(super) defaults: Vec<Gateway>,
     /// Settings of the kernel by the last parts of their keys, such as `eth0/arp_ignore`; IPv4 alone.
     pub(super) settings: BTreeMap<String, u32>,
-    /// Where programs listen: TCP and UDP.
-    pub(super) listeners: Vec<SocketAddr>,
+    /// Where programs listen.
+    pub(super) listeners: Vec<(Protocol, SocketAddr)>,
 }
 
 /// One interface.
@@ -45,9 +47,16 @@ pub(super) struct Gateway {
     pub(super) interface: String,
     /// The size of TCP segments that it asks for.
     pub(super) advmss: Option<u32>,
+    /// What tells it from others, in the words of `ip`; empty where nothing must.
+    pub(super) rest: String,
 }
 
 impl Facts {
+    /// The interface of this name.
+    pub(super) fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+
     /// Those of this network namespace.
     pub(super) fn read(vip: IpAddr) -> Result<Self, String> {
         let links = links(&ip(&["-j", "-d", "addr", "show"])?)?;
@@ -62,10 +71,13 @@ impl Facts {
             }
         }
         let mut listeners = Vec::new();
-        for (file, state) in [("tcp", LISTENS), ("tcp6", LISTENS), ("udp", UNCONNECTED), ("udp6", UNCONNECTED)] {
-            // Without IPv6 there is none of that.
-            let text = std::fs::read_to_string(format!("/proc/net/{file}")).unwrap_or_default();
-            listeners.extend(text.lines().filter_map(|line| listener(line, state)));
+        for (protocol, state) in [(Protocol::Tcp, LISTENS), (Protocol::Udp, UNCONNECTED)] {
+            for family in ["", "6"] {
+                // Without IPv6 there is none of that.
+                let text = std::fs::read_to_string(format!("/proc/net/{}{family}", protocol.as_str()));
+                let found = text.unwrap_or_default();
+                listeners.extend(found.lines().filter_map(|line| Some((protocol, listener(line, state)?))));
+            }
         }
         Ok(Self { links, defaults, settings, listeners })
     }
@@ -114,8 +126,11 @@ struct RouteText {
     gateway: Option<IpAddr>,
     #[serde(default)]
     dev: String,
+    metric: Option<u32>,
     #[serde(default)]
-    metrics: Vec<BTreeMap<String, u32>>,
+    flags: Vec<String>,
+    #[serde(default)]
+    metrics: Vec<BTreeMap<String, serde_json::Value>>,
 }
 
 fn links(text: &str) -> Result<Vec<Link>, String> {
@@ -140,7 +155,12 @@ fn gateways(text: &str) -> Result<Vec<Gateway>, String> {
     let gateway = |route: RouteText| Gateway {
         address: route.gateway,
         interface: route.dev,
-        advmss: route.metrics.iter().find_map(|metrics| metrics.get("advmss").copied()),
+        advmss: route.metrics.iter().find_map(|metrics| metrics.get("advmss")?.as_u64()).map(|size| size as u32),
+        rest: {
+            let metric = route.metric.map(|metric| format!(" metric {metric}")).unwrap_or_default();
+            let is_onlink = route.flags.iter().any(|flag| flag == "onlink");
+            metric + if is_onlink { " onlink" } else { "" }
+        },
     };
     Ok(found.into_iter().map(gateway).collect())
 }
@@ -193,8 +213,12 @@ mod tests {
             address: Some("192.0.2.1".parse().expect("an address")),
             interface: "eth0".to_owned(),
             advmss: Some(1410),
+            rest: String::new(),
         };
-        assert_eq!(gateways(text), Ok(vec![expected]));
+        assert_eq!(gateways(text), Ok(vec![expected.clone()]));
+        let text = text.replace("\"flags\":[]", "\"metric\":100,\"flags\":[\"onlink\"]");
+        let expected = Gateway { rest: " metric 100 onlink".to_owned(), ..expected };
+        assert_eq!(gateways(&text), Ok(vec![expected]));
         assert_eq!(gateways(""), Ok(Vec::new()));
         assert!(links("Error").is_err());
     }

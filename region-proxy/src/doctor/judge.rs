@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use super::facts::{Facts, Gateway, Link};
 use crate::config::L4Mode;
-use crate::l4::Mac;
+use crate::l4::{Mac, Protocol};
 use crate::switching::SERVER_MAC;
 
 /// What is asked of a server.
@@ -25,6 +25,7 @@ pub(super) struct Question {
     /// The address of the proxy.
     pub(super) gateway: Option<IpAddr>,
     pub(super) port: Option<u16>,
+    pub(super) protocol: Protocol,
     /// The id of the VXLAN.
     pub(super) id: Option<u32>,
     pub(super) tunnel_port: u16,
@@ -81,8 +82,7 @@ pub(super) fn judge(question: &Question, facts: &Facts) -> Vec<Finding> {
 fn vip_on_lo(question: &Question, facts: &Facts) -> Finding {
     let vip = question.vip;
     let len = if vip.is_ipv4() { 32 } else { 128 };
-    let lo = facts.links.iter().find(|link| link.name == "lo");
-    let found = lo.and_then(|lo| prefix_of(lo, vip));
+    let found = facts.link("lo").and_then(|lo| prefix_of(lo, vip));
     let elsewhere =
         facts.links.iter().filter(|link| link.name != "lo").find_map(|link| Some((link, prefix_of(link, vip)?)));
     let add = format!("ip addr add {vip}/{len} dev lo");
@@ -164,7 +164,7 @@ fn source_check(facts: &Facts, name: &str) -> Finding {
 
 /// What clients send must fit into the tunnel; they go by the size that the answer to their first packet asks for.
 fn segments(question: &Question, facts: &Facts) -> Finding {
-    let mtu = |gateway: &Gateway| facts.links.iter().find(|link| link.name == gateway.interface).map(|link| link.mtu);
+    let mtu = |gateway: &Gateway| facts.link(&gateway.interface).map(|link| link.mtu);
     let headers = if question.vip.is_ipv4() { 40 } else { 60 };
     let gateway = facts.defaults.first();
     let outside = gateway.and_then(mtu).unwrap_or(ETHERNET_MTU).min(ETHERNET_MTU);
@@ -174,7 +174,10 @@ fn segments(question: &Question, facts: &Facts) -> Finding {
         Some(gateway) if gateway.advmss.is_some_and(|found| found <= most) => None,
         Some(gateway) => {
             let via = gateway.address.map_or_else(String::new, |address| format!(" via {address}"));
-            let mend = format!("ip {family} route change default{via} dev {} advmss {most}", gateway.interface);
+            let mend = format!(
+                "ip {family} route change default{via} dev {} advmss {most}{}",
+                gateway.interface, gateway.rest
+            );
             let found = gateway.advmss.map_or_else(|| "it says nothing".to_owned(), |found| format!("it says {found}"));
             Some((found, vec![mend]))
         }
@@ -210,7 +213,9 @@ fn listener(question: &Question, facts: &Facts, port: u16) -> Finding {
         false if is_direct => ip == question.vip,
         false => !ip.is_loopback() && ip.is_ipv4() == question.vip.is_ipv4(),
     };
-    let at_port: Vec<_> = facts.listeners.iter().filter(|listener| listener.port() == port).collect();
+    let protocol = question.protocol;
+    let at_port = facts.listeners.iter().filter(|(found, listener)| *found == protocol && listener.port() == port);
+    let at_port: Vec<_> = at_port.map(|(_, listener)| listener).collect();
     let place = if is_direct { question.vip.to_string() } else { "this machine".to_owned() };
     let found: Vec<String> = at_port.iter().map(|listener| listener.to_string()).collect();
     let why = match (found.is_empty(), is_direct) {
@@ -219,7 +224,10 @@ fn listener(question: &Question, facts: &Facts, port: u16) -> Finding {
         (_, false) => format!("it listens at {} alone", found.join(", ")),
     };
     let is_ok = at_port.iter().any(|listener| takes(listener.ip()));
-    Finding::of(format!("a program listens at port {port} of {place}"), (!is_ok).then_some((why, Vec::new())))
+    Finding::of(
+        format!("a program listens at {} port {port} of {place}", protocol.as_str()),
+        (!is_ok).then_some((why, Vec::new())),
+    )
 }
 
 /// An outer IPv4 header, UDP, VXLAN and Ethernet.
@@ -238,7 +246,16 @@ mod tests {
 
     fn question(mode: L4Mode) -> Question {
         let (vip, gateway) = (ip("192.0.2.10"), Some(ip("192.0.2.2")));
-        Question { mode, vip, interface: None, gateway, port: Some(80), id: Some(100), tunnel_port: 4789 }
+        Question {
+            mode,
+            vip,
+            interface: None,
+            gateway,
+            port: Some(80),
+            protocol: Protocol::Tcp,
+            id: Some(100),
+            tunnel_port: 4789,
+        }
     }
 
     fn link(name: &str, addresses: &[(&str, u8)]) -> Link {
@@ -250,7 +267,12 @@ mod tests {
     fn right() -> Facts {
         let tunnel = Link { mac: Mac(SERVER_MAC.0).to_string(), vxlan: Some((100, 4789)), ..link("rp-vx", &[]) };
         let settings = [("all/arp_ignore", 1), ("all/arp_announce", 2), ("all/rp_filter", 0), ("rp-vx/rp_filter", 2)];
-        let gateway = Gateway { address: Some(ip("192.0.2.2")), interface: "eth0".to_owned(), advmss: Some(1410) };
+        let gateway = Gateway {
+            address: Some(ip("192.0.2.2")),
+            interface: "eth0".to_owned(),
+            advmss: Some(1410),
+            rest: String::new(),
+        };
         Facts {
             links: vec![
                 link("lo", &[("127.0.0.1", 8), ("192.0.2.10", 32)]),
@@ -259,7 +281,7 @@ mod tests {
             ],
             defaults: vec![gateway],
             settings: settings.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect(),
-            listeners: vec!["0.0.0.0:80".parse().expect("an address")],
+            listeners: vec![(Protocol::Tcp, "0.0.0.0:80".parse().expect("an address"))],
         }
     }
 
@@ -316,6 +338,10 @@ mod tests {
         assert_eq!(strict[1..], ["sysctl -w net.ipv4.conf.rp-vx.rp_filter=0"]);
         let long = wrong(L4Mode::Tunnel, |facts| facts.defaults[0].advmss = None);
         assert_eq!(long, ["it says nothing", "ip -4 route change default via 192.0.2.2 dev eth0 advmss 1410"]);
+        let long = wrong(L4Mode::Tunnel, |facts| {
+            (facts.defaults[0].advmss, facts.defaults[0].rest) = (Some(1460), " metric 100 onlink".to_owned());
+        });
+        assert!(long[1].ends_with("dev eth0 advmss 1410 metric 100 onlink"), "{long:?}");
     }
 
     #[test]
@@ -327,10 +353,11 @@ mod tests {
 
     #[test]
     fn a_program_listens_where_packets_are_sent() {
-        let elsewhere = |facts: &mut Facts| facts.listeners = vec!["192.0.2.21:80".parse().expect("an address")];
+        let elsewhere = |facts: &mut Facts| facts.listeners[0].1 = "192.0.2.21:80".parse().expect("an address");
         let expected = "it listens at 192.0.2.21:80 alone: expected it at the VIP or at all addresses";
         assert_eq!(wrong(L4Mode::Dsr, elsewhere), [expected]);
         assert_eq!(wrong(L4Mode::OneArm, elsewhere), Vec::<String>::new());
         assert_eq!(wrong(L4Mode::OneArm, |facts| facts.listeners.clear()), ["none does"]);
+        assert_eq!(wrong(L4Mode::OneArm, |facts| facts.listeners[0].0 = Protocol::Udp), ["none does"]);
     }
 }

@@ -3,6 +3,7 @@
 //! Needs root, iproute2 and nftables; says so where it is left out.
 
 mod bed;
+mod doctor;
 mod life;
 mod proxy;
 
@@ -42,20 +43,25 @@ fn passes(mode: Mode) {
         let arrived: Vec<usize> = seen.answers.iter().map(|answer| answer.octets).collect();
         assert_eq!(arrived, [UPLOAD], "{mode:?}, IPv4: {is_v4}: {:?}", seen.failures);
     }
+    let shown: serde_json::Value = serde_json::from_str(&proxy.show(&["--json"])).expect("JSON");
+    let web = &shown["services"][0];
+    let servers = web["servers"].as_array().into_iter().flatten();
+    let passed: u64 = servers.filter_map(|server| server["bytes"].as_u64()).sum();
+    assert!(passed > 2 * UPLOAD as u64 && web["bytes"].as_u64() >= Some(passed), "{mode:?}: {shown}");
     proxy.stop();
     let left = bed.net.command("lb", "nft").args(["list", "ruleset"]).output().expect("nft is there");
     assert!(left.stdout.is_empty(), "{}", String::from_utf8_lossy(&left.stdout));
 }
 
-/// Flows that last while servers are drained and die, and rules change.
-fn lasts(mode: Mode) {
+/// Flows of one family that last while servers are drained and die, and rules change.
+fn lasts(mode: Mode, is_v4: bool) {
     if net::left_out("L4 load balancing", &["nft", "bridge"]).is_some() {
         return;
     }
     let mut bed = Bed::new(mode);
     let proxy = Proxy::start(&bed);
-    until_passed_on(&bed, true, &SERVERS);
-    let held = [Protocol::Tcp, Protocol::Udp].map(|protocol| bed.traffic(protocol, true).hold(&bed.net, HELD));
+    until_passed_on(&bed, is_v4, &SERVERS);
+    let held = [Protocol::Tcp, Protocol::Udp].map(|protocol| bed.traffic(protocol, is_v4).hold(&bed.net, HELD));
     let all_stay = |when: &str| {
         for flows in &held {
             let now = flows.now();
@@ -64,10 +70,13 @@ fn lasts(mode: Mode) {
         }
     };
 
-    // Each change is one transaction: nobody notices, neither old flows nor new ones.
-    let new = bed.traffic(Protocol::Tcp, true).stream(&bed.net);
+    // Each change is one transaction, whoever makes it: nobody notices, neither old flows nor new ones.
+    let new = bed.traffic(Protocol::Tcp, is_v4).stream(&bed.net);
     for turn in 0..CHANGES {
-        proxy.tell(&["weight", if turn % 2 == 0 { "3" } else { "1" }], "s2-4");
+        match turn % 4 {
+            0 | 2 => proxy.tell(&["weight", ["3", "1"][turn / 2 % 2]], &Proxy::server_on(&bed, "s2", is_v4)),
+            by_file => proxy.reload(&bed, by_file == 1),
+        }
         std::thread::sleep(Duration::from_millis(100));
     }
     let seen = new.finish();
@@ -77,14 +86,14 @@ fn lasts(mode: Mode) {
     held.iter().for_each(Flows::until_asked_again);
     all_stay("rules changed");
 
-    proxy.tell(&["drain"], "s1-4");
-    until_passed_on(&bed, true, &SERVERS[1..]);
+    proxy.tell(&["drain"], &Proxy::server_on(&bed, "s1", is_v4));
+    until_passed_on(&bed, is_v4, &SERVERS[1..]);
     held.iter().for_each(Flows::until_asked_again);
     all_stay("a server drains");
     assert!(held.iter().all(|flows| flows.servers().contains_key("s1")), "{mode:?}: its flows are there");
 
     bed.kill("s3");
-    until_passed_on(&bed, true, &SERVERS[1..2]);
+    until_passed_on(&bed, is_v4, &SERVERS[1..2]);
     for flows in held.map(Flows::finish) {
         let moved = flows.iter().filter(|flow| flow.servers[0] != "s3").find(|flow| flow.servers.len() != 1);
         assert!(moved.is_none(), "{mode:?}: flows of others stay: {moved:?}");
@@ -137,32 +146,57 @@ fn a_tunnel_passes_flows_on_and_servers_see_their_clients() {
 
 #[test]
 fn flows_through_a_router_last() {
-    lasts(Mode::Router);
+    lasts(Mode::Router, true);
+}
+
+#[test]
+fn flows_through_a_router_last_over_ipv6() {
+    lasts(Mode::Router, false);
 }
 
 #[test]
 fn flows_across_a_bridge_last() {
-    lasts(Mode::Bridge);
+    lasts(Mode::Bridge, true);
+}
+
+#[test]
+fn flows_across_a_bridge_last_over_ipv6() {
+    lasts(Mode::Bridge, false);
 }
 
 #[test]
 fn flows_of_one_arm_last() {
-    lasts(Mode::OneArm);
+    lasts(Mode::OneArm, true);
+}
+
+#[test]
+fn flows_of_one_arm_last_over_ipv6() {
+    lasts(Mode::OneArm, false);
 }
 
 #[test]
 fn flows_with_direct_server_return_last() {
-    lasts(Mode::Dsr);
+    lasts(Mode::Dsr, true);
+}
+
+#[test]
+fn flows_with_direct_server_return_last_over_ipv6() {
+    lasts(Mode::Dsr, false);
 }
 
 #[test]
 fn flows_through_a_tunnel_last() {
-    lasts(Mode::Tunnel);
+    lasts(Mode::Tunnel, true);
+}
+
+#[test]
+fn flows_through_a_tunnel_last_over_ipv6() {
+    lasts(Mode::Tunnel, false);
 }
 
 /// Flows that last, of each protocol.
 const HELD: usize = 40;
 /// So often the rules change.
-const CHANGES: u32 = 20;
+const CHANGES: usize = 20;
 const FLOWS: usize = 1000;
 const UPLOAD: usize = 100_000_000;

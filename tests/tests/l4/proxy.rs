@@ -100,10 +100,36 @@ impl Proxy {
 
     /// Tells it something about a server, such as `["drain"]` or `["weight", "3"]`.
     pub(crate) fn tell(&self, words: &[&str], server: &str) {
+        self.ctl(&[&words[..1], &[&format!("www.example.com/{server}")], &words[1..]].concat());
+    }
+
+    fn ctl(&self, words: &[&str]) {
         let mut command = Command::new(program("region-proxy").expect("it is built"));
-        command.arg("ctl").arg("--socket").arg(self.folder.path().join("admin.sock")).arg(words[0]);
-        let done = command.arg(format!("www.example.com/{server}")).args(&words[1..]).output().expect("it starts");
-        assert!(done.status.success(), "{words:?} {server}: {}", String::from_utf8_lossy(&done.stderr));
+        command.arg("ctl").arg("--socket").arg(self.folder.path().join("admin.sock"));
+        let done = command.args(words).output().expect("it starts");
+        assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// Has it read settings anew, with another L4 service beside or without it.
+    pub(crate) fn reload(&self, bed: &Bed, has_other: bool) {
+        let ours = "[services.\"www.example.com\"]";
+        let vips = bed.vips().map(|vip| format!("\"{vip}\"")).join(", ");
+        let other = format!(
+            "[l4.other]\n{}\nvips = [{vips}]\nports = [{}]\nprotocols = [\"udp\"]\nservice = \"www.example.com\"\n{ours}",
+            mode(bed),
+            PORT + 1,
+        );
+        let text = settings(bed);
+        let text = if has_other { text.replacen(ours, &other, 1) } else { text };
+        let (file, new) = (self.folder.path().join("proxy.toml"), self.folder.path().join("proxy.toml.new"));
+        std::fs::write(&new, text).expect("it can be written");
+        std::fs::rename(new, file).expect("it can be renamed");
+        self.ctl(&["reload"]);
+    }
+
+    /// The name of the server on `host` that takes flows of this family.
+    pub(crate) fn server_on(bed: &Bed, host: &str, is_v4: bool) -> String {
+        format!("{host}-{}", if is_v4 || bed.mode == Mode::Tunnel { 4 } else { 6 })
     }
 
     /// What it says.
@@ -124,12 +150,9 @@ fn servers(bed: &Bed) -> Vec<(String, String)> {
     families.iter().flat_map(|is_v4| server(*is_v4)).collect()
 }
 
-fn settings(bed: &Bed) -> String {
-    let servers = servers(bed).into_iter().map(|(name, address)| {
-        let weight = if name.starts_with(SERVERS[0]) { 2 } else { 1 };
-        format!("{name} = {{ address = \"{address}\", weight = {weight} }}\n")
-    });
-    let mode = match bed.mode {
+/// How packets come to servers, as settings have it.
+fn mode(bed: &Bed) -> String {
+    match bed.mode {
         Mode::Router | Mode::Bridge => "mode = \"nat\"".to_owned(),
         Mode::OneArm => format!("mode = \"one-arm\"\nsnat = {POOL:?}"),
         Mode::Dsr => "mode = \"dsr\"\ninterface = \"eth0\"".to_owned(),
@@ -137,7 +160,15 @@ fn settings(bed: &Bed) -> String {
             let local = bed.address("lb", true);
             format!("mode = \"tunnel\"\ntunnel = {{ kind = \"vxlan\", id = 100, local = \"{local}\" }}")
         }
-    };
+    }
+}
+
+fn settings(bed: &Bed) -> String {
+    let servers = servers(bed).into_iter().map(|(name, address)| {
+        let weight = if name.starts_with(SERVERS[0]) { 2 } else { 1 };
+        format!("{name} = {{ address = \"{address}\", weight = {weight} }}\n")
+    });
+    let mode = mode(bed);
     let vips = bed.vips().map(|vip| format!("\"{vip}\"")).join(", ");
     format!(
         "region = \"seoul\"\nproxy = \"lb\"\nstatus = \"127.0.0.1:8081\"\nadmin_socket = \"admin.sock\"\nthreads = 1\n[l4.web]\n{mode}\nvips = [{vips}]\n\
