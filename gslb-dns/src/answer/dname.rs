@@ -42,7 +42,8 @@ pub(super) fn follow_all<'a>(
         if walk.follow(dname, reply).is_err() {
             return walk.end(dname, Rcode::YXDOMAIN);
         }
-        if matches!(query.qtype, Rtype::CNAME | Rtype::ANY) {
+        // What leads back to the owner of a DNAME would say that DNAME twice: it is left to the resolver who asks for one.
+        if matches!(query.qtype, Rtype::CNAME | Rtype::ANY | Rtype::DNAME) {
             break;
         }
         match step(&walk, reply) {

@@ -173,7 +173,7 @@ impl Walk<'_> {
         };
         let cname = RData::CNAME(CNAME(target.clone()));
         self.expected.answers.push(Record::from_rdata(name.clone(), dname.ttl, cname));
-        let is_asked_for = [RecordType::CNAME, RecordType::ANY].contains(&self.qtype);
+        let is_asked_for = [RecordType::CNAME, RecordType::DNAME, RecordType::ANY].contains(&self.qtype);
         if let Some(home) = zone_of(self.reference.zones, &target, self.qtype).filter(|_| !is_asked_for) {
             self.step(home, target);
         }

@@ -94,7 +94,7 @@ impl Walk<'_> {
             if seen.is_empty()
                 && !self.message.answers.contains(&dname)
                 && let Some(target) = self.redirect(&name, &owner, &dname)
-                && self.qtype != RecordType::CNAME
+                && ![RecordType::CNAME, RecordType::DNAME].contains(&self.qtype)
                 && let Some(next) = zone_of(self.zones, &target, self.qtype)
             {
                 self.step(next, target, seen);
@@ -221,7 +221,7 @@ fn soa_line(apex: &str) -> Line {
 }
 
 /// One record of `owner`: what it is by `kind`, where it leads by `target`.
-fn make_line(owner: &str, kind: u8, target: &str, number: u8) -> Line {
+pub(super) fn make_line(owner: &str, kind: u8, target: &str, number: u8) -> Line {
     let target_name = name(target);
     let wire = |name: &Name| {
         let labels = name.iter().flat_map(|label| [&[label.len() as u8], label].concat());

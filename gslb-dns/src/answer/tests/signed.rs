@@ -101,6 +101,19 @@ proptest! {
     }
 }
 
+#[test]
+fn a_dname_that_leads_back_to_its_owner_is_told_once_to_who_asks_for_it() {
+    let lines = [naive::make_line("c.z.test.", DNAME_LINE, "z.test.", 0)];
+    let signings = [Some(signing("z.test.", Denial::Nsec)), None];
+    let (snapshot, _) = naive::build_signed(&lines, false, None, &signings);
+    let asked = ask("c.c.z.test", Rtype::DNAME).tcp();
+    let reply = check(&snapshot, &[("z.test.", true)], &asked).expect("it validates");
+    assert_eq!(plain(&reply.message.answers).len(), 2, "the DNAME and the CNAME made from it: {:?}", reply.answers());
+}
+
+/// The kind of a line that is a DNAME.
+const DNAME_LINE: u8 = 12;
+
 /// The sample with its zone signed by `denial`; asked of its services and of some names beside them.
 fn check_sample(world: &World, denial: Denial) {
     let snapshot = world.signed_snapshot(&[Some(signing("gslb.test.", denial))]);
