@@ -222,7 +222,8 @@ fn authorize(authorization: Option<&[u8]>, token: Option<&Token>) -> Result<(), 
     match authorization {
         Some(authorization) if token.is_in(authorization) => Ok(()),
         _ => {
-            let mut refusal = Reply::text(401, "refused: the token is missing or wrong");
+            let mut refusal =
+                Reply::text(401, "refused: the token is missing or wrong: expected `Authorization: Bearer TOKEN`");
             refusal.fields.push(("WWW-Authenticate", "Bearer"));
             Err(Box::new(refusal))
         }

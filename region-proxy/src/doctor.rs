@@ -31,7 +31,7 @@ pub struct Doctor {
     /// The address of the proxy on this link: what a server of mode nat has for its default gateway.
     #[arg(long, value_name = "ADDRESS")]
     gateway: Option<IpAddr>,
-    /// A port of the VIP, at which a program is to listen.
+    /// The port at which a program is to listen: that of the VIP for dsr and tunnel, that of the server for nat and one-arm.
     #[arg(long)]
     port: Option<u16>,
     /// What the program is to take there.

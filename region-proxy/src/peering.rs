@@ -61,7 +61,7 @@ impl Links {
             let next =
                 live.config.peers.as_ref().map(|peers| Ok::<_, io::Error>((peers, listener(peers)?, keys(peers)?)));
             let next = next.transpose()?;
-            self.tasks.abort_all();
+            self.stop();
             self.proxy.peering.set(&live.config.peers.as_ref().map(|peers| peers.others.clone()).unwrap_or_default());
             if let Some((peers, listener, keys)) = next {
                 self.spawn(&live.config.proxy, peers, listener, &keys);
@@ -114,7 +114,7 @@ impl Links {
 
     /// Ends them.
     pub fn stop(&mut self) {
-        self.tasks.abort_all();
+        self.tasks = JoinSet::new();
     }
 }
 

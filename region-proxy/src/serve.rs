@@ -78,7 +78,8 @@ pub enum ServeError {
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrNotAvailable => {
-            ": it is not on this machine; one that comes and goes is expected in `vips`, or in [vrrp.NAME]"
+            ": it is not on this machine; one that comes and goes is expected in `vips`, or in [vrrp.NAME]; that of an L4 tier \
+             on lo, as `region-proxy l4 doctor` says"
         }
         io::ErrorKind::AddrInUse => ": expected nobody else there, as `ss -ltnp` shows",
         io::ErrorKind::PermissionDenied => ": ports below 1024 need root, with `user`, or CAP_NET_BIND_SERVICE",

@@ -26,3 +26,4 @@ pub mod snapshot;
 pub mod state;
 pub mod token;
 pub mod topology;
+mod typo;

@@ -13,6 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::problem::Problems;
+use crate::typo::nearest;
 
 /// A parsed TOML text.
 #[derive(Debug)]
@@ -138,8 +139,15 @@ impl Drop for Table<'_> {
         let asked = self.asked.take();
         for key in self.table.keys().filter(|key| !asked.contains(key.get_ref().as_ref())) {
             let known: Vec<&str> = asked.iter().map(String::as_str).collect();
-            let what = format_args!("unknown key: expected one of {}", known.join(", "));
-            self.problems.add(Some(key.span().start), &self.path_of(key.get_ref()), what);
+            let what = match nearest(key.get_ref(), known.iter().copied()) {
+                Some(meant) => format!("did you mean {meant}?"),
+                None => format!("expected one of {}", known.join(", ")),
+            };
+            self.problems.add(
+                Some(key.span().start),
+                &self.path_of(key.get_ref()),
+                format_args!("unknown key: {what}"),
+            );
         }
     }
 }
@@ -160,7 +168,9 @@ impl<'a> Value<'a> {
         let number = self.value.get_ref().as_integer();
         let number = number.and_then(|integer| i64::from_str_radix(integer.as_str(), integer.radix()).ok());
         let number = number.filter(|number| range.contains(number));
-        self.expect(&format!("a whole number from {} to {}", range.start(), range.end()), number)
+        let has_unit = self.value.get_ref().as_str().is_some_and(|text| text.starts_with(|c: char| c.is_ascii_digit()));
+        let hint = if has_unit { ", without quotes and unit" } else { "" };
+        self.expect(&format!("a whole number from {} to {}{hint}", range.start(), range.end()), number)
     }
 
     /// A number, whole or not.
@@ -323,6 +333,8 @@ mod tests {
 
     #[test]
     fn wrong_values_are_shown_as_they_are_written() {
+        let found = problems_of("a = \"20s\"\n", |root| _ = root.value("a").and_then(|value| value.integer(0..=9)));
+        assert_eq!(found, ["s.toml:1: a: \"20s\" is not a whole number from 0 to 9, without quotes and unit"]);
         for text in ["0xff", "0o17", "0b11", "-1", "1.5", "true", "\"a\""] {
             let found = problems_of(&format!("a = {text}"), |root| {
                 assert_eq!(root.value("a").and_then(|value| value.integer(0..=1)), None);

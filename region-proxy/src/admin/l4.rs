@@ -18,6 +18,12 @@ pub(super) fn encode(report: &L4Report, counts: [u64; 2], sheet: &mut Sheet<'_>)
     sheet.counter("region_proxy_l4_apply_failures", "Changes that were refused", failures)?;
     let help = "Whether the kernel does not do as the settings and the health of servers say";
     sheet.gauge("region_proxy_l4_failing", help, report.failure.is_some().into())?;
+    let problems = report
+        .services
+        .iter()
+        .map(|service| (vec![("l4", service.name.as_str())], u64::from(service.problem.is_some())));
+    let help = "Whether an L4 service passes nothing on, or not all; `region-proxy l4 show` says why";
+    sheet.gauges("region_proxy_l4_problem", help, problems)?;
     let open = report.services.iter().map(|service| {
         let open = service.servers.iter().filter(|server| server.state == "open" && server.reason.is_none());
         (vec![("l4", service.name.as_str())], open.count() as u64)

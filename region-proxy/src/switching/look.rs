@@ -63,7 +63,8 @@ impl View {
         let backends = plan::backends(l4, servers, &macs, numbers);
         let mac = link.as_ref().and_then(|link| link.mac).map(|mac| Mac(mac.0));
         let problem = problem(l4, link.as_ref(), &backends, netlink)?.or(local);
-        self.reports.push(report(l4, &backends, problem));
+        let lacks_interface = !has_interface(l4, link.as_ref());
+        self.reports.push(ServiceReport { lacks_interface, ..report(l4, &backends, problem) });
         let Some(service) = l4.plan(backends, mac, mtu) else { return Ok(()) };
         self.interfaces.extend(link.map(|link| link.index));
         if let Some(tunnel) = &l4.tunnel {
@@ -107,16 +108,18 @@ fn mtu(l4: &L4, netlink: &mut Netlink) -> io::Result<(u16, Option<String>)> {
     Ok((u16::try_from(inside).unwrap_or(u16::MAX).max(IPV6_MTU_MIN), problem))
 }
 
+/// Whether it has the interface that it needs, if any.
+fn has_interface(l4: &L4, link: Option<&Link>) -> bool {
+    l4.interface.is_none() || link.is_some_and(|link| l4.mode != L4Mode::Dsr || link.mac.is_some())
+}
+
 /// What keeps it from passing anything on, or from passing on all.
 fn problem(l4: &L4, link: Option<&Link>, backends: &[Backend], netlink: &mut Netlink) -> io::Result<Option<String>> {
-    if let Some(interface) = &l4.interface {
-        match link {
-            None => return Ok(Some(format!("there is no interface {interface}: nothing is passed on"))),
-            Some(link) if l4.mode == L4Mode::Dsr && link.mac.is_none() => {
-                return Ok(Some(format!("{interface} is not Ethernet: nothing is passed on")));
-            }
-            Some(_) => {}
-        }
+    if let Some(interface) = l4.interface.as_ref().filter(|_| !has_interface(l4, link)) {
+        return Ok(Some(match link {
+            None => format!("there is no interface {interface}: nothing is passed on"),
+            Some(_) => format!("{interface} is not Ethernet: nothing is passed on"),
+        }));
     }
     if !backends.iter().any(|backend| backend.fate == Fate::Open && plan::hindrance(l4, backend).is_none()) {
         return Ok(Some("no server takes new flows".to_owned()));
@@ -156,6 +159,7 @@ fn report(l4: &L4, backends: &[Backend], problem: Option<String>) -> ServiceRepo
         service: l4.service.clone(),
         flows_to: l4.vips.iter().map(to).collect(),
         problem,
+        lacks_interface: false,
         figures: Figures::default(),
         servers: backends.iter().map(backend).collect(),
     }

@@ -40,6 +40,9 @@ pub struct ServiceReport {
     /// Why nothing is passed on, or what is not as it should be; absent: all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Whether there is no such interface on this machine as it needs, so that nothing is passed on.
+    #[serde(skip)]
+    pub lacks_interface: bool,
     /// What it counted.
     #[serde(flatten)]
     pub figures: Figures,
@@ -95,7 +98,7 @@ pub struct Reports {
 
 impl Reports {
     /// Replaces what is told.
-    pub(super) fn publish(&self, report: L4Report) {
+    pub(crate) fn publish(&self, report: L4Report) {
         self.present.store(Arc::new(report));
     }
 

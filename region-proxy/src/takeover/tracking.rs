@@ -49,7 +49,14 @@ impl Surroundings<'_> {
         });
         let is_undrained = !self.proxy.is_draining.load(Ordering::Relaxed);
         let drain = track.drain.map(|loss| (Tracked::Drain, loss, is_undrained));
-        let all = always.into_iter().chain(interfaces).chain(gateways).chain(services).chain(drain);
+        let reports = self.proxy.l4.load();
+        let l4 = live.config.l4.iter().filter(|l4| l4.vips.iter().any(|vip| router.settings.vips.contains(vip)));
+        let l4 = l4.map(|l4| {
+            let is_idle =
+                reports.services.iter().any(|report| report.name == l4.name.as_str() && report.lacks_interface);
+            (Tracked::L4(l4.name.to_string()), Loss::LetGo, !is_idle)
+        });
+        let all = always.into_iter().chain(interfaces).chain(gateways).chain(services).chain(l4).chain(drain);
         all.map(|(what, loss, is_well)| Watched { what, loss, is_well }).collect()
     }
 }
@@ -77,6 +84,7 @@ fn has_servers(service: &Service, servers_min: u32) -> bool {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::switching::report::{L4Report, ServiceReport};
     use crate::takeover::house::groups;
     use crate::tls::Certificates;
     use crate::vrrp::gateway::Gateway;
@@ -107,6 +115,22 @@ mod tests {
     #[test]
     fn vips_that_could_not_be_taken_are_left_to_others_for_a_moment() {
         assert_eq!(failing("", true, |_, router| router.bar(Moment::START)), [("vips".to_owned(), Loss::LetGo)]);
+    }
+
+    #[test]
+    fn vips_of_an_l4_service_that_passes_nothing_on_are_left_to_others() {
+        let l4 = "[l4.web]\nmode = \"dsr\"\ninterface = \"eth9\"\nservice = \"s\"\nports = [80]\nprotocols = [\"tcp\"]\nvips = [\"192.0.2.10\"]\n";
+        let report = |lacks_interface| {
+            let report = r#"{"name": "web", "mode": "dsr", "service": "s", "flows_to": [], "servers": []}"#;
+            let report: ServiceReport = serde_json::from_str(report).expect("a report");
+            L4Report { services: vec![ServiceReport { lacks_interface, ..report }], ..L4Report::default() }
+        };
+        assert_eq!(failing(l4, true, |_, _| ()), [], "nobody has looked yet");
+        assert_eq!(failing(l4, true, |proxy, _| proxy.l4.publish(report(false))), []);
+        let found = failing(l4, true, |proxy, _| proxy.l4.publish(report(true)));
+        assert_eq!(found, [("l4 web".to_owned(), Loss::LetGo)]);
+        let elsewhere = l4.replace("192.0.2.10", "192.0.2.13");
+        assert_eq!(failing(&elsewhere, true, |proxy, _| proxy.l4.publish(report(true))), []);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub enum Tracked {
     Gateway(IpAddr),
     /// That this service has servers.
     Service(OwnerName),
+    /// That this L4 service, which is reached by its VIPs, has its interface.
+    L4(String),
     /// That no operator drains the proxy.
     Drain,
 }
@@ -42,6 +44,7 @@ impl Tracked {
             Self::Interface(_) => "interface",
             Self::Gateway(_) => "gateway",
             Self::Service(_) => "service",
+            Self::L4(_) => "l4",
             Self::Drain => "drain",
         }
     }
@@ -49,7 +52,7 @@ impl Tracked {
     /// Which one of its kind; empty where there is but one.
     pub fn name(&self) -> String {
         match self {
-            Self::Interface(name) => name.clone(),
+            Self::Interface(name) | Self::L4(name) => name.clone(),
             Self::Gateway(address) => address.to_string(),
             Self::Service(name) => name.to_string(),
             Self::Listeners | Self::Vips | Self::Drain => String::new(),

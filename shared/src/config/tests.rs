@@ -188,7 +188,7 @@ fn wrong_probe_settings_are_refused() {
             ("time_limit = \"2m\"", "probe.time_limit", "from 10ms to 1m"),
             ("rise = 0", "probe.rise", "from 1 to 100"),
             ("fall = 101", "probe.fall", "from 1 to 100"),
-            ("falls = 3", "probe.falls", "unknown key: expected one of deciding_interval, fall, interval"),
+            ("falls = 3", "probe.falls", "unknown key: did you mean fall?"),
         ],
     );
 }
