@@ -47,8 +47,12 @@ pub(super) struct Gateway {
     pub(super) interface: String,
     /// The size of TCP segments that it asks for.
     pub(super) advmss: Option<u32>,
-    /// What tells it from others, in the words of `ip`; empty where nothing must.
-    pub(super) rest: String,
+    /// What tells it from others; `None`: nothing must.
+    pub(super) metric: Option<u32>,
+    /// Whether its gateway counts as a neighbour by its word alone.
+    pub(super) is_onlink: bool,
+    /// All its ways in the words of `ip`, where it has several.
+    pub(super) hops: Vec<String>,
 }
 
 impl Facts {
@@ -70,25 +74,22 @@ impl Facts {
                 settings.extend(value.map(|value| (format!("{name}/{key}"), value)));
             }
         }
-        let mut listeners = Vec::new();
-        for (protocol, state) in [(Protocol::Tcp, LISTENS), (Protocol::Udp, UNCONNECTED)] {
-            for family in ["", "6"] {
-                // Without IPv6 there is none of that.
-                let text = std::fs::read_to_string(format!("/proc/net/{}{family}", protocol.as_str()));
-                let found = text.unwrap_or_default();
-                listeners.extend(found.lines().filter_map(|line| Some((protocol, listener(line, state)?))));
-            }
-        }
+        let listening = run("ss", &["-H", "-l", "-n", "-t", "-u"])?;
+        let listeners = listening.lines().flat_map(listeners).collect();
         Ok(Self { links, defaults, settings, listeners })
     }
 }
 
 fn ip(order: &[&str]) -> Result<String, String> {
-    let output = Command::new("ip").args(order).output();
-    let output = output.map_err(|error| format!("cannot run ip: {error}: expected the package iproute2"))?;
+    run("ip", order)
+}
+
+fn run(program: &str, order: &[&str]) -> Result<String, String> {
+    let output = Command::new(program).args(order).output();
+    let output = output.map_err(|error| format!("cannot run {program}: {error}: expected the package iproute2"))?;
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(format!("ip {}: {}", order.join(" "), String::from_utf8_lossy(&output.stderr).trim_end())),
+        false => Err(format!("{program} {}: {}", order.join(" "), String::from_utf8_lossy(&output.stderr).trim_end())),
     }
 }
 
@@ -131,6 +132,16 @@ struct RouteText {
     flags: Vec<String>,
     #[serde(default)]
     metrics: Vec<BTreeMap<String, serde_json::Value>>,
+    #[serde(default)]
+    nexthops: Vec<HopText>,
+}
+
+#[derive(Deserialize)]
+struct HopText {
+    gateway: Option<IpAddr>,
+    #[serde(default)]
+    dev: String,
+    weight: Option<u32>,
 }
 
 fn links(text: &str) -> Result<Vec<Link>, String> {
@@ -152,15 +163,21 @@ fn links(text: &str) -> Result<Vec<Link>, String> {
 
 fn gateways(text: &str) -> Result<Vec<Gateway>, String> {
     let found: Vec<RouteText> = read(text)?;
-    let gateway = |route: RouteText| Gateway {
-        address: route.gateway,
-        interface: route.dev,
-        advmss: route.metrics.iter().find_map(|metrics| metrics.get("advmss")?.as_u64()).map(|size| size as u32),
-        rest: {
-            let metric = route.metric.map(|metric| format!(" metric {metric}")).unwrap_or_default();
-            let is_onlink = route.flags.iter().any(|flag| flag == "onlink");
-            metric + if is_onlink { " onlink" } else { "" }
-        },
+    let hop = |hop: &HopText| {
+        let via = hop.gateway.map(|address| format!(" via {address}")).unwrap_or_default();
+        let weight = hop.weight.map(|weight| format!(" weight {weight}")).unwrap_or_default();
+        format!("nexthop{via} dev {}{weight}", hop.dev)
+    };
+    let gateway = |route: RouteText| {
+        let first = route.nexthops.first();
+        Gateway {
+            address: route.gateway.or_else(|| first?.gateway),
+            interface: first.map_or(route.dev, |first| first.dev.clone()),
+            advmss: route.metrics.iter().find_map(|metrics| metrics.get("advmss")?.as_u64()).map(|size| size as u32),
+            metric: route.metric,
+            is_onlink: route.flags.iter().any(|flag| flag == "onlink"),
+            hops: route.nexthops.iter().map(hop).collect(),
+        }
     };
     Ok(found.into_iter().map(gateway).collect())
 }
@@ -173,27 +190,21 @@ fn read<T: for<'de> Deserialize<'de>>(text: &str) -> Result<Vec<T>, String> {
     serde_json::from_str(text).map_err(|error| format!("what ip prints cannot be read: {error}"))
 }
 
-/// A line such as `0: 0A00020A:0050 00000000:0000 0A …`.
-fn listener(line: &str, state: &str) -> Option<SocketAddr> {
-    let mut words = line.split_whitespace().skip(1);
-    let (local, _, found) = (words.next()?, words.next()?, words.next()?);
-    let (address, port) = local.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    // Each group of eight digits is a number in the order of this machine.
-    let groups = address.as_bytes().chunks(8).map(|digits| {
-        let number = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-        Some(number.to_ne_bytes())
-    });
-    let octets: Vec<u8> = groups.collect::<Option<Vec<_>>>()?.concat();
-    let ip = match octets.len() {
-        4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?)),
-        _ => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?)).to_canonical(),
+/// What a line such as `tcp LISTEN 0 128 192.0.2.10:80 0.0.0.0:*` tells of; `*` is both families.
+fn listeners(line: &str) -> Vec<(Protocol, SocketAddr)> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [netid, _, _, _, local, ..] = words[..] else { return Vec::new() };
+    let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(|protocol| protocol.as_str() == netid);
+    let (Some(protocol), Some((address, port))) = (protocol, local.rsplit_once(':')) else { return Vec::new() };
+    let Ok(port) = port.parse() else { return Vec::new() };
+    // Some are bound to an interface besides.
+    let address = address.split('%').next().unwrap_or_default().trim_matches(['[', ']']);
+    let addresses = match address {
+        "*" => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+        address => address.parse::<IpAddr>().map(|address| address.to_canonical()).into_iter().collect(),
     };
-    (found == state).then_some(SocketAddr::new(ip, port))
+    addresses.into_iter().map(|address| (protocol, SocketAddr::new(address, port))).collect()
 }
-
-const LISTENS: &str = "0A";
-const UNCONNECTED: &str = "07";
 
 #[cfg(test)]
 mod tests {
@@ -213,24 +224,39 @@ mod tests {
             address: Some("192.0.2.1".parse().expect("an address")),
             interface: "eth0".to_owned(),
             advmss: Some(1410),
-            rest: String::new(),
+            metric: None,
+            is_onlink: false,
+            hops: Vec::new(),
         };
         assert_eq!(gateways(text), Ok(vec![expected.clone()]));
         let text = text.replace("\"flags\":[]", "\"metric\":100,\"flags\":[\"onlink\"]");
-        let expected = Gateway { rest: " metric 100 onlink".to_owned(), ..expected };
-        assert_eq!(gateways(&text), Ok(vec![expected]));
+        let expected = Gateway { metric: Some(100), is_onlink: true, ..expected };
+        assert_eq!(gateways(&text), Ok(vec![expected.clone()]));
+        let text = r#"[{"dst":"default","nexthops":[{"gateway":"192.0.2.1","dev":"eth0","weight":1,"flags":[]},
+            {"gateway":"192.0.2.2","dev":"eth1","weight":2,"flags":[]}]}]"#;
+        let found = gateways(text).expect("routes");
+        assert_eq!((found[0].address, found[0].interface.as_str()), (expected.address, "eth0"));
+        assert_eq!(
+            found[0].hops,
+            ["nexthop via 192.0.2.1 dev eth0 weight 1", "nexthop via 192.0.2.2 dev eth1 weight 2"]
+        );
         assert_eq!(gateways(""), Ok(Vec::new()));
         assert!(links("Error").is_err());
     }
 
-    #[cfg(target_endian = "little")]
     #[test]
-    fn listeners_are_found_in_the_kernels_lists() {
-        let line = "   0: 0A0200C0:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1";
-        assert_eq!(listener(line, LISTENS), "192.0.2.10:80".parse().ok());
-        assert_eq!(listener(&line.replace(" 0A ", " 01 "), LISTENS), None);
-        let line = "   0: B80D0120000000000000000010000000:0050 00000000000000000000000000000000:0000 0A 0";
-        assert_eq!(listener(line, LISTENS), "[2001:db8::10]:80".parse().ok());
-        assert_eq!(listener("  sl  local_address rem_address   st", LISTENS), None);
+    fn listeners_are_found_in_what_ss_prints() {
+        let of = |local: &str, netid: &str| {
+            let found = listeners(&format!("{netid}   LISTEN 0      128    {local}      0.0.0.0:*    "));
+            found.iter().map(|(protocol, at)| format!("{} {at}", protocol.as_str())).collect::<Vec<_>>()
+        };
+        assert_eq!(of("192.0.2.10:80", "tcp"), ["tcp 192.0.2.10:80"]);
+        assert_eq!(of("*:80", "tcp"), ["tcp 0.0.0.0:80", "tcp [::]:80"]);
+        assert_eq!(of("[::]:80", "udp"), ["udp [::]:80"], "it takes IPv6 alone");
+        assert_eq!(of("[::ffff:192.0.2.10]:80", "tcp"), ["tcp 192.0.2.10:80"]);
+        assert_eq!(of("127.0.0.53%lo:53", "udp"), ["udp 127.0.0.53:53"]);
+        assert_eq!(of("[fe80::1]%eth0:546", "udp"), ["udp [fe80::1]:546"]);
+        assert_eq!(of("/run/x", "u_str"), [""; 0]);
+        assert_eq!(listeners("").len(), 0);
     }
 }

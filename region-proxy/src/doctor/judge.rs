@@ -128,12 +128,15 @@ fn tunnel(question: &Question, facts: &Facts) -> Vec<Finding> {
     let mac = Mac(SERVER_MAC.0).to_string();
     let shown = id.map_or_else(|| "ID".to_owned(), |id| id.to_string());
     let Some(link) = facts.links.iter().find(is_it) else {
-        let mend = vec![
+        let is_taken = facts.link("rp-vx").is_some();
+        let mut mend: Vec<_> = is_taken.then(|| "ip link del rp-vx".to_owned()).into_iter().collect();
+        mend.extend([
             format!("ip link add rp-vx type vxlan id {shown} dstport {tunnel_port} nolearning"),
             format!("ip link set rp-vx address {mac} up"),
-        ];
+        ]);
         let what = format!("the tunnel ends here: a VXLAN with id {shown} and port {tunnel_port}");
-        return vec![Finding::of(what, Some(("there is none".to_owned(), mend)))];
+        let why = if is_taken { "rp-vx is another" } else { "there is none" };
+        return vec![Finding::of(what, Some((why.to_owned(), mend)))];
     };
     let name = &link.name;
     let is_right = link.is_up && link.mac == mac;
@@ -173,20 +176,32 @@ fn segments(question: &Question, facts: &Facts) -> Finding {
     let wrong = match gateway {
         Some(gateway) if gateway.advmss.is_some_and(|found| found <= most) => None,
         Some(gateway) => {
-            let via = gateway.address.map_or_else(String::new, |address| format!(" via {address}"));
-            let mend = format!(
-                "ip {family} route change default{via} dev {} advmss {most}{}",
-                gateway.interface, gateway.rest
-            );
+            let mend = format!("ip {family} route change default {}", changed(gateway, most));
             let found = gateway.advmss.map_or_else(|| "it says nothing".to_owned(), |found| format!("it says {found}"));
             Some((found, vec![mend]))
         }
         None => {
-            let mend = format!("ip {family} route add default via GATEWAY advmss {most}");
-            Some(("there is no default route".to_owned(), vec![mend]))
+            let way = format!("ip {family} route add default via GATEWAY advmss {most}");
+            Some((format!("there is no default route: expected one, as by `{way}`"), Vec::new()))
         }
     };
     Finding::of(format!("clients send segments that fit into the tunnel: the default route has advmss {most}"), wrong)
+}
+
+/// The words for `ip` that make `gateway` ask for segments of `most` octets.
+fn changed(gateway: &Gateway, most: u32) -> String {
+    let metric = metric(gateway);
+    if !gateway.hops.is_empty() {
+        return format!("advmss {most}{metric} {}", gateway.hops.join(" "));
+    }
+    let via = gateway.address.map_or_else(String::new, |address| format!("via {address} "));
+    let onlink = if gateway.is_onlink { " onlink" } else { "" };
+    format!("{via}dev {} advmss {most}{metric}{onlink}", gateway.interface)
+}
+
+/// Routes that differ in this alone are not the same.
+fn metric(gateway: &Gateway) -> String {
+    gateway.metric.map_or_else(String::new, |metric| format!(" metric {metric}"))
 }
 
 fn gateway(question: &Question, facts: &Facts) -> Finding {
@@ -198,7 +213,8 @@ fn gateway(question: &Question, facts: &Facts) -> Finding {
     let found: Vec<String> = facts.defaults.iter().filter_map(|route| route.address).map(|it| it.to_string()).collect();
     let is_right = facts.defaults.first().and_then(|route| route.address) == Some(wanted);
     let why = if found.is_empty() { "there is none".to_owned() } else { format!("it is {}", found.join(", ")) };
-    let mend = vec![format!("ip {family} route replace default via {wanted}")];
+    let metric = facts.defaults.first().map_or_else(String::new, metric);
+    let mend = vec![format!("ip {family} route replace default via {wanted}{metric}")];
     Finding::of(
         format!("answers go through the proxy: the default gateway is {wanted}"),
         (!is_right).then_some((why, mend)),
@@ -208,8 +224,7 @@ fn gateway(question: &Question, facts: &Facts) -> Finding {
 fn listener(question: &Question, facts: &Facts, port: u16) -> Finding {
     let is_direct = matches!(question.mode, L4Mode::Dsr | L4Mode::Tunnel);
     let takes = |ip: IpAddr| match ip.is_unspecified() {
-        // One for IPv6 takes IPv4 too, as a rule.
-        true => ip.is_ipv6() || question.vip.is_ipv4(),
+        true => ip.is_ipv6() == question.vip.is_ipv6(),
         false if is_direct => ip == question.vip,
         false => !ip.is_loopback() && ip.is_ipv4() == question.vip.is_ipv4(),
     };
@@ -271,7 +286,9 @@ mod tests {
             address: Some(ip("192.0.2.2")),
             interface: "eth0".to_owned(),
             advmss: Some(1410),
-            rest: String::new(),
+            metric: None,
+            is_onlink: false,
+            hops: Vec::new(),
         };
         Facts {
             links: vec![
@@ -339,9 +356,17 @@ mod tests {
         let long = wrong(L4Mode::Tunnel, |facts| facts.defaults[0].advmss = None);
         assert_eq!(long, ["it says nothing", "ip -4 route change default via 192.0.2.2 dev eth0 advmss 1410"]);
         let long = wrong(L4Mode::Tunnel, |facts| {
-            (facts.defaults[0].advmss, facts.defaults[0].rest) = (Some(1460), " metric 100 onlink".to_owned());
+            let gateway = &mut facts.defaults[0];
+            (gateway.advmss, gateway.metric, gateway.is_onlink) = (Some(1460), Some(100), true);
         });
         assert!(long[1].ends_with("dev eth0 advmss 1410 metric 100 onlink"), "{long:?}");
+        let hops = ["nexthop via 192.0.2.1 dev eth0", "nexthop via 192.0.2.2 dev eth1"].map(str::to_owned);
+        let long = wrong(L4Mode::Tunnel, |facts| {
+            (facts.defaults[0].advmss, facts.defaults[0].hops) = (None, hops.to_vec());
+        });
+        assert_eq!(long[1], format!("ip -4 route change default advmss 1410 {}", hops.join(" ")));
+        let other = wrong(L4Mode::Tunnel, |facts| facts.links[2].vxlan = Some((7, 4789)));
+        assert_eq!(other[..2], ["rp-vx is another", "ip link del rp-vx"]);
     }
 
     #[test]
@@ -349,6 +374,10 @@ mod tests {
         let other = wrong(L4Mode::Nat, |facts| facts.defaults[0].address = Some(ip("192.0.2.1")));
         assert_eq!(other, ["it is 192.0.2.1", "ip -4 route replace default via 192.0.2.2"]);
         assert_eq!(wrong(L4Mode::Nat, |facts| facts.defaults.clear())[0], "there is none");
+        let other = wrong(L4Mode::Nat, |facts| {
+            (facts.defaults[0].address, facts.defaults[0].metric) = (Some(ip("192.0.2.1")), Some(100));
+        });
+        assert_eq!(other[1], "ip -4 route replace default via 192.0.2.2 metric 100");
     }
 
     #[test]

@@ -91,9 +91,11 @@ fn the_doctor_heals_servers_of_direct_server_return_over_ipv6() {
 }
 
 /// What ends a tunnel wrongly, whatever goes through it.
-const TUNNEL: [Ill; 4] = [
+const TUNNEL: [Ill; 6] = [
     ("ip link del rp-vx", "there is none"),
     ("ip link set rp-vx down", "it is down"),
+    ("ip link del rp-vx && ip link add rp-vx type vxlan id 7 dstport 4789 nolearning", "rp-vx is another"),
+    ("ip link del rp-vx && ip link add rp-vx type vxlan id 100 dstport 4790 nolearning", "rp-vx is another"),
     ("ip link set rp-vx address 02:00:00:00:00:09", "its address is 02:00:00:00:00:09"),
     ("ip link del rp-vx && ip link add rp-vy type vxlan id 7 dstport 4789 nolearning", "there is none"),
 ];
