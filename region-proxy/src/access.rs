@@ -6,12 +6,13 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
+use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{AccessLog, LogFormat, LogTarget, Only};
+use crate::config::{AccessLog, LogFormat, Only};
 use crate::relay::record::Record;
 
 mod captured;
@@ -24,6 +25,7 @@ mod writer;
 
 pub use captured::{Captured, capture_response};
 pub use line::Line;
+pub use writer::open;
 
 use date::Dates;
 use writer::Writer;
@@ -45,9 +47,8 @@ struct Shared {
     written: AtomicU64,
     left_out: AtomicU64,
     failed: AtomicU64,
-    wanted: Mutex<Option<LogTarget>>,
-    /// Grows when a file is to be opened anew.
-    openings: AtomicU64,
+    /// The file to write to from now on, where that is another than before.
+    next: Mutex<Option<Option<File>>>,
 }
 
 /// What the writer is sent.
@@ -55,7 +56,7 @@ struct Shared {
 enum Message {
     /// So many whole lines.
     Lines { octets: Vec<u8>, count: u32 },
-    /// There may be a file to open.
+    /// There may be another file.
     Look,
     /// Nothing more will come: whoever listens hears that all was written.
     Finish(SyncSender<()>),
@@ -81,22 +82,20 @@ impl Default for Access {
 }
 
 impl Access {
-    /// Starts the writer, and opens `target` where there is one.
+    /// Starts the writer, which writes to `file` where there is one.
     ///
     /// # Errors
-    /// When that cannot be opened, or no thread is to be had.
-    pub fn start(&self, target: Option<&LogTarget>) -> std::io::Result<()> {
+    /// When no thread is to be had.
+    pub fn start(&self, file: Option<File>) -> std::io::Result<()> {
         let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(receiver) = receiver else { return Ok(()) };
-        let file = target.map(writer::open).transpose()?;
         let writer = Writer::new(file, Arc::clone(&self.shared));
         std::thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run(&receiver)).map(drop)
     }
 
-    /// Has `target` opened anew, as after a rotation; what cannot be opened leaves the old file in place.
-    pub fn reopen(&self, target: Option<&LogTarget>) {
-        *self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner) = target.cloned();
-        self.shared.openings.fetch_add(1, Ordering::Release);
+    /// Has lines written to `file` from now on; `None`: nowhere.
+    pub fn redirect(&self, file: Option<File>) {
+        *self.shared.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
         // A full channel wakes it anyway.
         let _ = self.sender.try_send(Message::Look);
     }

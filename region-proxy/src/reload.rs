@@ -1,6 +1,8 @@
 //! New settings in a running proxy: all of them or none.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +15,7 @@ use shared::problem::Problem;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::access;
 use crate::admin;
 use crate::config::{Config, Contact, LogTarget};
 use crate::control;
@@ -124,8 +127,7 @@ impl Reloader {
     /// Requests in flight end by the settings that they began with. Files are read aside, so that nothing here waits.
     pub async fn reload(&mut self, cause: Cause, sockets: &mut Sockets, vips: &mut Takeover) {
         let (file, proxy) = (self.file.clone(), Arc::clone(&self.proxy));
-        let Ok(found) = tokio::task::spawn_blocking(move || Found::read(&file, &proxy)).await else { return };
-        let log_before = self.log_target();
+        let Ok(found) = tokio::task::spawn_blocking(move || Found::read(cause, &file, &proxy)).await else { return };
         match (found.config, found.certificates) {
             (Ok(next), Ok(certificates)) => {
                 if self.take_over(cause, next, certificates, found.warnings, sockets, vips).await {
@@ -143,15 +145,11 @@ impl Reloader {
             }
             (_, Err(problems)) => self.refuse(cause, problems),
         }
-        // When asked to it may have been moved away, whatever the settings are like.
-        let log = self.log_target();
-        if cause == Cause::Asked || log != log_before {
-            self.proxy.access.reopen(log.as_ref());
+        if let Some(log) = found.log
+            && log.target == target_of(&self.proxy.live.load().config)
+        {
+            self.proxy.access.redirect(log.file);
         }
-    }
-
-    fn log_target(&self) -> Option<LogTarget> {
-        self.proxy.live.load().config.access_log.as_ref().map(|log| log.target.clone())
     }
 
     /// Whether what operators changed is to be saved anew.
@@ -265,24 +263,54 @@ struct Found {
     certificates: Result<Certificates, Vec<Problem>>,
     /// What is seldom meant in these settings.
     warnings: Vec<Problem>,
+    /// To be written from now on if they are taken over; `None`: the access log goes on as it is.
+    log: Option<OpenedLog>,
+}
+
+/// An access log that was opened, or none if none is wanted.
+struct OpenedLog {
+    target: Option<LogTarget>,
+    file: Option<File>,
 }
 
 impl Found {
-    fn read(file: &Path, proxy: &Proxy) -> Self {
+    fn read(cause: Cause, file: &Path, proxy: &Proxy) -> Self {
         let present = proxy.live.load();
+        let problem =
+            |key: &str, what| Problem { file: file.display().to_string(), line: None, key: key.to_owned(), what };
         let config = read(file).and_then(|next| {
-            let problem =
-                |key: &str, what| Problem { file: file.display().to_string(), line: None, key: key.to_owned(), what };
             if next.l4 != present.config.l4 {
                 switching::preflight(&next).map_err(|error| vec![problem("l4", error.to_string())])?;
             }
             let reached = peering::preflight(&present.config, &next);
             reached.map_err(|error| vec![problem("peers", error.to_string())]).map(|()| next)
         });
+        // When asked to it may have been moved away, whatever the settings are like.
+        let target = target_of(config.as_ref().unwrap_or(&present.config));
+        let is_opened = cause == Cause::Asked || target != target_of(&present.config);
+        let log = is_opened.then(|| OpenedLog::open(target)).transpose();
+        let (log, config) = match log {
+            Ok(log) => (log, config),
+            Err(error) => {
+                let problems = config.err().unwrap_or_default();
+                (None, Err([problems, vec![problem("access_log", error.to_string())]].concat()))
+            }
+        };
         let certificates = Certificates::read(config.as_ref().unwrap_or(&present.config), Some(&proxy.tls));
         let warnings = config.as_ref().map(|config| permissions::warnings(file, config)).unwrap_or_default();
-        Self { config, certificates, warnings }
+        Self { config, certificates, warnings, log }
     }
+}
+
+impl OpenedLog {
+    fn open(target: Option<LogTarget>) -> io::Result<Self> {
+        let file = target.as_ref().map(access::open).transpose()?;
+        Ok(Self { target, file })
+    }
+}
+
+fn target_of(config: &Config) -> Option<LogTarget> {
+    config.access_log.as_ref().map(|log| log.target.clone())
 }
 
 /// Logs what operators should know of certificates that are used.

@@ -24,7 +24,7 @@ use crate::reload::{Reloader, Watch};
 use crate::switching::L4Error;
 use crate::takeover::{Arrival, Traces};
 use crate::tls::Certificates;
-use crate::{control, vip};
+use crate::{access, control, vip};
 
 mod events;
 pub mod handover;
@@ -148,9 +148,10 @@ fn build(
     predecessor: Option<&Predecessor>,
 ) -> Result<Arc<Proxy>, ServeError> {
     let saved = saved(&config, predecessor);
-    let log = config.access_log.as_ref().map(|log| log.target.clone());
+    let log =
+        config.access_log.as_ref().map(|log| access::open(&log.target)).transpose().map_err(ServeError::AccessLog)?;
     let proxy = Arc::new(Proxy::new(config, certificates, saved.is_draining, threads));
-    proxy.access.start(log.as_ref()).map_err(ServeError::AccessLog)?;
+    proxy.access.start(log)?;
     control::restore(&proxy, saved.servers, saved.ledger);
     Ok(proxy)
 }

@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::process::Command;
 use tokio::time::timeout;
 
 fn logged(format: &str, more: &str) -> String {
@@ -329,4 +330,39 @@ async fn a_full_disk_delays_no_request() {
     }
     let line = proxy.logged("access log: lines lost").await;
     assert!(line.contains("No space left on device"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_whose_log_cannot_be_opened_are_refused_and_the_old_log_goes_on() {
+    let origin = Origin::start("one").await;
+    let root = logged("httplog", "") + "\nadmin_socket = \"ctl.sock\"";
+    let text = settings(&root, &unchecked("www.gslb.test", &[("app-1", origin.address)]));
+    let proxy = Proxy::start(&text).await;
+    let folder = proxy.folder.path();
+    let reload = async || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_region-proxy"));
+        command.args(["ctl", "reload", "--config"]).arg(proxy.config_file()).output().await.expect("it ran")
+    };
+    let is_refused = async || {
+        let refused = reload().await;
+        let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        assert!(why.contains("access_log: ") && why.contains("taken.log: Is a directory"), "{why}");
+        assert_eq!(proxy.get("/").await.status, 200);
+    };
+    std::fs::create_dir(folder.join("taken.log")).expect("made");
+    proxy.rewrite(&text.replace("access.log", "taken.log"));
+    is_refused().await;
+    lines_of(&folder.join("access.log"), 1).await;
+
+    std::fs::remove_dir(folder.join("taken.log")).expect("removed");
+    assert!(reload().await.status.success());
+    assert_eq!(proxy.get("/").await.status, 200);
+    lines_of(&folder.join("taken.log"), 1).await;
+
+    // The same settings, but the file cannot be made anew: nobody is told that it was.
+    std::fs::rename(folder.join("taken.log"), folder.join("moved.log")).expect("moved");
+    std::fs::create_dir(folder.join("taken.log")).expect("made");
+    is_refused().await;
+    lines_of(&folder.join("moved.log"), 2).await;
 }

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::clock::Tick;
+use crate::config::LogTarget;
 use crate::http1::{HeadLimits, read_request};
 use crate::relay::record::{By, Cause, Protocol};
 
@@ -170,7 +171,8 @@ fn a_file_that_was_moved_away_is_made_anew_when_asked() {
     let path = folder.path().join("access.log");
     let log = AccessLog { target: LogTarget::File(path.clone()), ..log(LogFormat::Httplog) };
     let (pen, access) = (Pen::default(), Access::default());
-    access.start(Some(&log.target)).expect("opened");
+    let file = || Some(open(&log.target).expect("opened"));
+    access.start(file()).expect("started");
     let record = answered(&log);
     let write = || {
         pen.write(&access, &log, &record, &line(&record));
@@ -181,7 +183,7 @@ fn a_file_that_was_moved_away_is_made_anew_when_asked() {
     let moved = folder.path().join("access.log.1");
     std::fs::rename(&path, &moved).expect("moved");
     write();
-    access.reopen(Some(&log.target));
+    access.redirect(file());
     write();
     let lines = |path: &PathBuf| std::fs::read_to_string(path).expect("there").lines().count();
     assert_eq!((lines(&moved), lines(&path), access.counts().written), (2, 1, 3));
@@ -192,7 +194,7 @@ fn a_full_disk_loses_lines_but_never_part_of_one_unnoticed() {
     let (pen, access) = (Pen::default(), Access::default());
     let target = LogTarget::File("/dev/full".into());
     let log = AccessLog { target: target.clone(), ..log(LogFormat::Httplog) };
-    access.start(Some(&target)).expect("opened");
+    access.start(Some(open(&target).expect("opened"))).expect("started");
     let record = answered(&log);
     pen.write(&access, &log, &record, &line(&record));
     pen.flush(&access);
@@ -203,6 +205,6 @@ fn a_full_disk_loses_lines_but_never_part_of_one_unnoticed() {
 #[test]
 fn a_file_that_cannot_be_opened_is_told_by_its_name() {
     let target = LogTarget::File("/nowhere/access.log".into());
-    let error = Access::default().start(Some(&target)).expect_err("no such folder").to_string();
+    let error = open(&target).expect_err("no such folder").to_string();
     assert!(error.starts_with("/nowhere/access.log: "), "{error}");
 }

@@ -21,20 +21,23 @@ pub(super) struct Writer {
     file: Option<File>,
     /// Whether the last line in it has no end.
     is_torn: bool,
-    openings: u64,
     failures: Throttle,
     shared: Arc<Shared>,
 }
 
-/// Opens `target` for lines at its end.
-pub(super) fn open(target: &LogTarget) -> io::Result<File> {
+/// Opens `target` for lines at its end, and makes the file where there is none.
+///
+/// # Errors
+/// Named by the file: when it can be neither opened nor made, or is a pipe that nobody reads.
+pub fn open(target: &LogTarget) -> io::Result<File> {
     match target {
         LogTarget::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
         LogTarget::File(path) => {
             let mut options = OpenOptions::new();
             // Without waiting for the reader of a pipe; whoever writes then may wait.
             options.append(true).create(true).mode(0o640).custom_flags(OFlag::O_NONBLOCK.bits());
-            let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+            let named =
+                |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}{}", path.display(), hint(&error)));
             let file = options.open(path).map_err(named)?;
             fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
             Ok(file)
@@ -42,10 +45,19 @@ pub(super) fn open(target: &LogTarget) -> io::Result<File> {
     }
 }
 
+/// What to do about the commonest ways in which a file cannot be opened.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => ": expected an owner or a mode that lets the proxy's user write there",
+        io::ErrorKind::NotFound => ": expected a folder that is there",
+        _ => "",
+    }
+}
+
 impl Writer {
     /// Writes to `file`.
     pub(super) fn new(file: Option<File>, shared: Arc<Shared>) -> Self {
-        Self { file, is_torn: false, openings: 0, failures: Throttle::default(), shared }
+        Self { file, is_torn: false, failures: Throttle::default(), shared }
     }
 
     /// Writes what comes until nobody can send any more.
@@ -61,17 +73,11 @@ impl Writer {
         }
     }
 
-    /// Opens the file that is wanted, when one is.
+    /// Goes on with another file, when there is one.
     fn look(&mut self) {
-        let openings = self.shared.openings.load(Ordering::Acquire);
-        if openings == self.openings {
-            return;
-        }
-        self.openings = openings;
-        let wanted = self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match wanted.as_ref().map(open).transpose() {
-            Ok(file) => (self.file, self.is_torn) = (file, false),
-            Err(error) => tracing::error!(%error, "access log not opened anew: the old file stays"),
+        let next = self.shared.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(file) = next {
+            (self.file, self.is_torn) = (file, false);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is allowed but seldom meant.
 
-use super::Config;
+use super::{Config, L4};
 use crate::routes::{Action, PathPrefix, Route};
 
 impl Config {
@@ -24,7 +24,26 @@ impl Config {
                 (format!("routes[{index}].redirect"), what.to_owned())
             }));
         }
+        doubts.extend(self.l4.iter().flat_map(|l4| self.doubts_of(l4)));
         doubts
+    }
+
+    /// Servers that are checked at another port than flows come to.
+    fn doubts_of(&self, l4: &L4) -> Vec<(String, String)> {
+        let servers = self.services.get(&l4.service).into_iter().flat_map(|service| &service.servers);
+        let others = servers.filter(|(_, server)| {
+            l4.keeps_port() && !l4.ports.iter().any(|ports| ports.contains(server.address.port()))
+        });
+        let told = others.map(|(name, server)| {
+            let what = format!(
+                "flows keep their port, and {name} of {} has {}, which is none of them: expected one of `ports`, unless \
+                 it is only checked there",
+                l4.service,
+                server.address.port()
+            );
+            (format!("l4.{}.ports", l4.name), what)
+        });
+        told.collect()
     }
 }
 
@@ -59,6 +78,18 @@ mod tests {
         let (all, some) = ("[[routes]]\nservice = \"a\"\n", "[[routes]]\npath = \"/x\"\nservice = \"a\"\n");
         assert_eq!(doubts(&[some, all].concat()), [""; 0]);
         assert_eq!(doubts(&[some, all, some, all].concat()), ["routes[2]", "routes[3]"]);
+    }
+
+    #[test]
+    fn servers_at_a_port_that_no_flow_comes_to_are_doubted() {
+        let l4 = |mode: &str, ports: &str| {
+            format!("[l4.x]\nservice = \"a\"\nvips = [\"127.0.1.9\"]\nprotocols = [\"tcp\"]\n{mode}\nports = {ports}\n")
+        };
+        let (nat, dsr) = ("mode = \"nat\"", "mode = \"dsr\"\ninterface = \"lo\"");
+        assert_eq!(doubts(&l4(nat, "[8080]")), [""; 0], "it gets the server's port");
+        assert_eq!(doubts(&l4(nat, "[8080, 8081]")), ["l4.x.ports"]);
+        assert_eq!(doubts(&l4(dsr, "[8080]")), ["l4.x.ports"]);
+        assert_eq!(doubts(&l4(dsr, "[8080, \"79-81\"]")), [""; 0]);
     }
 
     #[test]

@@ -112,9 +112,9 @@ impl L4 {
         has_port && self.protocols.contains(&protocol) && self.vips.iter().any(is_here)
     }
 
-    /// Whether packets keep the port of the VIP where their destination is rewritten, since there are several.
+    /// Whether packets come to servers at the port of the VIP: there are several, or their destination is not rewritten.
     pub fn keeps_port(&self) -> bool {
-        !matches!(self.ports[..], [ports] if ports.is_one())
+        !self.mode.is_tracked() || !matches!(self.ports[..], [ports] if ports.is_one())
     }
 
     /// An address and protocol whose flows both would take, with the ports of one.
@@ -245,8 +245,7 @@ fn check_families(table: &Table<'_>, one: &L4, service: &ServiceConfig) {
 
 /// Whether its servers can be told apart: only where a flow gets the port of its server too they may share an address.
 fn check_addresses(table: &Table<'_>, one: &L4, service: &ServiceConfig) {
-    let has_one_port = matches!(one.ports[..], [ports] if ports.is_one());
-    if has_one_port && matches!(one.mode, Mode::Nat | Mode::OneArm) {
+    if !one.keeps_port() {
         return;
     }
     let mut seen: BTreeMap<IpAddr, &ServerName> = BTreeMap::new();
