@@ -5,7 +5,7 @@ mod common;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use common::{DEADLINE, Origin, Proxy, ask, scripted, settings, unchecked, until};
+use common::{ANY_PORT, DEADLINE, Origin, Proxy, ask, hold, scripted, settings, unchecked, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,7 +61,7 @@ async fn behind_a_trusted_peer_the_client_is_the_one_of_whom_it_tells() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_without_its_proxy_header_has_a_line_that_says_so() {
     let origin = Origin::start("one").await;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let (_held, free) = hold(ANY_PORT);
     let root = logged("json", "") + &format!("\nproxy_protocol.listen = [\"{free}\"]");
     let text = settings(&root, &unchecked("www.gslb.test", &[("app-1", origin.address)]));
     let proxy = Proxy::start(&text.replace("listen = [\"127.0.0.1:0\"]", &format!("listen = [\"{free}\"]"))).await;

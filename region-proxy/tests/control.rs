@@ -8,7 +8,7 @@ use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::{Answer, Origin, Proxy, QUICK, TOKEN, ask, service, settings, unchecked, until};
+use common::{ANY_PORT, Answer, Origin, Proxy, QUICK, TOKEN, ask, hold, service, settings, unchecked, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
@@ -366,7 +366,7 @@ async fn the_socket_is_gone_with_the_proxy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_socket_ctl_shows_the_token_at_the_status_address() {
     let origin = Origin::start("one").await;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let (_held, free) = hold(ANY_PORT);
     let text = settings("admin_token_file = \"token\"", &unchecked("www.gslb.test", &[("app-1", origin.address)]))
         .replace("status = \"127.0.0.1:0\"", &format!("status = \"{free}\""));
     let proxy = Proxy::start(&text).await;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Origin, Proxy, ask, read_answer, settings, unchecked, until};
+use common::{ANY_PORT, Origin, Proxy, ask, hold, read_answer, settings, unchecked, until};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -222,7 +222,7 @@ async fn head_tells_the_length_without_a_body() {
 async fn who_holds_back_the_rest_until_the_first_part_is_acknowledged_does_not_wait() {
     let origin = Origin::start("one").await;
     let plain = proxy_of(&origin, "").await;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let (_held, free) = hold(ANY_PORT);
     let services = unchecked("www.gslb.test", &[("app-1", origin.address)]);
     let text = settings(&format!("proxy_protocol.listen = [\"{free}\"]"), &services);
     let _behind = Proxy::start(&text.replace("listen = [\"127.0.0.1:0\"]", &format!("listen = [\"{free}\"]"))).await;

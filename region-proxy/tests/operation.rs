@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Origin, Proxy, QUICK, TOKEN, ask, service, settings, unchecked, until};
+use common::{ANY_PORT, Origin, Proxy, QUICK, TOKEN, ask, hold, service, settings, unchecked, until};
 use nix::sys::signal::Signal;
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -116,7 +116,7 @@ async fn without_a_token_file_drain_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_drain_command_drains_the_running_proxy() {
     let origin = Origin::start("one").await;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let (_held, free) = hold(ANY_PORT);
     let text = settings("admin_token_file = \"token\"", &unchecked("www.gslb.test", &[("app-1", origin.address)]))
         .replace("status = \"127.0.0.1:0\"", &format!("status = \"{free}\""));
     let proxy = Proxy::start(&text).await;

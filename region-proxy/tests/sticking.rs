@@ -5,7 +5,7 @@ mod common;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use common::{Origin, Proxy, QUICK, ask, service, settings, unchecked, until};
+use common::{ANY_PORT, Origin, Proxy, QUICK, ask, hold, service, settings, unchecked, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -115,7 +115,7 @@ async fn requests_wait_for_a_server_that_has_all_it_may() {
 async fn a_proxy_header_tells_of_the_client_and_a_server_is_told_in_turn() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
     let address = listener.local_addr().expect("an address");
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let (_held, free) = hold(ANY_PORT);
     let services = unchecked("www.gslb.test", &[("app-1", address)]) + "send_proxy = \"v1\"\n";
     let root = format!("proxy_protocol.listen = [\"{free}\"]");
     let text = settings(&root, &services).replace("listen = [\"127.0.0.1:0\"]", &format!("listen = [\"{free}\"]"));

@@ -2,16 +2,16 @@
 
 mod common;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use common::{DEADLINE, Origin, Proxy, ask, settings, until};
+use common::{ANY_PORT, DEADLINE, Origin, Proxy, ask, hold, settings, until};
 use nix::sys::signal::Signal;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 /// A server that says `greeting` and gives back what it gets, up to its end.
@@ -40,16 +40,6 @@ where
         }
     });
     address
-}
-
-const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
-/// A socket at `address` that refuses connections; no other socket gets its port by chance.
-fn refusing(address: SocketAddr) -> TcpSocket {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.set_reuseaddr(true).expect("set");
-    socket.bind(address).expect("an address");
-    socket
 }
 
 /// A service for TCP of `servers`, whose checks take none of them out; `keys` are more of it.
@@ -193,7 +183,7 @@ async fn another_server_is_tried_when_one_cannot_be_connected_to() {
     let both = start("service = \"db\"", &pool("db", &[address, echo("two ").await], "")).await;
     let alone = start("service = \"db\"", &pool("db", &[address], "")).await;
     drop(dying);
-    let _held = refusing(address);
+    let _held = hold(address);
     for _ in 0..4 {
         assert_eq!(say(&both, b"x").await, "two x");
     }
@@ -203,8 +193,7 @@ async fn another_server_is_tried_when_one_cannot_be_connected_to() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_fail_their_checks_get_nothing_and_backups_take_their_place() {
-    let held = refusing(ANY_PORT);
-    let (gone, backup) = (held.local_addr().expect("an address"), echo("backup ").await);
+    let ((_held, gone), backup) = (hold(ANY_PORT), echo("backup ").await);
     let services = format!(
         "[services.db]\nmode = \"tcp\"\ncheck = {{ interval = \"20ms\", rise = 1, fall = 1 }}\n\
          servers = {{ a = \"{gone}\", b = {{ address = \"{backup}\", backup = true }} }}\n"
@@ -329,8 +318,7 @@ async fn neither_http_nor_tcp_reaches_what_is_for_the_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_of_the_proxy_protocol_pass_from_side_to_side() {
-    let held = refusing(ANY_PORT);
-    let free = held.local_addr().expect("an address");
+    let (_held, free) = hold(ANY_PORT);
     let services = pool("db", &[echo("").await], "send_proxy = \"v1\"");
     let text = format!(
         "region = \"seoul\"\nproxy = \"seoul-1\"\nstatus = \"127.0.0.1:0\"\nlisten = [\"127.0.0.1:0\"]\n\

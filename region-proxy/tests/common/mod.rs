@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -38,6 +38,19 @@ pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
         assert!(start.elapsed() < DEADLINE, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A port of loopback that the system chooses.
+pub const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Holds `address`, which is given back with its port, so that no test gets it by chance: until a proxy whose settings name
+/// it listens there, connections are refused.
+pub fn hold(address: SocketAddr) -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("set");
+    socket.bind(address).expect("an address");
+    let address = socket.local_addr().expect("an address");
+    (socket, address)
 }
 
 /// An origin server.
@@ -62,7 +75,7 @@ type OriginBody = BoxBody<Bytes, Infallible>;
 
 impl Origin {
     pub async fn start(name: &'static str) -> Self {
-        Self::start_at(name, SocketAddr::from(([127, 0, 0, 1], 0))).await
+        Self::start_at(name, ANY_PORT).await
     }
 
     pub async fn start_at(name: &'static str, address: SocketAddr) -> Self {

@@ -6,7 +6,7 @@ mod site;
 
 use std::time::Duration;
 
-use common::{DEADLINE, Origin, Proxy, ask, unchecked, until};
+use common::{ANY_PORT, DEADLINE, Origin, Proxy, ask, hold, unchecked, until};
 use site::{Authority, Site, connect, curl, openssl};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -355,7 +355,7 @@ async fn handshakes_that_fail_are_counted_by_what_ended_them() {
 async fn a_proxy_header_comes_before_the_handshake() {
     let site = Site::new(&["www.gslb.test"]);
     let origin = Origin::start("one").await;
-    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("an address");
+    let (_held, address) = hold(ANY_PORT);
     let services = format!("[proxy_protocol]\nlisten = [\"{address}\"]\n{}", site.tls_at(&address.to_string(), ""));
     let services = format!("{services}{}", unchecked("www.gslb.test", &[("app-1", origin.address)]));
     let proxy = Proxy::start_in(site.folder(), &common::settings("", &services)).await;
